@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// NumPy arrays as the kernels' views: each conversion checks type, shape, strides and writability,
+// so that no kernel can be led out of bounds. Whoever calls pygru through its Python layer never
+// sees these errors.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+
+#include "../kernels/args.h"
+
+namespace pygru {
+
+namespace py = pybind11;
+
+enum class Access { read, write };
+
+// An array of one dtype and shape, or nothing where None is allowed.
+template <class Real>
+class View {
+ public:
+  // `symbols` names the axes in errors, e.g. "(T, B, I)".
+  View(py::handle object, const char* name, const char* symbols, std::initializer_list<Index> shape,
+       Access access, bool may_be_none = false) {
+    if (object.is_none() && may_be_none) return;
+    const std::string what = std::string("_core: ") + name + " must be ";
+    if (!py::isinstance<py::array_t<Real>>(object))
+      throw py::type_error(what + "an array of " +
+                           py::str(py::dtype::of<Real>()).cast<std::string>() + ", got " +
+                           py::repr(py::type::of(object)).cast<std::string>());
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    bool fits = array.ndim() == static_cast<Index>(shape.size());
+    Index axis = 0;
+    for (const Index n : shape) fits = fits && array.shape(axis++) == n;
+    if (!fits)
+      throw std::invalid_argument(what + "of shape " + symbols + " = " + text(shape) + ", got " +
+                                  py::str(array.attr("shape")).cast<std::string>());
+    if (access == Access::write && !array.writeable())
+      throw std::invalid_argument(what + "writeable");
+    for (axis = 0; axis < array.ndim(); ++axis) {
+      if (array.strides(axis) % static_cast<Index>(sizeof(Real)) != 0)
+        throw std::invalid_argument(what + "aligned");
+      // The stride of an axis of one element means nothing; 1 suits every check below.
+      strides_[axis] =
+          array.shape(axis) > 1 ? array.strides(axis) / static_cast<Index>(sizeof(Real)) : 1;
+    }
+    data_ = static_cast<Real*>(const_cast<void*>(array.data()));
+    what_ = what;
+    empty_ = array.size() == 0;
+  }
+
+  Sequence<Real> sequence() const {
+    contiguous(2);
+    return {data_, strides_[0], strides_[1]};
+  }
+  Batch<Real> batch() const {
+    contiguous(1);
+    return {data_, strides_[0]};
+  }
+  Real* vector() const {
+    contiguous(0);
+    return data_;
+  }
+  Matrix<Real> matrix() const { return {data_, strides_[0], strides_[1]}; }
+  Matrix<Real> rows() const {
+    contiguous(1);
+    return matrix();
+  }
+  Matrix<Real> input_major() const {
+    if (data_ && !empty_ && strides_[0] != 1)
+      throw std::invalid_argument(what_ + "the transpose of a C-contiguous array");
+    return matrix();
+  }
+  // (T, B, S, H) with the last two axes contiguous.
+  Sequence<Real> tape(Index H) const {
+    contiguous(3);
+    if (data_ && !empty_ && strides_[2] != H && strides_[2] != 1)
+      throw std::invalid_argument(what_ + "contiguous in its last two axes");
+    return {data_, strides_[0], strides_[1]};
+  }
+
+ private:
+  void contiguous(Index axis) const {
+    if (data_ && !empty_ && strides_[axis] != 1)
+      throw std::invalid_argument(what_ + "contiguous in its last axis");
+  }
+  static std::string text(std::initializer_list<Index> shape) {
+    std::string s = "(";
+    for (const Index n : shape) s += (s.size() > 1 ? ", " : "") + std::to_string(n);
+    return s + (shape.size() == 1 ? ",)" : ")");
+  }
+
+  Real* data_ = nullptr;
+  Index strides_[4] = {1, 1, 1, 1};
+  std::string what_;
+  bool empty_ = false;
+};
+
+template <class Real>
+Sequence<const Real> constant(Sequence<Real> s) {
+  return {s.data, s.t_stride, s.b_stride};
+}
+template <class Real>
+Batch<const Real> constant(Batch<Real> b) {
+  return {b.data, b.b_stride};
+}
+template <class Real>
+Matrix<const Real> constant(Matrix<Real> m) {
+  return {m.data, m.row_stride, m.column_stride};
+}
+
+// Calls function(Real{}) with the type of the array's elements.
+template <class Function>
+auto with_dtype(py::handle array, const char* name, Function function) {
+  if (py::isinstance<py::array_t<float>>(array)) return function(float{});
+  if (py::isinstance<py::array_t<double>>(array)) return function(double{});
+  throw py::type_error(std::string("_core: ") + name + " must be an array of float32 or float64");
+}
+
+}  // namespace pygru

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+// forward and backward of a layer: checks the arrays, drops the GIL, makes one call.
+#include "../runtime/layer.h"
+
+#include "../runtime/isa.h"
+#include "arrays.h"
+#include "register.h"
+
+namespace pygru {
+namespace {
+
+Cell cell_named(const std::string& name) {
+  constexpr const char* names[kCells] = {"gru_after", "gru_before", "rnn_tanh", "rnn_relu"};
+  for (int i = 0; i < kCells; ++i)
+    if (name == names[i]) return static_cast<Cell>(i);
+  throw std::invalid_argument(
+      "_core: cell must be gru_after, gru_before, rnn_tanh or rnn_relu, got " + name);
+}
+
+// The sizes of a call: T, B, I from x (T, B, I), H from U (G*H, H).
+Shape shape_of(const py::array& x, const py::tuple& run) {
+  if (x.ndim() != 3) throw std::invalid_argument("_core: x must be of shape (T, B, I)");
+  const auto U = py::array::ensure(run[2]);
+  if (!U || U.ndim() != 2) throw std::invalid_argument("_core: U must be of shape (G*H, H)");
+  return {x.shape(0), x.shape(1), x.shape(2), U.shape(1)};
+}
+
+const Index* lengths_of(py::handle lengths, Shape s) {
+  if (lengths.is_none()) return nullptr;
+  const auto array = py::array_t<std::int64_t>::ensure(lengths);
+  if (!py::isinstance<py::array_t<std::int64_t>>(lengths) || !array || array.ndim() != 1 ||
+      array.shape(0) != s.B || !(array.flags() & py::array::c_style))
+    throw std::invalid_argument("_core: lengths must be contiguous int64 of shape (B,)");
+  for (Index b = 0; b < s.B; ++b)
+    if (array.data()[b] < 0 || array.data()[b] > s.T)
+      throw std::invalid_argument("_core: lengths must be from 0 to T");
+  return array.data();
+}
+
+std::vector<py::tuple> tuples(const py::list& runs, std::size_t items) {
+  std::vector<py::tuple> out;
+  for (const auto& run : runs) {
+    out.push_back(py::cast<py::tuple>(run));
+    if (out.back().size() != items)
+      throw std::invalid_argument("_core: each run must have " + std::to_string(items) +
+                                  " entries");
+  }
+  if (out.empty() || out.size() > 2)
+    throw std::invalid_argument("_core: runs must hold one direction or two");
+  return out;
+}
+
+void forward(const std::string& cell_name, const py::array& x, py::handle lengths,
+             const py::list& runs) {
+  const Cell cell = cell_named(cell_name);
+  with_dtype(x, "x", [&](auto real) {
+    using Real = decltype(real);
+    const Index G = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].gates;
+    const Index S = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].slots;
+    std::vector<ForwardRun<Real>> calls;
+    const Index* length = nullptr;
+    for (const py::tuple& run : tuples(runs, 9)) {
+      const Shape s = shape_of(x, run);
+      const auto [T, B, I, H] = s;
+      length = lengths_of(lengths, s);
+      using V = View<Real>;
+      constexpr auto in = Access::read, out = Access::write;
+      ForwardRun<Real> call;
+      call.weights = {constant(V(run[1], "W", "(G*H, I)", {G * H, I}, in).matrix()),
+                      constant(V(run[2], "U", "(G*H, H)", {G * H, H}, in).matrix()),
+                      V(run[3], "b_x", "(G*H,)", {G * H}, in, true).vector(),
+                      V(run[4], "b_h", "(G*H,)", {G * H}, in, true).vector()};
+      Forward<Real>& a = call.args;
+      a.shape = s;
+      a.reverse = run[0].cast<bool>();
+      a.x = constant(V(x, "x", "(T, B, I)", {T, B, I}, in).sequence());
+      a.h_0 = constant(V(run[5], "h_0", "(B, H)", {B, H}, in, true).batch());
+      a.y = V(run[6], "y", "(T, B, H)", {T, B, H}, out).sequence();
+      a.h_n = V(run[7], "h_n", "(B, H)", {B, H}, out).batch();
+      a.tape = V(run[8], "tape", "(T, B, S, H)", {T, B, S, H}, out, true).tape(H);
+      calls.push_back(call);
+    }
+    {
+      py::gil_scoped_release release;
+      run_forward(cell, length, calls);
+    }
+    warn_of_missing_threads();
+  });
+}
+
+void backward(const std::string& cell_name, const py::array& x, py::handle lengths,
+              const py::list& runs) {
+  const Cell cell = cell_named(cell_name);
+  with_dtype(x, "x", [&](auto real) {
+    using Real = decltype(real);
+    const Index G = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].gates;
+    const Index S = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].slots;
+    std::vector<BackwardRun<Real>> calls;
+    const Index* length = nullptr;
+    for (const py::tuple& run : tuples(runs, 14)) {
+      const Shape s = shape_of(x, run);
+      const auto [T, B, I, H] = s;
+      length = lengths_of(lengths, s);
+      using V = View<Real>;
+      constexpr auto in = Access::read, out = Access::write;
+      BackwardRun<Real> call;
+      call.weights = {constant(V(run[1], "W", "(G*H, I)", {G * H, I}, in).matrix()),
+                      constant(V(run[2], "U", "(G*H, H)", {G * H, H}, in).matrix()), nullptr,
+                      nullptr};
+      Backward<Real>& a = call.args;
+      a.shape = s;
+      a.reverse = run[0].cast<bool>();
+      a.x = constant(V(x, "x", "(T, B, I)", {T, B, I}, in).sequence());
+      a.h_0 = constant(V(run[3], "h_0", "(B, H)", {B, H}, in, true).batch());
+      a.y = constant(V(run[4], "y", "(T, B, H)", {T, B, H}, in).sequence());
+      a.tape = V(run[5], "tape", "(T, B, S, H)", {T, B, S, H}, out).tape(H);
+      a.dy = constant(V(run[6], "dy", "(T, B, H)", {T, B, H}, in, true).sequence());
+      a.dh_n = constant(V(run[7], "dh_n", "(B, H)", {B, H}, in, true).batch());
+      a.dx = V(run[8], "dx", "(T, B, I)", {T, B, I}, out, true).sequence();
+      a.dh_0 = V(run[9], "dh_0", "(B, H)", {B, H}, out, true).batch();
+      a.dW = V(run[10], "dW", "(G*H, I)", {G * H, I}, out).input_major();
+      a.dU = V(run[11], "dU", "(G*H, H)", {G * H, H}, out).input_major();
+      a.db_x = V(run[12], "db_x", "(G*H,)", {G * H}, out, true).vector();
+      a.db_h = V(run[13], "db_h", "(G*H,)", {G * H}, out, true).vector();
+      calls.push_back(call);
+    }
+    {
+      py::gil_scoped_release release;
+      run_backward(cell, length, calls);
+    }
+    warn_of_missing_threads();
+  });
+}
+
+Shape linear_shape(const py::array& x, const py::array& W) {
+  if (x.ndim() != 2) throw std::invalid_argument("_core: x must be of shape (N, K)");
+  if (W.ndim() != 2) throw std::invalid_argument("_core: W must be of shape (M, K)");
+  return {.T = 0, .B = x.shape(0), .I = x.shape(1), .H = W.shape(0)};
+}
+
+void linear_forward(const py::array& x, const py::array& W, py::handle b, py::handle y) {
+  with_dtype(x, "x", [&](auto real) {
+    using Real = decltype(real);
+    using V = View<Real>;
+    constexpr auto in = Access::read, out = Access::write;
+    const auto [unused, N, K, M] = linear_shape(x, W);
+    Linear<Real> a;
+    a.N = N, a.K = K, a.M = M;
+    a.x = constant(V(x, "x", "(N, K)", {N, K}, in).rows());
+    a.y = V(y, "y", "(N, M)", {N, M}, out).rows();
+    const auto weight = constant(V(W, "W", "(M, K)", {M, K}, in).matrix());
+    const Real* bias = V(b, "b", "(M,)", {M}, in, true).vector();
+    {
+      py::gil_scoped_release release;
+      run_linear(a, weight, bias);
+    }
+    warn_of_missing_threads();
+  });
+}
+
+void linear_backward(const py::array& x, const py::array& W, py::handle dy, py::handle dx,
+                     py::handle dW, py::handle db) {
+  with_dtype(x, "x", [&](auto real) {
+    using Real = decltype(real);
+    using V = View<Real>;
+    constexpr auto in = Access::read, out = Access::write;
+    const auto [unused, N, K, M] = linear_shape(x, W);
+    LinearBackward<Real> a;
+    a.N = N, a.K = K, a.M = M;
+    a.x = constant(V(x, "x", "(N, K)", {N, K}, in).rows());
+    a.W = constant(V(W, "W", "(M, K)", {M, K}, in).matrix());
+    a.dy = constant(V(dy, "dy", "(N, M)", {N, M}, in).rows());
+    a.dx = V(dx, "dx", "(N, K)", {N, K}, out, true).rows();
+    a.dW = V(dW, "dW", "(M, K)", {M, K}, out).input_major();
+    a.db = V(db, "db", "(M,)", {M}, out, true).vector();
+    {
+      py::gil_scoped_release release;
+      run_linear_backward(a);
+    }
+    warn_of_missing_threads();
+  });
+}
+
+}  // namespace
+
+void register_layers(py::module_& m) {
+  using py::arg;
+  m.def("forward", &forward, arg("cell"), arg("x"), arg("lengths"), arg("runs"));
+  m.def("backward", &backward, arg("cell"), arg("x"), arg("lengths"), arg("runs"));
+  m.def("linear_forward", &linear_forward, arg("x"), arg("W"), arg("b"), arg("y"));
+  m.def("linear_backward", &linear_backward, arg("x"), arg("W"), arg("dy"), arg("dx"), arg("dW"),
+        arg("db"));
+}
+
+}  // namespace pygru

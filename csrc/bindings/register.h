@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+// One function for each file of bindings, called by module.cc.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace pygru {
+
+void register_layers(pybind11::module_& m);
+void register_machine(pybind11::module_& m);
+
+// Warns, once for each time it happens, when threads could not be started.
+void warn_of_missing_threads();
+
+}  // namespace pygru

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+// What a kernel is given: sizes, pointers with shape and owner, and the team of threads it runs in.
+// Letters as everywhere: T steps, B batch, I inputs, H hidden units, G gates; lower case is the
+// index. Memory belongs to the caller. A kernel neither allocates nor keeps a pointer after it
+// returns.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pygru {
+
+using Index = std::ptrdiff_t;
+
+// The threads that run one kernel together. Every member calls the kernel with the same arguments.
+struct Team {
+  Index rank = 0;
+  Index size = 1;
+  void (*wait)(void*) = nullptr;  // returns when every member has called it
+  void* barrier = nullptr;
+
+  void sync() const {
+    if (size > 1) wait(barrier);
+  }
+};
+
+// What a team divides: sequences (no barrier in the time loop) or hidden units (one per phase).
+enum class Split { sequences, units };
+
+struct Shape {
+  Index T, B, I, H;
+};
+
+// A (T, B, n) array with any strides for time and batch; the last axis is contiguous.
+template <class Real>
+struct Sequence {
+  Real* data = nullptr;
+  Index t_stride = 0;
+  Index b_stride = 0;
+
+  Real* at(Index t, Index b) const { return data + t * t_stride + b * b_stride; }
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// A (B, n) array with any stride for the batch; the last axis is contiguous.
+template <class Real>
+struct Batch {
+  Real* data = nullptr;
+  Index b_stride = 0;
+
+  Real* at(Index b) const { return data + b * b_stride; }
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// A (rows, columns) array with any two strides.
+template <class Real>
+struct Matrix {
+  Real* data = nullptr;
+  Index row_stride = 0;
+  Index column_stride = 0;
+
+  Real* at(Index row, Index column) const {
+    return data + row * row_stride + column * column_stride;
+  }
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// Which sequences are alive at a step. With lengths, `order` lists the sequences from the longest
+// to the shortest, so that those alive at step t are the first active[t] of it; all are null
+// without.
+struct Lengths {
+  const Index* length = nullptr;  // (B,)
+  const Index* order = nullptr;   // (B,)
+  const Index* active = nullptr;  // (T,)
+
+  Index row(Index i) const { return order ? order[i] : i; }
+  Index alive(Index t, Index B) const { return active ? active[t] : B; }
+  Index of(Index b, Index T) const { return length ? length[b] : T; }
+};
+
+// One layer in one direction. W and U may lie in memory either way round.
+template <class Real>
+struct Weights {
+  Matrix<const Real> W;       // (G*H, I)
+  Matrix<const Real> U;       // (G*H, H)
+  const Real* b_x = nullptr;  // (G*H,) or null
+  const Real* b_h = nullptr;  // (G*H,) or null
+};
+
+template <class Real>
+struct Forward {
+  Shape shape;
+  Lengths lengths;
+  const Index* cuts = nullptr;  // (team + 1,) the sequences of each member, where those are split
+  Split split = Split::sequences;
+  bool reverse = false;
+  Sequence<const Real> x;        // (T, B, I)
+  Batch<const Real> h_0;         // (B, H) or null for zeros
+  const void* packed = nullptr;  // from pack_forward()
+  Sequence<Real> y;              // (T, B, H)     out
+  Batch<Real> h_n;               // (B, H)        out
+  Sequence<Real> tape;           // (T, B, S, H)  out, or null when no gradient is wanted
+  void* scratch = nullptr;       // forward_scratch() bytes, shared by the team
+};
+
+template <class Real>
+struct Backward {
+  Shape shape;
+  Lengths lengths;
+  const Index* cuts = nullptr;  // (team + 1,) the sequences of each member, where those are split
+  Split split = Split::sequences;
+  bool reverse = false;
+  Sequence<const Real> x;        // (T, B, I)
+  Sequence<const Real> y;        // (T, B, H)
+  Batch<const Real> h_0;         // (B, H) or null
+  const void* packed = nullptr;  // from pack_backward()
+  Sequence<Real> tape;           // (T, B, S, H)  in; overwritten with the gates' gradients
+  Sequence<const Real> dy;       // (T, B, H) or null
+  Batch<const Real> dh_n;        // (B, H) or null
+  Sequence<Real> dx;             // (T, B, I)  out, or null
+  Batch<Real> dh_0;              // (B, H)     out, or null
+  Matrix<Real> dW;               // (G*H, I)   added to; input-major: row_stride is 1
+  Matrix<Real> dU;               // (G*H, H)   added to; input-major
+  Real* db_x = nullptr;          // (G*H,)     added to, or null
+  Real* db_h = nullptr;          // (G*H,)     added to, or null
+  void* scratch = nullptr;       // backward_scratch() bytes, shared by the team
+};
+
+// y = x W^T + b on N rows.
+template <class Real>
+struct Linear {
+  Index N = 0, K = 0, M = 0;
+  Matrix<const Real> x;          // (N, K)
+  const void* packed = nullptr;  // from pack()
+  Matrix<Real> y;                // (N, M)  out
+};
+
+template <class Real>
+struct LinearBackward {
+  Index N = 0, K = 0, M = 0;
+  Matrix<const Real> x;   // (N, K)
+  Matrix<const Real> W;   // (M, K)
+  Matrix<const Real> dy;  // (N, M)
+  Matrix<Real> dx;        // (N, K)  out, or null
+  Matrix<Real> dW;        // (M, K)  added to; input-major
+  Real* db = nullptr;     // (M,)    added to, or null
+  void* scratch = nullptr;
+};
+
+}  // namespace pygru

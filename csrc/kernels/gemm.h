@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: MIT
+// Products of a few rows with a packed matrix, finished in registers.
+//
+//   finish(start(i, c) + sum_k A[i, k] B[k, c])        k in ascending order, one chain each
+//
+// B is packed into panels [panel][K][N][lanes] of N <= 3 registers, so that one broadcast of A[i,
+// k] meets N registers and a panel is one contiguous stream. A tile of R rows x N registers stays
+// in registers over K. Registers hold different outputs, never parts of one sum: no tiling, thread
+// count or batch changes a bit of the result. Depends on simd.h.
+//
+// The callers say what a column is (pack), where a row of A lies (row), how a chain begins (start)
+// and and what becomes of it (finish); all four are inlined into the tile.
+#pragma once
+
+#include "simd.h"
+
+namespace {
+
+using pygru::Matrix;
+using pygru::Team;
+
+struct Range {
+  Index begin, end;
+};
+
+// The share of [0, count) that belongs to one member of a team: contiguous, equal to within one.
+inline Range share(Index count, const Team& team) {
+  return {count * team.rank / team.size, count * (team.rank + 1) / team.size};
+}
+
+inline Index ceil_div(Index a, Index b) {
+  return (a + b - 1) / b;
+}
+inline Index min(Index a, Index b) {
+  return a < b ? a : b;
+}
+inline Index max(Index a, Index b) {
+  return a > b ? a : b;
+}
+
+template <class Real>
+inline Index vectors_of(Index columns) {
+  return ceil_div(columns, kLanes<Real>);
+}
+
+// ---- panels ----
+
+// How V registers of columns are cut into panels: threes, then at most two panels of two, so that
+// no panel is a single register (a third of the arithmetic per load) unless V is 1.
+struct Panels {
+  Index vectors;
+  Index threes, rest;  // panels of three registers; panels of `rest_width`
+  int rest_width;
+
+  explicit Panels(Index V)
+      : vectors(V), threes(V / 3), rest(V % 3 != 0), rest_width(V == 1 ? 1 : 2) {
+    if (V % 3 == 1 && V > 1) {
+      threes -= 1;
+      rest = 2;
+    }
+  }
+  Index count() const { return threes + rest; }
+  int width(Index p) const { return p < threes ? 3 : rest_width; }
+  Index first(Index p) const {
+    return p <= threes ? 3 * p : 3 * threes + rest_width * (p - threes);
+  }
+};
+
+// Which columns of the matrix a register of a panel holds: `count` of them from `first` on, then
+// zeros.
+struct Lane {
+  Index first, count;
+};
+
+// The columns in their own order.
+template <class Real>
+struct InOrder {
+  Index columns;
+  Lane operator()(Index v) const {
+    const Index first = v * kLanes<Real>;
+    return {first, min(kLanes<Real>, columns - first)};
+  }
+};
+
+// Gates side by side: register 3 u + g holds gate g of the u-th group of units.
+template <class Real>
+struct GatesTogether {
+  Index H;
+  Lane operator()(Index v) const {
+    const Index unit = v / 3 * kLanes<Real>;
+    return {v % 3 * H + unit, min(kLanes<Real>, H - unit)};
+  }
+};
+
+// One register of a panel: dst[k * stride] = the lane's columns of source, for k in [0, K).
+// source.at(c, k): whichever of the two strides is 1 decides between copying and transposing.
+template <class Real>
+void pack_lane(Real* dst, Index stride, Matrix<const Real> source, Lane lane, Index K) {
+  constexpr Index lanes = kLanes<Real>;
+  const Real* columns = source.at(lane.first, 0);
+  if (source.row_stride == 1 && lane.count == lanes) {
+    for (Index k = 0; k < K; ++k) store(dst + k * stride, load(columns + k * source.column_stride));
+    return;
+  }
+  Index k = 0;
+  if (source.column_stride == 1) {
+    for (; k + lanes <= K; k += lanes) {
+      Vec<Real> block[lanes];
+      for (Index c = 0; c < lanes; ++c)
+        block[c] = c < lane.count ? load(columns + c * source.row_stride + k) : Vec<Real>{};
+      transpose<Real>(block);
+      for (Index j = 0; j < lanes; ++j) store(dst + (k + j) * stride, block[j]);
+    }
+  }
+  for (; k < K; ++k)
+    for (Index c = 0; c < lanes; ++c)
+      dst[k * stride + c] =
+          c < lane.count ? columns[c * source.row_stride + k * source.column_stride] : Real(0);
+}
+
+// The panels [part.begin, part.end) of a packed matrix of depth K; `k` is the slice of it that
+// source.at(c, 0), source.at(c, 1) ... fill.
+template <class Real, class Columns>
+void pack(Real* dst, Panels panels, Index K, Range k, Matrix<const Real> source, Columns columns,
+          Range part) {
+  for (Index p = part.begin; p < part.end; ++p) {
+    const Index stride = panels.width(p) * kLanes<Real>;
+    Real* panel = dst + panels.first(p) * kLanes<Real> * K + k.begin * stride;
+    for (int n = 0; n < panels.width(p); ++n)
+      pack_lane(panel + n * kLanes<Real>, stride, source, columns(panels.first(p) + n),
+                k.end - k.begin);
+  }
+}
+
+// ---- the left operand ----
+
+// Packs row(e), width values or null for zeros, of e in [0, count) as [tile][count][kTileRows]: the
+// operand's columns become the rows of a product of depth count. The team divides them.
+template <class Real, class Row>
+void pack_rows(Real* dst, Index width, Index count, Row row, Team team) {
+  constexpr Index R = kTileRows;
+  const Range tiles = share(ceil_div(width, R), team);
+  for (Index e = 0; e < count; ++e) {
+    const Real* from = row(e);
+    for (Index tile = tiles.begin; tile < tiles.end; ++tile) {
+      Real* to = dst + (tile * count + e) * R;
+      const Index n = from ? min(R, width - tile * R) : 0;
+      for (Index r = 0; r < R; ++r) to[r] = r < n ? from[tile * R + r] : Real(0);
+    }
+  }
+}
+
+// Where row i of such an operand begins; its k-th value is kTileRows k further.
+template <class Real>
+inline const Real* packed_row(const Real* data, Index K, Index i) {
+  return data + i / kTileRows * kTileRows * K + i % kTileRows;
+}
+
+// ---- the register tile ----
+
+// Some rows times some registers of a product, between its start and its finish.
+template <class Real>
+struct Tile {
+  Index i;      // first row
+  int rows;     // 1, 2, 4 ... kTileRows
+  Index v;      // first register
+  int vectors;  // registers: `panels` neighbouring panels of the same width
+  int panels;
+  Real* acc;  // [rows][vectors][lanes] in L1
+
+  Real* at(int r, int n) const { return acc + (r * vectors + n) * kLanes<Real>; }
+};
+
+// acc[r][p N + n] += sum_k a[r][k step] * panel p[k][n], in registers over K.
+template <int R, int P, int N, int step, class Real>
+void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Index panel_stride,
+                   Index K) {
+  constexpr Index lanes = kLanes<Real>;
+  Vec<Real> acc[R][P * N];
+  const Real* a[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    a[r] = rows[r];
+#pragma GCC unroll 32
+    for (int n = 0; n < P * N; ++n) acc[r][n] = load(memory + (r * P * N + n) * lanes);
+  }
+  for (Index k = 0; k < K; ++k) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      Vec<Real> b[N];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) b[n] = load(panel + p * panel_stride + n * lanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const Vec<Real> a_k = broadcast(a[r][k * step]);
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) acc[r][p * N + n] = fma(a_k, b[n], acc[r][p * N + n]);
+      }
+    }
+    panel += N * lanes;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 32
+    for (int n = 0; n < P * N; ++n) store(memory + (r * P * N + n) * lanes, acc[r][n]);
+}
+
+template <int R, int P, int step, class Real>
+void multiply_width(const Tile<Real>& t, const Real* const* rows, const Real* panel,
+                    Index panel_stride, Index K) {
+  switch (t.vectors / P) {
+    case 3:
+      return multiply_tile<R, P, 3, step>(t.acc, rows, panel, panel_stride, K);
+    case 2:
+      return multiply_tile<R, P, 2, step>(t.acc, rows, panel, panel_stride, K);
+    default:
+      return multiply_tile<R, P, 1, step>(t.acc, rows, panel, panel_stride, K);
+  }
+}
+
+// tile += rows times K steps of its panels. Few rows take several panels at once (kTileRows / rows
+// of them), or the chains in flight would be too few to hide the latency of an addition.
+template <int step, int R = kTileRows, class Real>
+void multiply(const Tile<Real>& t, const Real* const* rows, const Real* panel, Index panel_stride,
+              Index K) {
+  if (t.rows == R) {
+    constexpr int P = kTileRows / R;
+    if (P > 1 && t.panels == P) return multiply_width<R, P, step>(t, rows, panel, panel_stride, K);
+    return multiply_width<R, 1, step>(t, rows, panel, panel_stride, K);
+  }
+  if constexpr (R > 1) multiply<step, R / 2>(t, rows, panel, panel_stride, K);
+}
+
+// A panel's worth of k (24 KiB) that stays in an L1 cache of 32 KiB; past it, chains pause in
+// memory.
+constexpr Index kDepth = 24576 / (kTileVectors * kRegisterBytes);
+
+// Rows of a panel in one go, so that paused chains stay in L1 too.
+constexpr Index kRowBlock = 64;
+
+template <class Real>
+constexpr Index kAccumulators = kRowBlock * kTileVectors * kLanes<Real>;  // elements a member needs
+
+// The matrix on the right: `depth` rows packed in panels, of which the chains use the first K.
+template <class Real>
+struct PackedMatrix {
+  const Real* data;
+  Panels panels;
+  Index depth;
+  Index K;
+
+  // Panel of first register v, from row k on; `width` registers wide.
+  const Real* at(Index v, Index k, Index width) const {
+    return data + (v * depth + k * width) * kLanes<Real>;
+  }
+};
+
+// Calls start(tile), adds up the chains, calls finish(tile), for every tile of rows x part
+// (panels). row(i) says where row i of the left operand begins; its values are `step` apart.
+template <int step = 1, class Real, class Row, class Start, class Finish>
+void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, Row row, Start start,
+             Finish finish) {
+  constexpr int R = kTileRows;
+  const auto advance = [&](const Tile<Real>& t, Index k_0, Index k_1) {
+    const Index width = t.vectors / t.panels;
+    const Real* a[R];
+    for (int r = 0; r < t.rows; ++r) a[r] = row(t.i + r) + k_0 * step;
+    multiply<step>(t, a, b.at(t.v, k_0, width), width * kLanes<Real> * b.depth, k_1 - k_0);
+  };
+  const Index full = rows.begin + (rows.end - rows.begin) / R * R;
+  const Index slices = max(1, ceil_div(b.K, kDepth));
+  for (Index p = part.begin; p < part.end; ++p) {
+    const int width = b.panels.width(p);
+    for (Index first = rows.begin; first < full; first += kRowBlock) {
+      const Index last = min(full, first + kRowBlock);
+      for (Index s = 0; s < slices; ++s) {
+        Tile<Real> t = {first, R, b.panels.first(p), width, 1, accumulators};
+        for (; t.i < last; t.i += R, t.acc += R * width * kLanes<Real>) {
+          if (s == 0) start(t);
+          if (b.K > 0) advance(t, b.K * s / slices, b.K * (s + 1) / slices);
+          if (s == slices - 1) finish(t);
+        }
+      }
+    }
+  }
+  Index i = full;
+  for (int count = R / 2; count > 0; count /= 2) {
+    if (i + count > rows.end) continue;
+    const Index together = R / count;
+    for (Index p = part.begin; p < part.end;) {
+      const int width = b.panels.width(p);
+      const bool several = p + together <= part.end && b.panels.width(p + together - 1) == width;
+      const int panels = several ? static_cast<int>(together) : 1;
+      const Tile<Real> t = {i, count, b.panels.first(p), panels * width, panels, accumulators};
+      start(t);
+      if (b.K > 0) advance(t, 0, b.K);
+      finish(t);
+      p += panels;
+    }
+    i += count;
+  }
+}
+
+// The two ends most products have: begin each chain at 0, and store what is there in rows of
+// memory.
+struct FromZero {
+  template <class Real>
+  void operator()(const Tile<Real>& t) const {
+    for (int j = 0; j < t.rows * t.vectors; ++j) store(t.acc + j * kLanes<Real>, Vec<Real>{});
+  }
+};
+
+template <class Real>
+inline Vec<Real> load_some(const Real* p, Index count) {
+  return count >= kLanes<Real> ? load(p) : load_part(p, count);
+}
+template <class Real>
+inline void store_some(Real* p, Vec<Real> v, Index count) {
+  if (count >= kLanes<Real>)
+    store(p, v);
+  else
+    store_part(p, v, count);
+}
+
+// Visits a tile register by register: visit(row, first column, accumulator).
+template <class Real, class Visit>
+inline void each_register(const Tile<Real>& t, Visit visit) {
+  for (int r = 0; r < t.rows; ++r)
+    for (int n = 0; n < t.vectors; ++n) visit(t.i + r, (t.v + n) * kLanes<Real>, t.at(r, n));
+}
+
+// finish: row(i) is where the `columns` results of row i go.
+template <class Real, class Row>
+auto store_rows(Index columns, Row row) {
+  return [=](const Tile<Real>& t) {
+    each_register(t, [&](Index i, Index first, Real* acc) {
+      store_some(row(i) + first, load(acc), columns - first);
+    });
+  };
+}
+
+}  // namespace

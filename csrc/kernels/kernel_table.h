@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// What one instruction set offers: a table of function pointers, filled by kernels.cc. This file
+// and args.h are all that the rest of pygru sees of the kernels.
+#pragma once
+
+#include "args.h"
+
+namespace pygru {
+
+enum class Cell { gru_after, gru_before, rnn_tanh, rnn_relu };
+constexpr int kCells = 4;
+
+// Every function that takes a Team is called by each of its members. *_bytes say how much memory
+// the function beside it wants; all memory is 64-byte aligned.
+template <class Real>
+struct CellKernels {
+  int gates;  // G
+  int slots;  // S, of the tape
+  Index (*packed_forward_bytes)(Shape);
+  void (*pack_forward)(void* packed, Shape, const Weights<Real>&, Team);
+  Index (*forward_scratch_bytes)(const Forward<Real>&, Index team_size);
+  void (*forward)(const Forward<Real>&, Team);
+  Index (*packed_backward_bytes)(Shape, bool with_dx);
+  void (*pack_backward)(void* packed, Shape, const Weights<Real>&, bool with_dx, Team);
+  Index (*backward_scratch_bytes)(const Backward<Real>&, Index team_size);
+  void (*backward)(const Backward<Real>&, Team);
+};
+
+template <class Real>
+struct LinearKernels {
+  Index (*packed_bytes)(Index K, Index M);
+  void (*pack)(void* packed, Index K, Index M, Matrix<const Real> W, const Real* b);
+  void (*forward)(const Linear<Real>&, Team);
+  Index (*backward_scratch_bytes)(const LinearBackward<Real>&);
+  void (*backward)(const LinearBackward<Real>&, Team);
+};
+
+template <class Real>
+struct Kernels {
+  CellKernels<Real> cell[kCells];
+  LinearKernels<Real> linear;
+  // y[i] = f(x[i]): the activations alone, for their tests.
+  void (*sigmoid)(const Real* x, Real* y, Index n);
+  void (*tanh)(const Real* x, Real* y, Index n);
+  void (*exp)(const Real* x, Real* y, Index n);
+  // What the machine can do, for benchmarks: `rounds` of independent multiply-adds in registers
+  // (returns how many floating-point operations those were), and reading n values once.
+  double (*multiply_adds)(Index rounds, Real* sink);
+  Real (*sum)(const Real* x, Index n);
+};
+
+struct KernelTable {
+  int lanes_f32;  // of one register
+  int tile_rows;  // sequences that share one pass over the weights
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+template <class Real>
+const Kernels<Real>& kernels_of(const KernelTable& table) {
+  if constexpr (sizeof(Real) == sizeof(float))
+    return table.f32;
+  else
+    return table.f64;
+}
+
+}  // namespace pygru

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+// One instruction set's table. Compiled once for each, with PYGRU_TABLE naming the table:
+// everything else is in an anonymous namespace, so that the linker can't merge code of two
+// instruction sets.
+#include "kernel_table.h"
+#include "linear.h"
+#include "sequence.h"
+#include "sequence_backward.h"
+
+namespace {
+
+using pygru::CellKernels;
+using pygru::Kernels;
+
+template <class Cell, class Real>
+constexpr CellKernels<Real> cell_kernels() {
+  return {.gates = Cell::gates,
+          .slots = Cell::slots,
+          .packed_forward_bytes = packed_forward_bytes<Cell, Real>,
+          .pack_forward = pack_forward<Cell, Real>,
+          .forward_scratch_bytes = forward_scratch<Cell, Real>,
+          .forward = forward<Cell, Real>,
+          .packed_backward_bytes = packed_backward_bytes<Cell, Real>,
+          .pack_backward = pack_backward<Cell, Real>,
+          .backward_scratch_bytes = backward_scratch<Cell, Real>,
+          .backward = backward<Cell, Real>};
+}
+
+template <class Real, class Function>
+inline void map(const Real* x, Real* y, Index n, Function function) {
+  for (Index i = 0; i < n; i += kLanes<Real>) {
+    const Index count = min(kLanes<Real>, n - i);
+    store_some(y + i, function(load_some(x + i, count)), count);
+  }
+}
+template <class Real>
+void map_sigmoid(const Real* x, Real* y, Index n) {
+  map(x, y, n, [](Vec<Real> v) { return sigmoid(v); });
+}
+template <class Real>
+void map_tanh(const Real* x, Real* y, Index n) {
+  map(x, y, n, [](Vec<Real> v) { return tanh(v); });
+}
+template <class Real>
+void map_exp(const Real* x, Real* y, Index n) {
+  map(x, y, n, [](Vec<Real> v) { return exp<Real>(v); });
+}
+
+template <class Real>
+double multiply_adds(Index rounds, Real* sink) {
+  constexpr int chains = 12;  // latency 4-5 times two units, on every machine here
+  Vec<Real> acc[chains];
+  for (int c = 0; c < chains; ++c) acc[c] = broadcast(sink[0]);
+  const Vec<Real> a = broadcast(sink[1]), b = broadcast(sink[2]);
+  for (Index i = 0; i < rounds; ++i)
+#pragma GCC unroll 12
+    for (int c = 0; c < chains; ++c) acc[c] = fma(acc[c], a, b);
+  for (int c = 0; c < chains; ++c) sink[c % 3] += acc[c][0];
+  return 2.0 * static_cast<double>(rounds * chains * kLanes<Real>);
+}
+
+template <class Real>
+Real sum(const Real* x, Index n) {
+  constexpr Index chains = 8, lanes = kLanes<Real>;
+  Vec<Real> acc[chains] = {};
+  for (Index i = 0; i + chains * lanes <= n; i += chains * lanes)
+#pragma GCC unroll 8
+    for (Index c = 0; c < chains; ++c) acc[c] += load(x + i + c * lanes);
+  for (Index c = 1; c < chains; ++c) acc[0] += acc[c];
+  return acc[0][0];
+}
+
+template <class Real>
+constexpr Kernels<Real> all_kernels() {
+  return {.cell = {cell_kernels<GruAfter, Real>(), cell_kernels<GruBefore, Real>(),
+                   cell_kernels<Elman<false>, Real>(), cell_kernels<Elman<true>, Real>()},
+          .linear = {.packed_bytes = packed_linear_bytes<Real>,
+                     .pack = pack_linear<Real>,
+                     .forward = linear<Real>,
+                     .backward_scratch_bytes = linear_backward_scratch<Real>,
+                     .backward = linear_backward<Real>},
+          .sigmoid = map_sigmoid<Real>,
+          .tanh = map_tanh<Real>,
+          .exp = map_exp<Real>,
+          .multiply_adds = multiply_adds<Real>,
+          .sum = sum<Real>};
+}
+
+}  // namespace
+
+namespace pygru {
+extern const KernelTable PYGRU_TABLE;
+const KernelTable PYGRU_TABLE = {.lanes_f32 = static_cast<int>(kLanes<float>),
+                                 .tile_rows = kTileRows,
+                                 .f32 = all_kernels<float>(),
+                                 .f64 = all_kernels<double>()};
+}  // namespace pygru

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: MIT
+// The time loop, forward, written once for every cell (gru.h, rnn.h); backward is in
+// sequence_backward.h.
+//
+// A step is a list of phases. A phase is a product of the previous state (or of what an earlier
+// phase made) with the recurrent weights of some gates; the cell finishes each tile in registers.
+// The chains start from x W^T + bias, made for many steps at once while it stays in cache, or, when
+// x has only a few features, panel by panel inside the step. Depends on gemm.h, memory.h and the
+// cells.
+#pragma once
+
+#include "gemm.h"
+#include "gru.h"
+#include "memory.h"
+#include "rnn.h"
+
+namespace {
+
+using pygru::Batch;
+using pygru::Forward;
+using pygru::Lengths;
+using pygru::Sequence;
+using pygru::Shape;
+using pygru::Split;
+using pygru::Weights;
+
+constexpr Index kFewInputs = 32;             // up to here x W^T is made inside the step
+constexpr Index kProjectionBytes = 1 << 18;  // of x W^T at a time: a quarter to half of an L2 cache
+
+// How a cell's gates lie in packed weights: all together, or one group of panels a gate.
+template <class Cell, class Real>
+struct GatePanels {
+  Index H;
+  Index per_gate = vectors_of<Real>(H);    // registers of units
+  Index vectors = Cell::gates * per_gate;  // registers in all
+  static constexpr int groups = Cell::gates_together ? 1 : Cell::gates;
+
+  Panels panels() const { return Panels(vectors / groups); }
+  // Calls visit(group, first register of the group, which column of (G*H) a register holds).
+  template <class Visit>
+  void each(Visit visit) const {
+    for (int g = 0; g < groups; ++g) {
+      const GatePanels self = *this;
+      visit(g, g * per_gate, [self, g](Index v) -> Lane {
+        if constexpr (Cell::gates_together) return GatesTogether<Real>{self.H}(v);
+        const Lane lane = InOrder<Real>{self.H}(v);
+        return {g * self.H + lane.first, lane.count};
+      });
+    }
+  }
+};
+
+// ---- packed weights ----
+
+template <class Real>
+struct PackedForward {
+  Real* W;       // panels of depth I
+  Real* U;       // panels of depth H
+  Real* bias;    // [register][lanes]: starts the chains of x W^T
+  Real* bias_q;  // [register of units][lanes]: starts q = U_n h' + b_hn where the cell has one
+};
+
+template <class Cell, class Real>
+PackedForward<Real> packed_forward(Arena& arena, Shape s) {
+  const GatePanels<Cell, Real> g{s.H};
+  constexpr Index lanes = kLanes<Real>;
+  return {arena.take<Real>(g.vectors * lanes * s.I), arena.take<Real>(g.vectors * lanes * s.H),
+          arena.take<Real>(g.vectors * lanes), arena.take<Real>(g.per_gate * lanes)};
+}
+
+template <class Cell, class Real>
+void pack_forward(void* memory, Shape s, const Weights<Real>& w, Team team) {
+  Arena arena(memory);
+  const PackedForward<Real> to = packed_forward<Cell, Real>(arena, s);
+  const GatePanels<Cell, Real> gates{s.H};
+  constexpr Index lanes = kLanes<Real>;
+  const auto b = [](const Real* bias, Index column) { return bias ? bias[column] : Real(0); };
+  gates.each([&](int, Index v_0, auto columns) {
+    const Panels panels = gates.panels();
+    const Range part = share(panels.count(), team);
+    pack(to.W + v_0 * lanes * s.I, panels, s.I, {0, s.I}, w.W, columns, part);
+    pack(to.U + v_0 * lanes * s.H, panels, s.H, {0, s.H}, w.U, columns, part);
+    if (team.rank > 0) return;
+    for (Index v = 0; v < panels.vectors; ++v) {
+      const Lane lane = columns(v);
+      for (Index i = 0; i < lanes; ++i) {
+        const Index c = lane.first + i;
+        // q keeps its own bias apart: it is inside r * q.
+        const bool has_q = Cell::gates_together && c >= 2 * s.H;
+        const Real b_x = i < lane.count ? b(w.b_x, c) : Real(0);
+        const Real b_h = i < lane.count ? b(w.b_h, c) : Real(0);
+        to.bias[(v_0 + v) * lanes + i] = has_q ? b_x : b_x + b_h;
+        if (has_q) to.bias_q[v / 3 * lanes + i] = b_h;
+      }
+    }
+  });
+}
+
+// ---- one group of units of one sequence at one step, as a cell sees it ----
+
+template <class Real>
+struct ForwardUnits {
+  using V = Vec<Real>;
+  Index H, count;      // of this register's units, those that exist
+  const Real* from_h;  // null for zeros
+  const Real* from_x;  // W_n x + b_xn, where q = U_n h' + b_hn is apart from it
+  Real* to_h;
+  Real* tape;  // this sequence's (S, H) from these units on, or null
+
+  V x_n() const { return load(from_x); }
+  V h_prev() const { return from_h ? load_some(from_h, count) : V{}; }
+  V kept(int slot) const { return load_some(tape + slot * H, count); }
+  void keep(int slot, V v) {
+    if (tape) store_some(tape + slot * H, v, count);
+  }
+  void set_h(V v) { store_some(to_h, v, count); }
+};
+
+// ---- the pass ----
+
+template <class Cell, class Real>
+struct ForwardPass {
+  static constexpr Index lanes = kLanes<Real>;
+
+  const Forward<Real>& f;
+  const Team team;
+  const Shape s;
+  const GatePanels<Cell, Real> gates;
+  const Panels panels;
+  const bool by_sequence;
+  const bool inside;  // x W^T inside the step
+  Range rows;         // this member's sequences, in the order of f.lengths
+  Range part;         // this member's panels, of every group
+  PackedForward<Real> weights;
+  Sequence<Real> tape;
+  // This member's scratch:
+  Index chunk_steps, chunk_rows;  // of x W^T at most
+  Real* accumulators;             // kAccumulators, and as many again for W_n x + b_xn beside q
+  Real* projected;                // [register][chunk row][lanes]: x W^T + bias
+  const Real** x_rows;            // (chunk_rows,) of the chunk
+
+  ForwardPass(const Forward<Real>& args, Team members, Arena& scratch)
+      : f(args),
+        team(members),
+        s(args.shape),
+        gates{s.H},
+        panels(gates.panels()),
+        by_sequence(f.split == Split::sequences),
+        inside(s.I <= kFewInputs || s.T == 1),
+        rows(by_sequence && team.size > 1 ? Range{f.cuts[team.rank], f.cuts[team.rank + 1]}
+                                          : Range{0, s.B}),
+        part(by_sequence ? Range{0, panels.count()} : share(panels.count(), team)),
+        tape(f.tape) {
+    Arena packed(f.packed);
+    weights = packed_forward<Cell, Real>(packed, s);
+    if (Cell::phases > 1 && !tape) {  // what passes from phase to phase, of one step
+      tape = {scratch.take<Real>(s.B * Cell::slots * s.H), 0, Cell::slots * s.H};
+    }
+    const Index row_bytes = gates.vectors * kRegisterBytes;
+    chunk_steps = inside ? 1 : min(s.T, max(1, kProjectionBytes / (row_bytes * max(1, s.B))));
+    chunk_rows = chunk_steps * s.B;
+    for (Index member = 0; member < team.size; ++member) {
+      Real* const accumulators_of = scratch.take<Real>(2 * kAccumulators<Real>);
+      Real* const projected_of =
+          scratch.take<Real>(inside ? 0 : chunk_rows * gates.vectors * lanes);
+      const Real** const rows_of_x = scratch.take<const Real*>(chunk_rows);
+      if (member != team.rank) continue;
+      accumulators = accumulators_of;
+      projected = projected_of;
+      x_rows = rows_of_x;
+    }
+  }
+
+  Index time_of(Index step) const { return f.reverse ? s.T - 1 - step : step; }
+  Index alive(Index step) const { return f.lengths.alive(time_of(step), s.B); }
+  Range mine(Index begin, Index end) const {
+    return {max(rows.begin, begin), max(max(rows.begin, begin), min(rows.end, end))};
+  }
+
+  void run() {
+    for (Index first = 0; first < s.T; first += chunk_steps) {
+      const Range chunk = {first, min(s.T, first + chunk_steps)};
+      const Index count = gather(chunk);
+      if (!inside)
+        for (int g = 0; g < gates.groups; ++g) project(g, {0, count});
+      Index row_0 = 0;  // the step's first row within the chunk
+      for (Index step = chunk.begin; step < chunk.end; ++step) {
+        take_step(step, row_0);
+        const Range r = mine(0, alive(step));
+        row_0 += r.end - r.begin;
+      }
+    }
+    last_states();
+  }
+
+  // This member's rows of x over the chunk; returns how many there are.
+  Index gather(Range chunk) {
+    Index count = 0;
+    for (Index step = chunk.begin; step < chunk.end; ++step) {
+      const Range r = mine(0, alive(step));
+      for (Index i = r.begin; i < r.end; ++i)
+        x_rows[count++] = f.x.at(time_of(step), f.lengths.row(i));
+    }
+    return count;
+  }
+
+  // x W^T + bias of one group, for rows of the chunk.
+  void project(int g, Range chunk_part) {
+    const Index v_0 = g * gates.per_gate;
+    product(
+        PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I}, chunk_part, part,
+        accumulators, [&](Index i) { return x_rows[i]; },
+        [&](const Tile<Real>& t) { start_from_bias(t, v_0); },
+        [&](const Tile<Real>& t) {
+          for (int n = 0; n < t.vectors; ++n)
+            for (int r = 0; r < t.rows; ++r)
+              store(projected_at(v_0 + t.v + n, t.i + r), load(t.at(r, n)));
+        });
+  }
+  Real* projected_at(Index v, Index chunk_row) const {
+    return projected + (v * chunk_rows + chunk_row) * lanes;
+  }
+  void start_from_bias(const Tile<Real>& t, Index v_0) const {
+    for (int n = 0; n < t.vectors; ++n) {
+      const Vec<Real> bias = load(weights.bias + (v_0 + t.v + n) * lanes);
+      for (int r = 0; r < t.rows; ++r) store(t.at(r, n), bias);
+    }
+  }
+
+  void take_step(Index step, Index row_0) {
+    const Index n = alive(step);
+    const Index continuing = step == 0 ? 0 : min(n, alive(step - 1));
+    run_phases<0>(time_of(step), mine(0, continuing), mine(continuing, n), row_0);
+    const Range ended = mine(n, s.B);
+    if (by_sequence || team.rank == 0)
+      for (Index i = ended.begin; i < ended.end; ++i)
+        __builtin_memset(f.y.at(time_of(step), f.lengths.row(i)), 0,
+                         static_cast<std::size_t>(s.H) * sizeof(Real));
+  }
+
+  template <int phase>
+  void run_phases(Index t, Range continuing, Range starting, Index row_0) {
+    if constexpr (phase < Cell::phases) {
+      run_groups<phase, Cell::first_group[phase]>(t, continuing, false, row_0);
+      run_groups<phase, Cell::first_group[phase]>(t, starting, true, row_0);
+      if (!by_sequence) team.sync();
+      run_phases<phase + 1>(t, continuing, starting, row_0);
+    }
+  }
+
+  template <int phase, int g>
+  void run_groups(Index t, Range r, bool starting, Index row_0) {
+    if constexpr (g < Cell::first_group[phase + 1]) {
+      if (r.begin < r.end) recur<phase, g>(t, r, starting, row_0);
+      run_groups<phase, g + 1>(t, r, starting, row_0);
+    }
+  }
+
+  // The state before step t, or null for zeros.
+  const Real* state_before(Index t, Index b, bool starting) const {
+    if (!starting) return f.y.at(f.reverse ? t + 1 : t - 1, b);
+    return f.h_0 ? f.h_0.at(b) : nullptr;
+  }
+
+  // The product with the recurrent weights of one group, and the cell on each finished tile.
+  template <int phase, int g>
+  void recur(Index t, Range r, bool starting, Index row_0) {
+    const Index v_0 = g * gates.per_gate;
+    const Index K = starting && !f.h_0 ? 0 : s.H;  // nothing to multiply with a zero state
+    const auto operand = [&](Index i) -> const Real* {
+      const Index b = f.lengths.row(i);
+      return phase == 0 ? state_before(t, b, starting) : tape.at(t, b);  // slot 0
+    };
+    const auto start = [&](const Tile<Real>& tile) {
+      start_from_x(tile, v_0, row_0 - rows.begin);
+      if constexpr (Cell::gates_together) set_q_apart(tile);
+    };
+    const auto finish = [&](const Tile<Real>& tile) {
+      constexpr int together = Cell::gates_together ? 3 : 1;
+      for (int row = 0; row < tile.rows; ++row) {
+        const Index b = f.lengths.row(tile.i + row);
+        const Real* const h = state_before(t, b, starting);
+        Real* const y = f.y.at(t, b);
+        Real* const kept = tape ? tape.at(t, b) : nullptr;
+        for (int n = 0; n < tile.vectors; n += together) {
+          const Index unit = (tile.v + n) / together * lanes;
+          const Real* const s_0 = tile.at(row, n);
+          ForwardUnits<Real> u = {.H = s.H,
+                                  .count = min(lanes, s.H - unit),
+                                  .from_h = h ? h + unit : nullptr,
+                                  .from_x = s_0 + 2 * lanes + kAccumulators<Real>,
+                                  .to_h = y + unit,
+                                  .tape = kept ? kept + unit : nullptr};
+          if constexpr (Cell::gates_together)
+            Cell::forward(u, load(s_0), load(s_0 + lanes), load(s_0 + 2 * lanes));
+          else
+            Cell::template forward<g>(u, load(s_0));
+        }
+      }
+    };
+    product(PackedMatrix<Real>{weights.U + v_0 * lanes * s.H, panels, s.H, K}, r, part,
+            accumulators, operand, start, finish);
+  }
+
+  // The chains of a tile of a step, x W^T + bias.
+  void start_from_x(const Tile<Real>& t, Index v_0, Index chunk_row_0) const {
+    if (!inside) {
+      for (int n = 0; n < t.vectors; ++n)
+        for (int r = 0; r < t.rows; ++r)
+          store(t.at(r, n), load(projected_at(v_0 + t.v + n, chunk_row_0 + t.i + r)));
+      return;
+    }
+    start_from_bias(t, v_0);
+    const Index width = t.vectors / t.panels;
+    multiply<1>(
+        t, x_rows + chunk_row_0 + t.i,
+        PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I}.at(t.v, 0, width),
+        width * lanes * s.I, s.I);
+  }
+
+  // Every third chain becomes q = b_hn + U_n h'; what it was, W_n x + b_xn, waits for the cell.
+  void set_q_apart(const Tile<Real>& t) const {
+    for (int n = 2; n < t.vectors; n += 3) {
+      const Vec<Real> bias_q = load(weights.bias_q + (t.v + n) / 3 * lanes);
+      for (int r = 0; r < t.rows; ++r) {
+        store(t.at(r, n) + kAccumulators<Real>, load(t.at(r, n)));
+        store(t.at(r, n), bias_q);
+      }
+    }
+  }
+
+  // h_n: each sequence's state at its own end.
+  void last_states() {
+    const Range r = by_sequence ? rows : share(s.B, team);
+    for (Index i = r.begin; i < r.end; ++i) {
+      const Index b = f.lengths.row(i), length = f.lengths.of(b, s.T);
+      const Real* h =
+          length > 0 ? f.y.at(f.reverse ? 0 : length - 1, b) : (f.h_0 ? f.h_0.at(b) : nullptr);
+      for (Index j = 0; j < s.H; ++j) f.h_n.at(b)[j] = h ? h[j] : Real(0);
+    }
+  }
+};
+
+template <class Cell, class Real>
+void forward(const Forward<Real>& f, Team team) {
+  Arena scratch(f.scratch);
+  ForwardPass<Cell, Real>(f, team, scratch).run();
+}
+
+template <class Cell, class Real>
+Index forward_scratch(const Forward<Real>& f, Index team_size) {
+  Arena scratch(nullptr);
+  ForwardPass<Cell, Real>(f, Team{.rank = 0, .size = team_size}, scratch);
+  return scratch.used;
+}
+
+template <class Cell, class Real>
+Index packed_forward_bytes(Shape s) {
+  Arena arena(nullptr);
+  packed_forward<Cell, Real>(arena, s);
+  return arena.used;
+}
+
+}  // namespace

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: MIT
+// The time loop, backward: back-propagation through time, the mirror image of sequence.h.
+//
+// Per step only the product that brings dh' back to the step before; the cell finishes each tile of
+// dh straight on to the gradients of its gates and leaves them in the tape. After a chunk of steps,
+// while those are in cache, come the weight gradients, as products over all (t, b) of the chunk,
+// and dx. The chains of a weight gradient run through all chunks in one order: backwards in time,
+// sequences in the order of `lengths`. Depends on sequence.h (panels, units, arena).
+#pragma once
+
+#include "sequence.h"
+
+namespace {
+
+using pygru::Backward;
+
+constexpr Index kGradientRows =
+    256;  // (t, b) pairs of a chunk: 24 KiB of a panel of gate gradients
+
+// ---- packed weights: the panels run over what the gradient is of, the depth over gates ----
+
+template <class Real>
+struct PackedBackward {
+  Real* U;    // depth dh_slots H: brings dh' back
+  Real* U_n;  // depth H: g = U_n^T ds_n, where the cell has a second phase
+  Real* W;    // depth G H: gives dx
+};
+
+template <class Cell, class Real>
+PackedBackward<Real> packed_backward(Arena& arena, Shape s, bool with_dx) {
+  const Index units = vectors_of<Real>(s.H) * kLanes<Real>;
+  const Index inputs = vectors_of<Real>(s.I) * kLanes<Real>;
+  return {arena.take<Real>(units * Cell::dh_slots * s.H),
+          arena.take<Real>(Cell::phases > 1 ? units * s.H : 0),
+          arena.take<Real>(with_dx ? inputs * Cell::gates * s.H : 0)};
+}
+
+template <class Cell, class Real>
+void pack_backward(void* memory, Shape s, const Weights<Real>& w, bool with_dx, Team team) {
+  Arena arena(memory);
+  const PackedBackward<Real> to = packed_backward<Cell, Real>(arena, s, with_dx);
+  // The rows of one gate, seen from the other side: (columns, H).
+  const auto gate = [&](Matrix<const Real> m, int g) {
+    return Matrix<const Real>{m.at(g * s.H, 0), m.column_stride, m.row_stride};
+  };
+  const Panels units(vectors_of<Real>(s.H)), inputs(vectors_of<Real>(s.I));
+  const InOrder<Real> unit_columns{s.H}, input_columns{s.I};
+  const Range part = share(units.count(), team);
+  for (int j = 0; j < Cell::dh_slots; ++j)
+    pack(to.U, units, Cell::dh_slots * s.H, {j * s.H, (j + 1) * s.H},
+         gate(w.U, Cell::gate_of_slot[Cell::dh_slot + j]), unit_columns, part);
+  if (Cell::phases > 1)
+    pack(to.U_n, units, s.H, {0, s.H}, gate(w.U, Cell::gates - 1), unit_columns, part);
+  if (with_dx)
+    pack(to.W, inputs, Cell::gates * s.H, {0, Cell::gates * s.H}, gate(w.W, 0), input_columns,
+         share(inputs.count(), team));
+}
+
+// ---- one group of units of one sequence at one step, as a cell sees it ----
+
+template <class Real>
+struct BackwardUnits {
+  using V = Vec<Real>;
+  Index H, count;
+  const Real* from_h;  // h', null for zeros
+  Real* tape;          // this sequence's (S, H) from these units on
+  Real* to_carry;      // what of dh' needs no product, e.g. dh z
+
+  V one() const { return broadcast(Real(1)); }
+  V h_prev() const { return from_h ? load_some(from_h, count) : V{}; }
+  V kept(int slot) const { return load_some(tape + slot * H, count); }
+  void keep(int slot, V v) { store_some(tape + slot * H, v, count); }
+  V carry() const { return load(to_carry); }
+  void set_carry(V v) { store(to_carry, v); }
+};
+
+// ---- the pass ----
+
+template <class Cell, class Real>
+struct BackwardPass {
+  static constexpr Index lanes = kLanes<Real>;
+
+  // One (t, b) of a chunk, as the weight gradients read it.
+  struct Entry {
+    const Real* x;
+    const Real* h_prev;  // null for zeros
+    Real* tape;
+    Real* dx;
+  };
+
+  const Backward<Real>& f;
+  const Team team;
+  const Shape s;
+  const Panels panels;  // of units
+  const bool by_sequence;
+  Range rows;  // this member's sequences
+  Range part;  // this member's panels
+  PackedBackward<Real> weights;
+  // Scratch of the team:
+  Index chunk_steps, chunk_rows;
+  Index carry_stride;
+  Real* carry;     // (B, carry_stride)
+  Real* x_packed;  // PackedRows of x, h' and slot 0 over the chunk
+  Real* h_packed;
+  Real* slot_0_packed;
+  Real* gates_packed[Cell::groups];  // panels of each gradient group, depth chunk_rows
+  // This member's scratch:
+  Real* accumulators;  // kAccumulators
+  Entry* entries;      // (chunk_rows,)
+
+  BackwardPass(const Backward<Real>& args, Team members, Arena& scratch)
+      : f(args),
+        team(members),
+        s(args.shape),
+        panels(vectors_of<Real>(s.H)),
+        by_sequence(f.split == Split::sequences),
+        rows(by_sequence && team.size > 1 ? Range{f.cuts[team.rank], f.cuts[team.rank + 1]}
+                                          : Range{0, s.B}),
+        part(by_sequence ? Range{0, panels.count()} : share(panels.count(), team)) {
+    Arena packed(f.packed);
+    weights = packed_backward<Cell, Real>(packed, s, static_cast<bool>(f.dx));
+    chunk_steps = min(s.T, max(1, kGradientRows / max(1, s.B)));
+    chunk_rows = chunk_steps * s.B;
+    carry_stride = panels.vectors * lanes;
+    carry = scratch.take<Real>(s.B * carry_stride);
+    x_packed = scratch.take<Real>(packed_rows(s.I));
+    h_packed = scratch.take<Real>(packed_rows(s.H));
+    slot_0_packed = scratch.take<Real>(Cell::phases > 1 ? packed_rows(s.H) : 0);
+    for (int g = 0; g < Cell::groups; ++g)
+      gates_packed[g] = scratch.take<Real>(group_columns(g).panels.vectors * lanes * chunk_rows);
+    for (Index member = 0; member < team.size; ++member) {
+      Real* const accumulators_of = scratch.take<Real>(kAccumulators<Real>);
+      Entry* const entries_of = scratch.take<Entry>(chunk_rows);
+      if (member != team.rank) continue;
+      accumulators = accumulators_of;
+      entries = entries_of;
+    }
+  }
+
+  Index packed_rows(Index width) const {
+    return ceil_div(width, kTileRows) * kTileRows * chunk_rows;
+  }
+
+  struct GroupColumns {
+    Index columns;
+    Panels panels;
+  };
+  GroupColumns group_columns(int g) const {
+    const Index columns = Cell::group[g].slots * s.H;
+    return {columns, Panels(vectors_of<Real>(columns))};
+  }
+
+  // Steps are numbered as BPTT takes them: step 0 is the last of the forward pass.
+  Index time_of(Index step) const { return f.reverse ? step : s.T - 1 - step; }
+  Index alive(Index step) const { return f.lengths.alive(time_of(step), s.B); }
+  Range mine(Index begin, Index end) const {
+    return {max(rows.begin, begin), max(max(rows.begin, begin), min(rows.end, end))};
+  }
+  // The state before step t, or null for zeros.
+  const Real* state_before(Index t, Index b) const {
+    const bool first = f.reverse ? t == f.lengths.of(b, s.T) - 1 : t == 0;
+    if (!first) return f.y.at(f.reverse ? t + 1 : t - 1, b);
+    return f.h_0 ? f.h_0.at(b) : nullptr;
+  }
+
+  void run() {
+    for (Index first = 0; first < s.T; first += chunk_steps) {
+      const Range chunk = {first, min(s.T, first + chunk_steps)};
+      for (Index step = chunk.begin; step < chunk.end; ++step) take_step(step);
+      if (by_sequence) team.sync();  // by units every phase ended with one
+      const Index count = gather(chunk);
+      input_gradient(chunk, count);
+      weight_gradients(count);
+    }
+    if (f.dh_0) first_states();
+  }
+
+  // ---- one step ----
+
+  void take_step(Index step) {
+    const Index t = time_of(step), n = alive(step);
+    const Index before = step == 0 ? 0 : alive(step - 1);
+    finish_dh(t, time_of(step - 1), mine(0, min(before, n)), false);
+    finish_dh(t, t, mine(min(before, n), n), true);
+    if (!by_sequence) team.sync();
+    if constexpr (Cell::phases > 1) {
+      second_phase(t, mine(0, n));
+      if (!by_sequence) team.sync();
+    }
+  }
+
+  // dh of step t from the gates of t_later, the step BPTT took before; then the cell. `starting`:
+  // the sequences end here, and dh begins with dh_n.
+  void finish_dh(Index t, Index t_later, Range r, bool starting) {
+    const auto start = [&](const Tile<Real>& tile) {
+      each_register(tile, [&](Index i, Index unit, Real* acc) {
+        const Index b = f.lengths.row(i), count = s.H - unit;
+        Vec<Real> dh{};
+        if (!starting)
+          dh = load(carry + i * carry_stride + unit);
+        else if (f.dh_n)
+          dh = load_some(f.dh_n.at(b) + unit, count);
+        store(acc, f.dy ? dh + load_some(f.dy.at(t, b) + unit, count) : dh);
+      });
+    };
+    const Index K = starting ? 0 : Cell::dh_slots * s.H;
+    product(PackedMatrix<Real>{weights.U, panels, Cell::dh_slots * s.H, K}, r, part, accumulators,
+            gates_at(t_later, Cell::dh_slot), start, cell_at<0>(t));
+  }
+
+  // g = U_n^T ds_n, and the rest of the cell.
+  void second_phase(Index t, Range r) {
+    product(PackedMatrix<Real>{weights.U_n, panels, s.H, s.H}, r, part, accumulators,
+            gates_at(t, Cell::slots - 1), FromZero{}, cell_at<1>(t));
+  }
+
+  auto gates_at(Index t, int slot) const {
+    return
+        [=, this](Index i) -> const Real* { return f.tape.at(t, f.lengths.row(i)) + slot * s.H; };
+  }
+
+  // finish: the cell's gradient at step t.
+  template <int phase>
+  auto cell_at(Index t) const {
+    return [=, this](const Tile<Real>& tile) {
+      for (int row = 0; row < tile.rows; ++row) {
+        const Index i = tile.i + row, b = f.lengths.row(i);
+        const Real* const h = state_before(t, b);
+        Real* const tape = f.tape.at(t, b);
+        for (int n = 0; n < tile.vectors; ++n) {
+          const Index unit = (tile.v + n) * lanes;
+          BackwardUnits<Real> u = {.H = s.H,
+                                   .count = min(lanes, s.H - unit),
+                                   .from_h = h ? h + unit : nullptr,
+                                   .tape = tape + unit,
+                                   .to_carry = carry + i * carry_stride + unit};
+          Cell::template backward<phase>(u, load(tile.at(row, n)));
+        }
+      }
+    };
+  }
+
+  // dh_0: one more product, for each sequence from its first step; those of one length together.
+  void first_states() {
+    const auto step_of = [this](Index i) {
+      const Index length = f.lengths.of(f.lengths.row(i), s.T);
+      return f.reverse || length == 0 ? length - 1 : 0;
+    };
+    for (Index i = rows.begin, end = i; i < rows.end; i = end) {
+      const Index t = step_of(i);
+      while (end < rows.end && step_of(end) == t) ++end;
+      const auto start = [&](const Tile<Real>& tile) {
+        each_register(tile, [&](Index row, Index unit, Real* acc) {
+          Vec<Real> dh{};
+          if (t >= 0)
+            dh = load(carry + row * carry_stride + unit);
+          else if (f.dh_n)
+            dh = load_some(f.dh_n.at(f.lengths.row(row)) + unit, s.H - unit);
+          store(acc, dh);
+        });
+      };
+      const Index depth = Cell::dh_slots * s.H;
+      product(PackedMatrix<Real>{weights.U, panels, depth, t >= 0 ? depth : 0}, {i, end}, part,
+              accumulators, gates_at(t, Cell::dh_slot), start,
+              store_rows<Real>(s.H, [&](Index row) { return f.dh_0.at(f.lengths.row(row)); }));
+    }
+  }
+
+  // ---- after a chunk of steps ----
+
+  Index gather(Range chunk) {
+    Index count = 0;
+    for (Index step = chunk.begin; step < chunk.end; ++step) {
+      const Index t = time_of(step), n = alive(step);
+      for (Index i = 0; i < n; ++i) {
+        const Index b = f.lengths.row(i);
+        entries[count++] = {f.x.at(t, b), state_before(t, b), f.tape.at(t, b),
+                            f.dx ? f.dx.at(t, b) : nullptr};
+      }
+    }
+    return count;
+  }
+
+  void input_gradient(Range chunk, Index count) {
+    if (!f.dx) return;
+    const Panels inputs(vectors_of<Real>(s.I));
+    const Index depth = Cell::gates * s.H;
+    product(
+        PackedMatrix<Real>{weights.W, inputs, depth, depth}, share(count, team),
+        {0, inputs.count()}, accumulators,
+        [&](Index e) -> const Real* { return entries[e].tape + Cell::dx_slot * s.H; }, FromZero{},
+        store_rows<Real>(s.I, [&](Index e) { return entries[e].dx; }));
+    const Range mine_of_padding = share(s.B, team);
+    for (Index step = chunk.begin; step < chunk.end; ++step)
+      for (Index i = max(alive(step), mine_of_padding.begin); i < mine_of_padding.end; ++i)
+        __builtin_memset(f.dx.at(time_of(step), f.lengths.row(i)), 0,
+                         static_cast<std::size_t>(s.I) * sizeof(Real));
+  }
+
+  // dW += ds^T x and dU += ds^T h' over the chunk; the team divides the columns, that is rows of
+  // the weights, so that each gradient is one member's chain.
+  void weight_gradients(Index count) {
+    Index with_state = count;  // without h_0 the last entries are first steps: nothing to add to dU
+    while (with_state > 0 && !entries[with_state - 1].h_prev) --with_state;
+    const auto entry = [this](auto member) {
+      return [this, member](Index e) -> const Real* { return entries[e].*member; };
+    };
+    pack_rows(x_packed, s.I, count, entry(&Entry::x), team);
+    pack_rows(h_packed, s.H, with_state, entry(&Entry::h_prev), team);
+    if (Cell::phases > 1) pack_rows(slot_0_packed, s.H, with_state, entry(&Entry::tape), team);
+    for (int g = 0; g < Cell::groups; ++g) pack_gates(g, count);
+    team.sync();
+    for (int g = 0; g < Cell::groups; ++g) {
+      const GradientGroup group = Cell::group[g];
+      if (group.of_W) accumulate(g, count, f.dW, s.I, x_packed, count);
+      if (group.of_U != Operand::none)
+        accumulate(g, count, f.dU, s.H, group.of_U == Operand::slot_0 ? slot_0_packed : h_packed,
+                   with_state);
+    }
+  }
+
+  // This member's panels of one group's gate gradients, and their sums: the bias gradients.
+  void pack_gates(int g, Index count) const {
+    const GradientGroup group = Cell::group[g];
+    const GroupColumns columns = group_columns(g);
+    const Range own = share(columns.panels.count(), team);
+    for (Index p = own.begin; p < own.end; ++p) {
+      const int N = columns.panels.width(p);
+      for (int n = 0; n < N; ++n) {
+        const Index v = columns.panels.first(p) + n, first = v * lanes;
+        const Index lane_count = min(lanes, columns.columns - first);
+        Real* to = gates_packed[g] + (columns.panels.first(p) * count + n) * lanes;
+        Vec<Real> sum{};
+        for (Index e = 0; e < count; ++e) {
+          const Vec<Real> ds = load_some(entries[e].tape + group.slot * s.H + first, lane_count);
+          store(to + e * N * lanes, ds);
+          sum += ds;
+        }
+        const Index at = group.gate * s.H + first;
+        if (f.db_x && group.of_W) add_units(f.db_x + at, sum, lane_count);
+        if (f.db_h && group.of_U != Operand::none) add_units(f.db_h + at, sum, lane_count);
+      }
+    }
+  }
+  static void add_units(Real* p, Vec<Real> v, Index count) {
+    store_some(p, load_some(p, count) + v, count);
+  }
+
+  // The columns of one group: gradient += gates^T operand over the first `depth` of `count`
+  // entries.
+  void accumulate(int g, Index count, Matrix<Real> gradient, Index width, const Real* operand,
+                  Index depth) const {
+    const GroupColumns columns = group_columns(g);
+    const Index gate_0 = Cell::group[g].gate * s.H;
+    const auto start = [&](const Tile<Real>& t) {
+      each_register(t, [&](Index i, Index first, Real* acc) {
+        store(acc, load_some<Real>(gradient.at(gate_0 + first, i), columns.columns - first));
+      });
+    };
+    product<kTileRows>(
+        PackedMatrix<Real>{gates_packed[g], columns.panels, count, depth}, {0, width},
+        share(columns.panels.count(), team), accumulators,
+        [&](Index i) { return packed_row(operand, depth, i); }, start,
+        store_rows<Real>(columns.columns, [&](Index i) { return gradient.at(gate_0, i); }));
+  }
+};
+
+template <class Cell, class Real>
+void backward(const Backward<Real>& f, Team team) {
+  Arena scratch(f.scratch);
+  BackwardPass<Cell, Real>(f, team, scratch).run();
+}
+
+template <class Cell, class Real>
+Index backward_scratch(const Backward<Real>& f, Index team_size) {
+  Arena scratch(nullptr);
+  BackwardPass<Cell, Real>(f, Team{.rank = 0, .size = team_size}, scratch);
+  return scratch.used;
+}
+
+template <class Cell, class Real>
+Index packed_backward_bytes(Shape s, bool with_dx) {
+  Arena arena(nullptr);
+  packed_backward<Cell, Real>(arena, s, with_dx);
+  return arena.used;
+}
+
+}  // namespace

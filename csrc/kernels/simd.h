@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+// Vec<Real>: one register of values. This file is the one place that knows how wide a register is.
+//
+// Vec is a GCC/Clang vector type, so + - * / and comparisons are the language's own, lane by lane.
+// Everything else a kernel needs from the machine is here: fused multiply-add, loads of part of a
+// register, reinterpretation and transposition. Compiled once per instruction set (CMakeLists.txt).
+#pragma once
+
+#include "args.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace {
+
+using pygru::Index;
+
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64;
+constexpr int kTileRows = 8;  // 8 rows x 3 registers = 24 accumulators of 32 registers
+#elif defined(__AVX2__)
+constexpr int kRegisterBytes = 32;
+constexpr int kTileRows = 4;  // 4 x 3 accumulators + 3 weights + 1 broadcast = 16 registers
+#elif defined(__aarch64__)
+constexpr int kRegisterBytes = 16;
+constexpr int kTileRows = 8;  // 8 x 3 accumulators + 3 weights + broadcasts of 32 registers
+#else
+constexpr int kRegisterBytes = 16;
+constexpr int kTileRows = 4;
+#endif
+constexpr int kTileVectors = 3;  // a GRU's three gates, or three registers of neighbouring units
+
+template <class Real>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  typedef float type __attribute__((vector_size(kRegisterBytes)));
+  typedef std::int32_t bits __attribute__((vector_size(kRegisterBytes)));
+};
+template <>
+struct VecOf<double> {
+  typedef double type __attribute__((vector_size(kRegisterBytes)));
+  typedef std::int64_t bits __attribute__((vector_size(kRegisterBytes)));
+};
+template <class Real>
+using Vec = typename VecOf<Real>::type;
+template <class Real>
+using Bits = typename VecOf<Real>::bits;
+
+template <class Real>
+constexpr Index kLanes = kRegisterBytes / static_cast<Index>(sizeof(Real));
+
+// ---- memory ----
+
+template <class Real>
+inline Vec<Real> load(const Real* p) {
+  Vec<Real> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class Real>
+inline void store(Real* p, Vec<Real> v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
+template <class Real>
+inline Vec<Real> broadcast(Real a) {
+  return a - Vec<Real>{};
+}
+
+// The first n lanes from memory, 0 in the others; n in 0..kLanes. Touches nothing past p[n - 1].
+template <class Real>
+inline Vec<Real> load_part(const Real* p, Index n) {
+  Vec<Real> v{};
+  for (Index lane = 0; lane < n; ++lane) v[lane] = p[lane];
+  return v;
+}
+
+template <class Real>
+inline void store_part(Real* p, Vec<Real> v, Index n) {
+  for (Index lane = 0; lane < n; ++lane) p[lane] = v[lane];
+}
+
+// ---- fused multiply-add: a * b + c, rounded once where the machine has it ----
+
+#if defined(__AVX512F__)
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+#elif defined(__AVX2__)
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+#elif defined(__aarch64__)
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+#else
+template <class V>
+inline V fma(V a, V b, V c) {
+  return a * b + c;
+}
+#endif
+
+// ---- transposition ----
+
+// rows[i][j] <-> rows[j][i] of a square of registers: log2(lanes) rounds that swap off-diagonal
+// blocks of 1, 2, 4 ... lanes.
+template <class Real>
+inline void transpose(Vec<Real> (&rows)[kLanes<Real>]) {
+  constexpr Index lanes = kLanes<Real>;
+  Bits<Real> iota{};
+  for (Index i = 0; i < lanes; ++i) iota[i] = static_cast<decltype(iota[0] + 0)>(i);
+#pragma GCC unroll 8
+  for (Index block = 1; block < lanes; block *= 2) {
+    // Lane i takes from the first register where bit `block` of i is 0, from the second elsewhere.
+    using Integer = decltype(iota[0] + 0);
+    const Integer b = static_cast<Integer>(block), n = static_cast<Integer>(lanes);
+    Bits<Real> upper{}, lower{};
+    for (Index i = 0; i < lanes; ++i) {
+      const Integer lane = static_cast<Integer>(i);
+      upper[i] = (lane & b) ? lane - b + n : lane;
+      lower[i] = (lane & b) ? lane + n : lane + b;
+    }
+#pragma GCC unroll 16
+    for (Index i = 0; i < lanes; ++i) {
+      if (i & block) continue;
+      const Vec<Real> first = rows[i], second = rows[i + block];
+      rows[i] = __builtin_shuffle(first, second, upper);
+      rows[i + block] = __builtin_shuffle(first, second, lower);
+    }
+  }
+}
+
+}  // namespace

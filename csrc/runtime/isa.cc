@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+#include "isa.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+
+namespace pygru {
+
+#if defined(__x86_64__)
+extern const KernelTable table_baseline, table_avx2, table_avx512;
+#elif defined(__aarch64__)
+extern const KernelTable table_neon;
+#else
+extern const KernelTable table_baseline;
+#endif
+
+namespace {
+
+struct Isa {
+  const char* name;
+  const KernelTable* table;
+  bool (*supported)();
+};
+
+// A new instruction set: one row here, one line in CMakeLists.txt. Best last.
+const Isa kIsas[] = {
+#if defined(__x86_64__)
+    {"baseline", &table_baseline, [] { return true; }},
+    {"avx2", &table_avx2,
+     [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+    {"avx512", &table_avx512,
+     [] {
+       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+     }},
+#elif defined(__aarch64__)
+    {"neon", &table_neon, [] { return true; }},
+#else
+    {"baseline", &table_baseline, [] { return true; }},
+#endif
+};
+
+const Isa& find(const std::string& name) {
+  bool known = false;
+  std::string available;
+  for (const Isa& isa : kIsas) {
+    if (isa.supported()) {
+      if (name == isa.name) return isa;
+      if (!available.empty()) available += ", ";
+      available += isa.name;
+    }
+    known = known || name == isa.name;
+  }
+  const char* why = known ? "this CPU does not support it" : "no such instruction set";
+  throw std::invalid_argument("PYGRU_ISA=" + name + ": " + why + " (available: " + available + ")");
+}
+
+const Isa& choose() {
+  const char* forced = std::getenv("PYGRU_ISA");
+  return find(forced && *forced ? forced : available_isas().back());
+}
+
+std::atomic<const Isa*> current = nullptr;
+
+const Isa& in_use() {
+  const Isa* isa = current.load(std::memory_order_acquire);
+  if (!isa) {
+    isa = &choose();
+    current.store(isa, std::memory_order_release);
+  }
+  return *isa;
+}
+
+}  // namespace
+
+const KernelTable& kernels() {
+  return *in_use().table;
+}
+
+std::string isa_name() {
+  return in_use().name;
+}
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const Isa& isa : kIsas)
+    if (isa.supported()) names.emplace_back(isa.name);
+  return names;
+}
+
+void use_isa(const std::string& name) {
+  current.store(&find(name), std::memory_order_release);
+}
+
+}  // namespace pygru

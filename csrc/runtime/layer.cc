@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT
+#include "layer.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "isa.h"
+#include "thread_count.h"
+#include "thread_pool.h"
+#include "workspace.h"
+
+namespace pygru {
+namespace {
+
+// A member of a team should have at least this much to do, or calling it costs more than it brings.
+constexpr double kLeastWork = 1e6;  // floating-point operations, about 15 us
+// The same for what lies between two barriers, where units are divided.
+constexpr double kLeastStep = 1e5;
+
+double steps_of(Shape s, const Index* length) {
+  return static_cast<double>(length ? std::accumulate(length, length + s.B, Index{0}) : s.T * s.B);
+}
+
+// How the runs of one call share the threads: each has a team of `size`, and two may work at once.
+struct Plan {
+  Index size = 1;
+  Split split = Split::sequences;
+  bool together = false;
+};
+
+Plan plan(Shape s, const Index* length, int gates, std::size_t runs) {
+  const Index rows = kernels().tile_rows, lanes = kernels().lanes_f32;
+  const double per_step = 2.0 * gates * static_cast<double>(s.H) * static_cast<double>(s.I + s.H);
+  const double work = steps_of(s, length) * per_step;
+  const Index most = num_threads();
+  const bool together = runs == 2 && most >= 2 && work >= kLeastWork;
+  const Index size =
+      std::clamp<Index>(static_cast<Index>(work / kLeastWork), 1, together ? most / 2 : most);
+  if (size == 1 || s.B >= rows * size) return {size, Split::sequences, together};
+  const Index by_units = std::min<Index>(size, s.H / (4 * lanes));
+  if (by_units > 1 &&
+      per_step * static_cast<double>(s.B) / static_cast<double>(by_units) >= kLeastStep)
+    return {by_units, Split::units, together};
+  return {std::max<Index>(1, std::min(size, s.B)), Split::sequences, together};
+}
+
+// Sorts sequences by length and counts those alive at each step; divides them among the team so
+// that each member has about as many steps, in whole tiles of rows.
+class Order {
+ public:
+  Order(Shape s, const Index* length, Index team_size, Buffer& buffer) {
+    const Index count = s.B + s.T + team_size + 1;
+    auto* memory = static_cast<Index*>(buffer.reserve(count * static_cast<Index>(sizeof(Index))));
+    Index* const order = memory;
+    Index* const active = memory + s.B;
+    Index* const cut = active + s.T;
+    if (length) {
+      std::iota(order, order + s.B, Index{0});
+      std::stable_sort(order, order + s.B, [&](Index a, Index b) { return length[a] > length[b]; });
+      Index alive = s.B;
+      for (Index t = 0; t < s.T; ++t) {
+        while (alive > 0 && length[order[alive - 1]] <= t) --alive;
+        active[t] = alive;
+      }
+      lengths = {length, order, active};
+    }
+    const double share = steps_of(s, length) / static_cast<double>(team_size);
+    const Index rows = s.B >= kernels().tile_rows * team_size ? kernels().tile_rows : 1;
+    double done = 0;
+    Index b = 0;
+    cut[0] = 0;
+    for (Index member = 1; member < team_size; ++member) {
+      while (b < s.B && done < share * static_cast<double>(member))
+        for (const Index end = std::min(s.B, b + rows); b < end; ++b)
+          done += static_cast<double>(length ? length[order[b]] : s.T);
+      cut[member] = b;
+    }
+    cut[team_size] = s.B;
+    cuts = cut;
+  }
+
+  Lengths lengths;
+  const Index* cuts;
+};
+
+// Calls work(run, team) as every member of each run's team.
+template <class Work>
+void run_teams(const Plan& plan, Index runs, Work work) {
+  const Index at_once = plan.together ? runs : 1;
+  for (Index first = 0; first < runs; first += at_once) {
+    Barrier barriers[2] = {Barrier(plan.size), Barrier(plan.size)};
+    run_team(plan.size * at_once, [&](Index rank, Index size) {
+      if (size == plan.size * at_once) {
+        const Index run = rank / plan.size;
+        work(first + run, Team{rank % plan.size, plan.size, Barrier::wait_on, &barriers[run]});
+      } else if (rank == 0) {  // fewer threads than planned: one does it all
+        for (Index run = 0; run < at_once; ++run) work(first + run, Team{});
+      }
+    });
+  }
+}
+
+// What forward and backward share: plan, memory and order for every run, then pack and go.
+template <class Real, class Run, class Bytes, class Scratch, class Go>
+void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Bytes packed_bytes,
+               Scratch scratch_bytes, Go go) {
+  const CellKernels<Real>& kernel = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)];
+  const Shape shape = runs[0].args.shape;
+  const Plan p = plan(shape, length, kernel.gates, runs.size());
+  std::vector<void*> packed;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const int run = static_cast<int>(i);
+    auto& args = runs[i].args;
+    const Order order(shape, length, p.size, workspace(Purpose::bookkeeping, run));
+    args.lengths = order.lengths;
+    args.cuts = order.cuts;
+    args.split = p.split;
+    packed.push_back(workspace(Purpose::packed, run).reserve(packed_bytes(kernel, args)));
+    args.packed = packed.back();
+    args.scratch = workspace(Purpose::scratch, run).reserve(scratch_bytes(kernel)(args, p.size));
+  }
+  run_teams(p, static_cast<Index>(runs.size()), [&](Index i, Team team) {
+    const auto run = static_cast<std::size_t>(i);
+    go(kernel, packed[run], runs[run], team);
+  });
+}
+
+}  // namespace
+
+template <class Real>
+void run_forward(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& runs) {
+  run_layer<Real>(
+      cell, length, runs,
+      [](const auto& kernel, const auto& args) { return kernel.packed_forward_bytes(args.shape); },
+      [](const auto& kernel) { return kernel.forward_scratch_bytes; },
+      [](const auto& kernel, void* packed, const auto& run, Team team) {
+        kernel.pack_forward(packed, run.args.shape, run.weights, team);
+        team.sync();
+        kernel.forward(run.args, team);
+      });
+}
+
+template <class Real>
+void run_backward(Cell cell, const Index* length, std::vector<BackwardRun<Real>>& runs) {
+  run_layer<Real>(
+      cell, length, runs,
+      [](const auto& kernel, const auto& args) {
+        return kernel.packed_backward_bytes(args.shape, static_cast<bool>(args.dx));
+      },
+      [](const auto& kernel) { return kernel.backward_scratch_bytes; },
+      [](const auto& kernel, void* packed, const auto& run, Team team) {
+        kernel.pack_backward(packed, run.args.shape, run.weights, static_cast<bool>(run.args.dx),
+                             team);
+        team.sync();
+        kernel.backward(run.args, team);
+      });
+}
+
+namespace {
+
+Index linear_team(double N, double K, double M) {
+  return std::clamp<Index>(static_cast<Index>(2 * N * K * M / kLeastWork), 1, num_threads());
+}
+
+template <class Work>
+void run_one_team(Index size, Work work) {
+  run_teams({.size = size}, 1, [&](Index, Team team) { work(team); });
+}
+
+}  // namespace
+
+template <class Real>
+void run_linear(Linear<Real> args, Matrix<const Real> W, const Real* b) {
+  const LinearKernels<Real>& kernel = kernels_of<Real>(kernels()).linear;
+  void* packed = workspace(Purpose::packed).reserve(kernel.packed_bytes(args.K, args.M));
+  kernel.pack(packed, args.K, args.M, W, b);
+  args.packed = packed;
+  run_one_team(linear_team(static_cast<double>(args.N), static_cast<double>(args.K),
+                           static_cast<double>(args.M)),
+               [&](Team team) { kernel.forward(args, team); });
+}
+
+template <class Real>
+void run_linear_backward(LinearBackward<Real> args) {
+  const LinearKernels<Real>& kernel = kernels_of<Real>(kernels()).linear;
+  args.scratch = workspace(Purpose::scratch).reserve(kernel.backward_scratch_bytes(args));
+  run_one_team(linear_team(2 * static_cast<double>(args.N), static_cast<double>(args.K),
+                           static_cast<double>(args.M)),
+               [&](Team team) { kernel.backward(args, team); });
+}
+
+#define PYGRU_INSTANTIATE(Real)                                                    \
+  template void run_forward(Cell, const Index*, std::vector<ForwardRun<Real>>&);   \
+  template void run_backward(Cell, const Index*, std::vector<BackwardRun<Real>>&); \
+  template void run_linear(Linear<Real>, Matrix<const Real>, const Real*);         \
+  template void run_linear_backward(LinearBackward<Real>);
+PYGRU_INSTANTIATE(float)
+PYGRU_INSTANTIATE(double)
+#undef PYGRU_INSTANTIATE
+
+}  // namespace pygru

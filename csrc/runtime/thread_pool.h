@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// The project's own threads: a handful that wait for a team to be called together, run one function
+// as its members, and go to sleep when nothing comes.
+//
+// One team works at a time; a second Python thread that calls meanwhile runs alone (results do not
+// depend on how many members a team has). After fork() the child starts with a new, empty pool.
+#pragma once
+
+#include <atomic>
+#include <functional>
+
+#include "../kernels/args.h"
+
+namespace pygru {
+
+// Lets a team wait for all of its members.
+class Barrier {
+ public:
+  explicit Barrier(Index size) : size_(size) {}
+  void wait();
+  static void wait_on(void* barrier) { static_cast<Barrier*>(barrier)->wait(); }
+
+ private:
+  const Index size_;
+  alignas(64) std::atomic<Index> arrived_ = 0;
+  alignas(64) std::atomic<unsigned> round_ = 0;
+};
+
+// Runs work(rank, size) as the members 0 .. size - 1, size <= wanted, of which the caller is rank
+// 0. Returns when all have finished. `work` must not throw.
+void run_team(Index wanted, const std::function<void(Index rank, Index size)>& work);
+
+// How many threads there are, the caller included, if the last attempt to start more failed, else
+// 0. Asking resets it.
+Index take_thread_failure();
+
+}  // namespace pygru

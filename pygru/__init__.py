@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""GRU networks at the speed of the CPU: C++ kernels, NumPy in, NumPy out.
+
+>>> gru = pygru.GRU(input_size=8, hidden_size=64, rng=0)
+>>> y, h_n = gru(np.zeros((7, 2, 8), np.float32))  # x (T, B, I) -> y (T, B, H), h_n (1, B, H)
+>>> y.shape, h_n.shape
+((7, 2, 64), (1, 2, 64))
+
+Letters, everywhere: T steps, B batch, I inputs, H hidden units, L layers, D directions.
+"""
+
+from __future__ import annotations
+
+try:
+    from pygru import _core
+except ImportError as error:
+    raise ImportError(
+        f"pygru: the compiled extension could not be imported ({error}). Build it with "
+        "`pip install .` in the clone (needs a C++ compiler), and run Python from another folder "
+        "than the clone's, whose pygru/ holds the sources only."
+    ) from error
+
+from pygru import initializers, losses, optim
+from pygru._core import __version__
+from pygru.checks import as_size
+from pygru.data import sine, windows
+from pygru.layers import GRU, RNN, Embedding, Linear
+from pygru.model import Sequential, load, save
+from pygru.module import Layer, Module, Tape
+from pygru.optim import Adam
+from pygru.parameters import StateDict
+from pygru.pooling import LastStep, MeanOverTime
+from pygru.regularization import Dropout, LayerNorm
+from pygru.training import History, evaluate, fit, predict
+
+__all__ = [
+    "GRU",
+    "RNN",
+    "Adam",
+    "Dropout",
+    "Embedding",
+    "History",
+    "LastStep",
+    "Layer",
+    "LayerNorm",
+    "Linear",
+    "MeanOverTime",
+    "Module",
+    "Sequential",
+    "StateDict",
+    "Tape",
+    "__version__",
+    "evaluate",
+    "fit",
+    "get_num_threads",
+    "initializers",
+    "load",
+    "losses",
+    "optim",
+    "predict",
+    "save",
+    "set_num_threads",
+    "show_config",
+    "sine",
+    "windows",
+]
+
+
+def set_num_threads(n: int) -> None:
+    """Use at most ``n`` threads from now on; the results are the same for any number, bit for bit.
+
+    Without this call it is ``PYGRU_NUM_THREADS``, else ``OMP_NUM_THREADS``, else what the CPU
+    affinity and the cgroup quota of the process allow.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When n is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> before = pygru.get_num_threads()
+    >>> pygru.set_num_threads(2)
+    >>> pygru.get_num_threads()
+    2
+    >>> pygru.set_num_threads(before)
+    """
+    _core.set_num_threads(as_size("set_num_threads", "n", n))
+
+
+def get_num_threads() -> int:
+    """Return the number of threads in use.
+
+    Examples
+    --------
+    >>> pygru.get_num_threads() >= 1
+    True
+    """
+    return _core.get_num_threads()
+
+
+def show_config() -> None:
+    """Print the version, the instruction set, the number of threads and how pygru was built.
+
+    Examples
+    --------
+    >>> pygru.show_config()  # doctest: +ELLIPSIS
+    pygru ...
+    """
+    lines = {
+        "pygru": __version__,
+        "instruction set": f"{_core.isa()} (available: {', '.join(_core.available_isas())})",
+        "threads": str(get_num_threads()),
+        **_core.build_info(),
+    }
+    width = max(map(len, lines))
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in lines.items()))  # noqa: T201

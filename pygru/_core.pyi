@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""The extension: C++ kernels on the caller's arrays (csrc/bindings).
+
+All arrays of one call are float32 or all are float64. Unless said otherwise the last axis has unit
+stride and the leading axes may have any. Nothing is allocated for the caller, nothing is cast; what
+does not fit is an error before anything is written. The GIL is released while kernels run.
+
+W (G*H, I) and U (G*H, H) are the transposes of C-contiguous arrays (stored input-major), and so
+are their gradients; G is 3 for a GRU and 1 for an RNN.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+_Array: TypeAlias = npt.NDArray[np.floating[Any]]
+
+_ForwardRun: TypeAlias = tuple[
+    bool,  # reverse: each sequence backwards within its own length
+    _Array,  # W (G*H, I)
+    _Array,  # U (G*H, H)
+    _Array | None,  # b_x (G*H,)
+    _Array | None,  # b_h (G*H,)
+    _Array | None,  # h_0 (B, H), None is 0
+    _Array,  # y (T, B, H)  out, 0 past a sequence's end
+    _Array,  # h_n (B, H)  out
+    _Array | None,  # tape (T, B, S, H)  out, S = 4 (1 for an RNN); None without a gradient
+]
+
+_BackwardRun: TypeAlias = tuple[
+    bool,  # reverse
+    _Array,  # W (G*H, I)
+    _Array,  # U (G*H, H)
+    _Array | None,  # h_0 (B, H)
+    _Array,  # y (T, B, H)
+    _Array,  # tape (T, B, S, H)  consumed: overwritten with gradients
+    _Array | None,  # dy (T, B, H), None is 0
+    _Array | None,  # dh_n (B, H), None is 0
+    _Array | None,  # dx (T, B, I)  out
+    _Array | None,  # dh_0 (B, H)  out
+    _Array,  # dW (G*H, I)  added to
+    _Array,  # dU (G*H, H)  added to
+    _Array | None,  # db_x (G*H,)  added to
+    _Array | None,  # db_h (G*H,)  added to
+]
+
+__version__: str
+
+def isa() -> str:
+    """Return the instruction set in use: "baseline", "avx2", "avx512" or "neon"."""
+
+def available_isas() -> tuple[str, ...]:
+    """Return the instruction sets this CPU supports, the plainest first."""
+
+def use_isa(name: str) -> None:
+    """Force an instruction set; ValueError when this CPU does not support it."""
+
+def set_num_threads(n: int) -> None:
+    """Use at most ``n`` threads from now on; ValueError unless n >= 1."""
+
+def get_num_threads() -> int:
+    """Return the number of threads in use."""
+
+def build_info() -> dict[str, str]:
+    """Return how the extension was built: compiler and the like."""
+
+def activation(name: str, x: _Array) -> _Array:
+    """Return "exp", "sigmoid" or "tanh" of x (N,), as the kernels compute it."""
+
+def measure_peak(dtype: str = "float32") -> float:
+    """Return this core's multiply-add peak in GFLOP/s, with the instruction set in use."""
+
+def measure_read_bandwidth(megabytes: int = 256) -> float:
+    """Return the GB/s at which one thread reads a block of memory of that size."""
+
+def forward(
+    cell: str,  # "gru_after", "gru_before", "rnn_tanh" or "rnn_relu"
+    x: _Array,  # (T, B, I)
+    lengths: npt.NDArray[np.int64] | None,  # (B,) C-contiguous, 0 <= length <= T
+    runs: Sequence[_ForwardRun],  # one per direction
+) -> None:
+    """Run one layer, in one direction or two."""
+
+def backward(
+    cell: str,
+    x: _Array,  # (T, B, I)
+    lengths: npt.NDArray[np.int64] | None,  # (B,)
+    runs: Sequence[_BackwardRun],
+) -> None:
+    """Back-propagate through one layer, in one direction or two."""
+
+def linear_forward(
+    x: _Array,  # (N, K)
+    W: _Array,  # (M, K) input-major
+    b: _Array | None,  # (M,)
+    y: _Array,  # (N, M)  out
+) -> None:
+    """Compute y = x W^T + b."""
+
+def linear_backward(
+    x: _Array,  # (N, K)
+    W: _Array,  # (M, K) input-major
+    dy: _Array,  # (N, M)
+    dx: _Array | None,  # (N, K)  out
+    dW: _Array,  # (M, K)  added to
+    db: _Array | None,  # (M,)  added to
+) -> None:
+    """Compute dx = dy W, dW += dy^T x, db += the sum of dy over n."""

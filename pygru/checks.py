@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""What every layer asks of its arguments, and the words it uses when they do not fit.
+
+Each check takes ``where``, the function the user called, so that a message reads
+``where: argument must be ..., got ...``. A wrong kind is a TypeError, a wrong shape or value a
+ValueError. An array that is already right is returned as it is, without a copy.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+FloatDType: TypeAlias = np.dtype[np.floating[Any]]
+
+# What ``rng=`` takes everywhere: a seed, a generator, or None for fresh entropy. (Quoted, because
+# NumPy imports numpy.random when it is first named, and importing pygru should not wait for that.)
+Random: TypeAlias = "int | np.random.Generator | None"
+
+LARGEST = np.iinfo(np.intp).max  # bytes in one array, hence the limit of every product of sizes
+
+
+def _to_array(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"{where}: {name} must be one array, got nested sequences of unequal lengths"
+        ) from None
+
+
+def as_real(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> FloatArray:
+    """Return ``value`` in ``dtype``, its last axis as the kernels want it: unit stride, aligned."""
+    if type(value) is np.ndarray and value.dtype == dtype:
+        array: FloatArray = value
+    else:
+        array = _to_array(where, name, value)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{where}: {name} must hold real numbers, got dtype {array.dtype}")
+        array = array.astype(dtype, copy=False)
+    flags = array.flags
+    if flags.aligned and (
+        flags.c_contiguous or array.strides[-1] == array.itemsize or array.shape[-1] <= 1
+    ):
+        return array
+    return np.array(array, order="C")
+
+
+def as_floating(where: str, name: str, value: npt.ArrayLike) -> FloatArray:
+    """Return ``value`` as float64 when it has that precision, else as float32."""
+    array = _to_array(where, name, value)
+    wide = array.dtype.kind == "f" and array.itemsize >= 8
+    return as_real(where, name, array, np.dtype(np.float64 if wide else np.float32))
+
+
+def as_integers(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[np.integer[Any]]:
+    """Return ``value`` as integers; floats are an error even where they happen to be whole."""
+    array = _to_array(where, name, value)
+    if array.size == 0 and array.dtype.kind == "f":  # what NumPy makes of []
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{where}: {name} must hold integers, got dtype {array.dtype}")
+    return array
+
+
+def as_lengths(where: str, lengths: npt.ArrayLike, steps: int, batch: tuple[int, ...]) -> IntArray:
+    """Return one length per sequence, 0 <= length <= T, as a fresh (B,) array.
+
+    ``batch`` is (B,), or () for one unbatched sequence, whose length is a plain integer.
+    """
+    array = as_integers(where, "lengths", lengths)
+    if array.shape != batch:
+        symbols = "(B,)" if batch else "()"
+        raise ValueError(f"{where}: lengths must have shape {symbols} = {batch}, got {array.shape}")
+    if array.size and (array.min() < 0 or array.max() > steps):
+        b = int(np.argmax((array < 0) | (array > steps)))
+        raise ValueError(
+            f"{where}: lengths must satisfy 0 <= length <= T = {steps}, "
+            f"got {array.reshape(-1)[b]} at index {b}"
+        )
+    return array.astype(np.int64).reshape(-1)
+
+
+def as_size(where: str, name: str, value: int) -> int:
+    """Return a size: an integer of at least 1."""
+    try:
+        size = operator.index(value)
+    except TypeError:
+        size = None
+    if size is None or isinstance(value, bool):
+        raise TypeError(f"{where}: {name} must be an integer >= 1, got {value!r}")
+    if size < 1:
+        raise ValueError(f"{where}: {name} must be an integer >= 1, got {value}")
+    return size
+
+
+def as_probability(where: str, name: str, value: float) -> float:
+    """Return a probability: a real number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{where}: {name} must be a number from 0 to 1, got {value!r}")
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{where}: {name} must be a number from 0 to 1, got {value}")
+    return float(value)
+
+
+def as_float_dtype(where: str, dtype: npt.DTypeLike) -> FloatDType:
+    """Return float32 or float64, the two precisions the kernels exist in."""
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{where}: dtype must be float32 or float64, got {dtype!r}") from None
+    if dtype is None or result not in (np.float32, np.float64):
+        raise TypeError(f"{where}: dtype must be float32 or float64, got {dtype!r}")
+    native: FloatDType = result.newbyteorder("=")
+    return native
+
+
+def as_choice(where: str, name: str, value: object, choices: Iterable[str]) -> str:
+    """Return one of a few words."""
+    choices = tuple(choices)
+    if not isinstance(value, str):
+        raise TypeError(f"{where}: {name} must be one of {choices}, got {value!r}")
+    if value not in choices:
+        raise ValueError(f"{where}: {name} must be one of {choices}, got {value!r}")
+    return value
+
+
+def check_bytes(where: str, what: str, count: int, dtype: FloatDType) -> None:
+    """Refuse ``count`` elements whose size in bytes no array can have."""
+    if count * dtype.itemsize > LARGEST:
+        raise ValueError(
+            f"{where}: {what} must fit in one array of at most {LARGEST} bytes, "
+            f"got {count} elements of {dtype.itemsize} bytes"
+        )

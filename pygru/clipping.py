@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""Gradient clipping, in place on one flat array; depends on NumPy alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["clip_by_global_norm", "clip_by_value"]
+
+
+def clip_by_global_norm(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
+    """Scale the gradients in place so that their Euclidean norm is at most `max_norm`.
+
+    Parameters
+    ----------
+    flat_grads : array of shape (P,)
+    max_norm : float, above 0
+
+    Returns
+    -------
+    norm : float
+        Before clipping. Where it is not finite the gradients are left as they are.
+
+    References
+    ----------
+    Pascanu, Mikolov and Bengio (2013), "On the difficulty of training recurrent neural networks".
+
+    Examples
+    --------
+    >>> grads = np.array([3.0, 4.0])
+    >>> clip_by_global_norm(grads, 1.0), grads.round(6).tolist()
+    (5.0, [0.6, 0.8])
+    """
+    if not max_norm > 0:
+        raise ValueError(f"clip_by_global_norm: max_norm must be above 0, got {max_norm}")
+    norm = math.sqrt(np.vdot(flat_grads, flat_grads))
+    if norm == math.inf:  # squares overflow in float32 from 1.8e19 on
+        norm = float(np.linalg.norm(flat_grads.astype(np.float64)))
+    if max_norm < norm < math.inf:
+        flat_grads *= max_norm / norm
+    return norm
+
+
+def clip_by_value(flat_grads: npt.NDArray[Any], max_value: float) -> None:
+    """Clip every gradient in place to -max_value .. max_value.
+
+    Parameters
+    ----------
+    flat_grads : array of shape (P,)
+    max_value : float, above 0
+
+    Examples
+    --------
+    >>> grads = np.array([3.0, -0.5])
+    >>> clip_by_value(grads, 1.0)
+    >>> grads.tolist()
+    [1.0, -0.5]
+    """
+    if not max_value > 0:
+        raise ValueError(f"clip_by_value: max_value must be above 0, got {max_value}")
+    np.clip(flat_grads, -max_value, max_value, out=flat_grads)

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""Series cut into windows, and the order in which samples are put into batches.
+
+A *sampler* is what `fit` takes as ``sampler=``: any callable ``sampler(n, batch_size, rng)`` that
+yields, for one epoch, what to index the samples with: slices (no copy is made then) or integer
+arrays.
+
+Depends on NumPy and `checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru import checks
+
+__all__ = [
+    "Batch",
+    "ContiguousBatches",
+    "Sampler",
+    "ShuffledBatches",
+    "batches",
+    "sine",
+    "windows",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
+Batch: TypeAlias = slice | npt.NDArray[np.intp]
+Sampler: TypeAlias = Callable[[int, int, np.random.Generator], Iterable[Batch]]
+
+
+def sine(start: float, stop: float, samples: int, *, dtype: npt.DTypeLike = np.float32) -> Array:
+    """Return sin at `samples` evenly spaced points from `start` to `stop`, both included.
+
+    Parameters
+    ----------
+    start, stop : float
+        In radians.
+    samples : int
+    dtype : dtype
+        float32 or float64; computed in float64 and rounded once.
+
+    Returns
+    -------
+    series : array of shape (samples,)
+
+    Examples
+    --------
+    >>> sine(0, np.pi, 3, dtype=np.float64).round(6).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    samples = checks.as_size("sine", "samples", samples)
+    return np.sin(np.linspace(start, stop, samples)).astype(checks.as_float_dtype("sine", dtype))
+
+
+def windows(series: npt.ArrayLike, length: int, horizon: int = 1) -> tuple[Array, Array]:
+    """Cut a series into all its windows, each with the values that follow it.
+
+    Parameters
+    ----------
+    series : array_like of shape (S,) or (S, F)
+        S steps of one value, or of F features.
+    length : int
+        Steps in a window.
+    horizon : int
+        Steps to be predicted after it.
+
+    Returns
+    -------
+    X : array of shape (N, length, F), N = S - length - horizon + 1 and F = 1 for one value
+        A read-only view of the series, which is not copied.
+    Y : array of shape (N, horizon * F)
+        The `horizon` steps after each window, one after another.
+
+    Raises
+    ------
+    ValueError
+        The series is too short, or has neither one nor two axes.
+
+    Examples
+    --------
+    >>> X, Y = windows(np.arange(10.0), length=5)
+    >>> X.shape, Y.shape
+    ((5, 5, 1), (5, 1))
+    >>> X[2, :, 0].tolist(), Y[2].tolist()
+    ([2.0, 3.0, 4.0, 5.0, 6.0], [7.0])
+    """
+    array = np.asarray(series)
+    length = checks.as_size("windows", "length", length)
+    horizon = checks.as_size("windows", "horizon", horizon)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"windows: series must hold real numbers, got dtype {array.dtype}")
+    if array.ndim not in (1, 2):
+        raise ValueError(f"windows: series must have shape (S,) or (S, F), got {array.shape}")
+    series_2d = np.ascontiguousarray(array.reshape(len(array), -1))  # (S, F)
+    N = len(array) - length - horizon + 1
+    if N < 1:
+        raise ValueError(
+            f"windows: series must have at least length + horizon = {length + horizon} steps, "
+            f"got {len(array)}"
+        )
+    slide = np.lib.stride_tricks.sliding_window_view
+    X = slide(series_2d[: N + length - 1], length, axis=0).transpose(0, 2, 1)
+    Y = slide(series_2d[length:], horizon, axis=0).transpose(0, 2, 1).reshape(N, -1)
+    return X, Y
+
+
+def batches(n: int, batch_size: int) -> list[slice]:
+    """Return slices that cover n samples in order; the last one may be shorter.
+
+    Examples
+    --------
+    >>> batches(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    batch_size = checks.as_size("batches", "batch_size", batch_size)
+    return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+
+
+class ShuffledBatches:
+    """The default sampler: every sample once per epoch, in a random order.
+
+    Parameters
+    ----------
+    drop_last : bool
+        Leave out the last batch of an epoch when it is not full.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> [len(batch) for batch in ShuffledBatches()(5, 2, rng)]
+    [2, 2, 1]
+    """
+
+    def __init__(self, *, drop_last: bool = False) -> None:
+        self.drop_last = bool(drop_last)
+
+    def __call__(self, n: int, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """Yield the index arrays of one epoch."""
+        order = rng.permutation(n)
+        for batch in batches(n, batch_size):
+            if not self.drop_last or batch.stop - batch.start == batch_size:
+                yield order[batch]
+
+    def __repr__(self) -> str:
+        return f"ShuffledBatches(drop_last={self.drop_last})"
+
+
+class ContiguousBatches:
+    """Batches of neighbouring samples, drawn with replacement; slices, so that nothing is copied.
+
+    The samples are divided into n // batch_size full batches; each step takes one of the first
+    `choices` of them.
+
+    Parameters
+    ----------
+    steps : int, optional
+        Batches per epoch; by default as many as there are full batches.
+    choices : int, optional
+        How many of the full batches to draw from; by default all.
+
+    Raises
+    ------
+    ValueError
+        When called with fewer full batches than `choices`, or none.
+
+    Examples
+    --------
+    >>> sampler = ContiguousBatches(steps=156, choices=155)
+    >>> epoch = list(sampler(9995, 64, np.random.default_rng(0)))
+    >>> len(epoch), all(b.start % 64 == 0 and b.stop - b.start == 64 for b in epoch)
+    (156, True)
+    """
+
+    def __init__(self, *, steps: int | None = None, choices: int | None = None) -> None:
+        where = "ContiguousBatches"
+        self.steps = None if steps is None else checks.as_size(where, "steps", steps)
+        self.choices = None if choices is None else checks.as_size(where, "choices", choices)
+
+    def __call__(self, n: int, batch_size: int, rng: np.random.Generator) -> Iterator[slice]:
+        """Yield the slices of one epoch."""
+        full = n // batch_size
+        choices = full if self.choices is None else self.choices
+        if not 1 <= choices <= full:
+            raise ValueError(
+                f"ContiguousBatches: {n} samples must hold at least {max(1, choices)} full batches "
+                f"of {batch_size}, got {full}"
+            )
+        for k in rng.integers(choices, size=full if self.steps is None else self.steps).tolist():
+            yield slice(k * batch_size, (k + 1) * batch_size)
+
+    def __repr__(self) -> str:
+        return f"ContiguousBatches(steps={self.steps}, choices={self.choices})"

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: MIT
+"""Losses: each gives its value and, at once, its gradient with respect to the predictions.
+
+Every loss is called ``value, dy = loss(y, target, lengths=None, batch_first=False)`` and is the
+mean over the valid elements: all of them, or with `lengths` those before each sequence's end.
+Elements past an end may hold anything, NaN included; they add nothing and their gradient is 0.
+
+Depends on NumPy and `checks`. `get` finds a loss by name; any callable of this form will do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru import checks
+
+__all__ = [
+    "Loss",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "get",
+    "huber",
+    "mae",
+    "mse",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
+Loss: TypeAlias = Callable[..., tuple[float, Array]]
+
+
+def mae(
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None = None,
+    *,
+    batch_first: bool = False,
+) -> tuple[float, Array]:
+    """Mean absolute error: mean |y - target|.
+
+    Parameters
+    ----------
+    y : array_like of any shape
+        Predictions; with `lengths` of shape (T, B, ...), or (B, T, ...) when `batch_first`.
+    target : array_like of the shape of `y`
+    lengths : integer array_like of shape (B,), optional
+        Valid steps of each sequence.
+    batch_first : bool
+        Which of the first two axes of `y` is time; matters only with `lengths`.
+
+    Returns
+    -------
+    value : float
+    dy : array of the shape of `y`
+        0 where y equals the target, where the derivative is not defined.
+
+    Raises
+    ------
+    ValueError
+        Shapes of `y` and `target` differ, or `lengths` do not fit `y`.
+    TypeError
+        Complex or object arrays.
+
+    Examples
+    --------
+    >>> value, dy = mae([[1.0], [2.0]], [[1.5], [0.5]])
+    >>> value, dy.tolist()
+    (1.0, [[-0.5], [0.5]])
+    """
+    residual, count = _residual("mae", y, target, lengths, batch_first)
+    value = float(np.add.reduce(np.abs(residual), axis=None)) / count
+    np.sign(residual, out=residual)
+    residual *= 1 / count
+    return value, residual
+
+
+def mse(
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None = None,
+    *,
+    batch_first: bool = False,
+) -> tuple[float, Array]:
+    """Mean squared error: mean (y - target)^2.
+
+    Parameters, results and errors are those of `mae`.
+
+    Examples
+    --------
+    >>> value, dy = mse([[1.0], [2.0]], [[1.5], [0.5]])
+    >>> value, dy.tolist()
+    (1.25, [[-0.5], [1.5]])
+    """
+    residual, count = _residual("mse", y, target, lengths, batch_first)
+    value = float(np.vdot(residual, residual)) / count
+    residual *= 2 / count
+    return value, residual
+
+
+def huber(
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None = None,
+    *,
+    batch_first: bool = False,
+    delta: float = 1.0,
+) -> tuple[float, Array]:
+    """Huber's loss: e^2 / 2 where |e| <= delta, delta (|e| - delta / 2) beyond, for e = y - target.
+
+    Parameters, results and errors are those of `mae`, and `delta`, where the parabola ends.
+    `functools.partial(huber, delta=0.1)` fixes it for `fit`.
+
+    References
+    ----------
+    Huber (1964), "Robust estimation of a location parameter".
+
+    Examples
+    --------
+    >>> value, dy = huber([[0.5], [3.0]], [[0.0], [0.0]])
+    >>> value, dy.tolist()
+    (1.3125, [[0.25], [0.5]])
+    """
+    if not delta > 0:
+        raise ValueError(f"huber: delta must be positive, got {delta}")
+    residual, count = _residual("huber", y, target, lengths, batch_first)
+    dy = np.clip(residual, -delta, delta)
+    residual -= 0.5 * dy  # dy * (e - dy / 2) is either branch of the loss
+    value = float(np.vdot(dy, residual)) / count
+    dy *= 1 / count
+    return value, dy
+
+
+def cross_entropy(
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None = None,
+    *,
+    batch_first: bool = False,
+) -> tuple[float, Array]:
+    """Cross-entropy of the softmax over the last axis with integer classes, in nats.
+
+    ::
+
+        p = exp(y) / sum_c exp(y_c)      value = -mean log p[target]      dy = (p - onehot) / count
+
+    Parameters
+    ----------
+    y : array_like of shape (B, C), (T, B, C), or (B, T, C) when `batch_first`
+        Scores before the softmax (logits).
+    target : integer array_like of the shape of `y` without its last axis
+        Class indices, 0 <= index < C; past a sequence's end they may be anything.
+    lengths, batch_first
+        As in `mae`.
+
+    Returns
+    -------
+    value : float
+    dy : array of the shape of `y`
+
+    Raises
+    ------
+    ValueError
+        The shapes do not fit, or a class index is out of range.
+    TypeError
+        `target` does not hold integers, or `y` is complex or an object array.
+
+    Examples
+    --------
+    >>> value, dy = cross_entropy([[0.0, 0.0], [5.0, 5.0]], [0, 1])
+    >>> round(value, 6), dy.tolist()
+    (0.693147, [[-0.25, 0.25], [0.25, -0.25]])
+    """
+    y, target = _floating("cross_entropy", y), np.asarray(target)
+    if target.dtype.kind not in "iu":
+        raise TypeError(
+            f"cross_entropy: target must hold integer class indices, got dtype {target.dtype}"
+        )
+    if y.ndim == 0 or target.shape != y.shape[:-1]:
+        raise ValueError(
+            f"cross_entropy: target must have the shape of y without its last axis (classes), "
+            f"{y.shape[:-1]} for y of shape {y.shape}, got {target.shape}"
+        )
+    C = y.shape[-1]
+    valid, count = _valid("cross_entropy", y.shape[:-1], lengths, batch_first)
+    if valid is not None:
+        y, target = np.where(valid[..., None], y, 0), np.where(valid, target, 0)
+    if target.size and not 0 <= target.min() <= target.max() < C:
+        worst = target.max() if target.max() >= C else target.min()
+        raise ValueError(
+            f"cross_entropy: class indices must lie in 0 .. {C - 1} for y of shape {y.shape}, "
+            f"got {worst}"
+        )
+    index = target[..., None]
+    shifted = y - y.max(axis=-1, keepdims=True)
+    at_target = np.take_along_axis(shifted, index, axis=-1)
+    p = np.exp(shifted, out=shifted)
+    total = p.sum(axis=-1, keepdims=True)
+    losses = np.log(total) - at_target
+    p /= total
+    np.put_along_axis(p, index, np.take_along_axis(p, index, axis=-1) - 1, axis=-1)
+    if valid is not None:
+        losses, p = losses * valid[..., None], p * valid[..., None]
+    p *= 1 / count
+    return float(np.add.reduce(losses, axis=None)) / count, p
+
+
+def binary_cross_entropy(
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None = None,
+    *,
+    batch_first: bool = False,
+) -> tuple[float, Array]:
+    """Cross-entropy of sigmoid(y) with probabilities, from logits, without overflow.
+
+    ::
+
+        value = mean( max(y, 0) - y target + log(1 + exp(-|y|)) )
+        dy = (sigmoid(y) - target) / count
+
+    Parameters, results and errors are those of `mae`; besides, a target outside 0 .. 1 is a
+    ValueError.
+
+    Examples
+    --------
+    >>> value, dy = binary_cross_entropy([[0.0], [1000.0]], [[1.0], [1.0]])
+    >>> round(value, 6), dy.tolist()
+    (0.346574, [[-0.25], [0.0]])
+    """
+    y, target = _pair("binary_cross_entropy", y, target)
+    valid, count = _valid("binary_cross_entropy", y.shape, lengths, batch_first)
+    if valid is not None:
+        y, target = np.where(valid, y, 0), np.where(valid, target, 0)
+    if target.size and not 0 <= target.min() <= target.max() <= 1:
+        worst = target.max() if target.max() > 1 else target.min()
+        raise ValueError(f"binary_cross_entropy: target must lie in 0 .. 1, got {worst}")
+    losses = np.maximum(y, 0) - y * target + np.log1p(np.exp(-np.abs(y)))
+    dy = 0.5 * (1 + np.tanh(0.5 * y)) - target
+    if valid is not None:
+        losses, dy = losses * valid, dy * valid
+    dy *= 1 / count
+    return float(np.add.reduce(losses, axis=None)) / count, dy
+
+
+LOSSES: dict[str, Loss] = {
+    "mae": mae,
+    "mse": mse,
+    "huber": huber,
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+}
+
+
+def get(loss: str | Loss) -> Loss:
+    """Return a loss by its name, or a callable as it is.
+
+    Parameters
+    ----------
+    loss : {"mae", "mse", "huber", "cross_entropy", "binary_cross_entropy"} or callable
+        A callable takes (y, target), and lengths= and batch_first= when there are lengths, and
+        returns (value, dy).
+
+    Raises
+    ------
+    ValueError
+        No loss of this name.
+    TypeError
+        Neither a name nor a callable.
+
+    Examples
+    --------
+    >>> get("mae") is mae
+    True
+    """
+    if callable(loss):
+        return loss
+    if not isinstance(loss, str):
+        raise TypeError(f"get: loss must be a name or a callable, got {type(loss).__name__}")
+    if loss not in LOSSES:
+        raise ValueError(f"get: loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+    return LOSSES[loss]
+
+
+def _residual(
+    name: str,
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None,
+    batch_first: bool,
+) -> tuple[Array, int]:
+    """Return y - target in a new array, 0 where not valid, and the number of valid elements."""
+    y, target = _pair(name, y, target)
+    residual = np.asarray(np.subtract(y, target))
+    valid, count = _valid(name, y.shape, lengths, batch_first)
+    if valid is not None:
+        residual = np.where(valid, residual, 0)
+    return residual, count
+
+
+def _pair(name: str, y: npt.ArrayLike, target: npt.ArrayLike) -> tuple[Array, Array]:
+    """Return both as arrays of y's dtype and one shape."""
+    y = _floating(name, y)
+    target = np.asarray(target)
+    if target.dtype != y.dtype:
+        target = _floating(name, target, "target").astype(y.dtype)
+    if y.shape != target.shape:
+        raise ValueError(f"{name}: target must have the shape of y, {y.shape}, got {target.shape}")
+    return y, target
+
+
+def _floating(name: str, values: npt.ArrayLike, argument: str = "y") -> Array:
+    """Return real values as a floating array."""
+    array = np.asarray(values)
+    if array.dtype.kind == "f":
+        return array
+    if array.dtype.kind not in "biu":
+        raise TypeError(f"{name}: {argument} must hold real numbers, got dtype {array.dtype}")
+    return array.astype(np.float64)
+
+
+def _valid(
+    name: str, shape: tuple[int, ...], lengths: npt.ArrayLike | None, batch_first: bool
+) -> tuple[Array | None, int]:
+    """Return which elements come before their sequence's end (None: all), and how many do.
+
+    The count is at least 1, so that a mean over nothing is 0 and not NaN.
+    """
+    if lengths is None:
+        return None, max(1, math.prod(shape))
+    if len(shape) < 2:
+        raise ValueError(f"{name}: lengths need a y with a time axis, got shape {shape}")
+    batch, time = (0, 1) if batch_first else (1, 0)
+    ends = checks.as_lengths(name, lengths, shape[time], (shape[batch],))
+    steps = np.arange(shape[time])
+    valid = steps < ends[:, None] if batch_first else steps[:, None] < ends
+    valid = valid.reshape(valid.shape + (1,) * (len(shape) - 2))
+    return valid, max(1, int(ends.sum()) * math.prod(shape[2:]))

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: MIT
+"""What every layer and model is: named parameters over one flat buffer, forward, backward, a tape.
+
+There is no autograd engine. ``forward`` returns its result and a `Tape`; ``backward`` takes the
+tape and the gradient of the loss with respect to that result, adds to ``grads`` and returns the
+gradient with respect to the input. How parameters lie in memory is told in `pygru.parameters`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru.checks import FloatArray, FloatDType, as_real, check_bytes
+from pygru.parameters import Arrays, Parameter, StateDict
+
+__all__ = ["Config", "Layer", "Module", "Tape"]
+
+Config: TypeAlias = dict[str, Any]
+
+
+class Tape:
+    """What one call of ``forward`` keeps for one call of ``backward``; opaque to the user.
+
+    A tape belongs to the module that made it and serves once. It refers to the arrays given to
+    ``forward`` and returned by it, so these must not be changed before ``backward``.
+
+    Examples
+    --------
+    >>> linear = pygru.Linear(3, 2, rng=0)
+    >>> y, tape = linear.forward(np.ones(3))
+    >>> linear.backward(tape, np.ones(2)).shape
+    (3,)
+    >>> linear.backward(tape, np.ones(2))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    RuntimeError: Linear.backward: tape was already used by a backward; ...
+    """
+
+    __slots__ = ("_owner", "_saved", "dtype", "shape")
+
+    def __init__(
+        self, owner: Module, saved: object, shape: tuple[int, ...], dtype: FloatDType
+    ) -> None:
+        self._owner = owner
+        self._saved: object | None = (saved,)
+        self.shape = shape  # of y, hence of dy
+        self.dtype = dtype
+
+    def check(self, owner: Module) -> None:
+        """Raise unless ``owner`` made this tape and has not used it."""
+        where = f"{type(owner).__name__}.backward"
+        if self._owner is not owner:
+            raise ValueError(
+                f"{where}: tape must come from forward of the same module, "
+                f"got one of another {type(self._owner).__name__}"
+            )
+        if self._saved is None:
+            raise RuntimeError(
+                f"{where}: tape was already used by a backward; a tape serves once, "
+                "call forward again for another"
+            )
+
+    def spend(self) -> Any:
+        """Hand out what was kept and let go of it."""
+        (saved,) = self._saved  # type: ignore[misc]
+        self._saved = None
+        return saved
+
+
+class Module(ABC):
+    """Base of every layer and model.
+
+    A subclass calls ``super().__init__`` with its parameters and their dtype, fills ``params``,
+    and implements `_apply`, `_pull` and `config`.
+
+    Attributes
+    ----------
+    batch_first : bool or None
+        Whether time is axis 1 (True) or axis 0 (False) of what goes in; None where the module
+        does not look at time.
+
+    Examples
+    --------
+    >>> linear = pygru.Linear(3, 2, rng=0)
+    >>> linear.flat_params.shape, {name: w.shape for name, w in linear.params.items()}
+    ((8,), {'weight': (2, 3), 'bias': (2,)})
+    """
+
+    batch_first: bool | None = None
+    _in_model = False  # whether a model owns the flat buffer
+
+    def __init__(self, parameters: Sequence[Parameter], dtype: FloatDType) -> None:
+        size = sum(p.size for p in parameters)
+        check_bytes(type(self).__name__, "the parameters", size, dtype)
+        self._parameters = tuple(parameters)
+        self._bind(np.zeros(size, dtype), np.zeros(size, dtype))
+
+    # Parameters
+
+    @property
+    def dtype(self) -> FloatDType:
+        """Precision of the parameters and of everything computed."""
+        return self._flat_params.dtype
+
+    @property
+    def flat_params(self) -> FloatArray:
+        """All parameters one after another, (P,): an optimiser step is one pass over this."""
+        return self._flat_params
+
+    @property
+    def flat_grads(self) -> FloatArray:
+        """All gradients one after another, (P,), in the order of `flat_params`."""
+        return self._flat_grads
+
+    @property
+    def params(self) -> Arrays:
+        """Name -> array, a view into `flat_params`; assigning to a name writes into it."""
+        return self._params
+
+    @property
+    def grads(self) -> Arrays:
+        """Name -> gradient of the loss, a view into `flat_grads`; ``backward`` adds to it."""
+        return self._grads
+
+    def zero_grad(self) -> None:
+        """Set every gradient to 0."""
+        self._flat_grads.fill(0.0)
+
+    def _bind(self, flat_params: FloatArray, flat_grads: FloatArray) -> None:
+        """Use these two (P,) arrays as parameters and gradients, whatever they hold."""
+        self._flat_params, self._flat_grads = flat_params, flat_grads
+        self._params = Arrays(self._views(flat_params))
+        self._grads = Arrays(self._views(flat_grads))
+
+    def _views(self, flat: FloatArray) -> dict[str, FloatArray]:
+        views, start = {}, 0
+        for p in self._parameters:
+            views[p.name] = p.view(flat[start : start + p.size])
+            start += p.size
+        return views
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles carry the flat buffers; views are made anew, or they would be
+        # separate arrays that no longer follow the buffer.
+        made_anew = ("_params", "_grads", "_in_model")
+        return {k: v for k, v in self.__dict__.items() if k not in made_anew}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind(state["_flat_params"], state["_flat_grads"])
+
+    # Weights in and out
+
+    def state_dict(self) -> StateDict:
+        """Return copies of all parameters, C-contiguous, by PyTorch's names.
+
+        Returns
+        -------
+        StateDict
+            A dict of arrays that remembers which function (reset variant, nonlinearity) they
+            belong to.
+
+        Examples
+        --------
+        >>> {name: w.shape for name, w in pygru.Linear(3, 2).state_dict().items()}
+        {'weight': (2, 3), 'bias': (2,)}
+        """
+        return StateDict({name: w.copy() for name, w in self._params.items()}, self._functions())
+
+    def load_state_dict(self, state_dict: Mapping[str, npt.ArrayLike]) -> None:
+        """Overwrite all parameters; on any error none.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like
+            From `state_dict` of a module like this one, or arrays under PyTorch's names with its
+            gate order r, z, n. Other real dtypes are cast.
+
+        Raises
+        ------
+        TypeError
+            When it is not a mapping.
+        ValueError
+            With every missing, unknown and misshapen entry, or when the weights are known to
+            belong to another function, such as the other reset variant. A plain dict does not
+            say what its weights belong to: PyTorch's belong to ``reset="after"``.
+
+        Examples
+        --------
+        >>> a, b = pygru.Linear(3, 2, rng=0), pygru.Linear(3, 2, rng=1)
+        >>> b.load_state_dict(a.state_dict())
+        >>> bool(np.array_equal(a.flat_params, b.flat_params))
+        True
+        """
+        where = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{where}: state_dict must map names to arrays, got {type(state_dict).__name__}"
+            )
+        problems = [f"missing {name}" for name in self._params if name not in state_dict]
+        problems += [f"unknown {name}" for name in state_dict if name not in self._params]
+        arrays = {}
+        for name, view in self._params.items():
+            if name not in state_dict:
+                continue
+            try:
+                arrays[name] = array = as_real(where, name, state_dict[name], self.dtype)
+            except (TypeError, ValueError) as error:
+                problems.append(str(error).removeprefix(f"{where}: "))
+                continue
+            if array.shape != view.shape:
+                problems.append(f"{name} must have shape {view.shape}, got {array.shape}")
+        functions = self._functions()
+        for prefix, theirs in getattr(state_dict, "functions", {}).items():
+            ours = functions.get(prefix, theirs)
+            if ours != theirs:
+                at = f"module {prefix.removesuffix('.')} has" if prefix else "this layer has"
+                problems.append(f"the weights belong to {theirs}, {at} {ours}")
+        if problems:
+            raise ValueError(f"{where}: the weights do not fit: " + "; ".join(problems))
+        for name, array in arrays.items():
+            self._params[name][...] = array
+
+    def rng_state(self) -> dict[str, Any]:
+        """Return the state of every generator that ``forward`` draws from (dropout)."""
+        return {name: rng.bit_generator.state for name, rng in self._generators().items()}
+
+    def load_rng_state(self, state: Mapping[str, Any]) -> None:
+        """Go on drawing where `rng_state` was taken.
+
+        Raises
+        ------
+        ValueError
+            When the state is of a module that draws elsewhere.
+        """
+        generators = self._generators()
+        if set(state) != set(generators):
+            raise ValueError(
+                f"{type(self).__name__}.load_rng_state: state must be of the generators "
+                f"{sorted(generators)}, got {sorted(state)}"
+            )
+        for name, rng in generators.items():
+            rng.bit_generator.state = state[name]
+
+    # What a subclass says about itself
+
+    @abstractmethod
+    def config(self) -> Config:
+        """Return the constructor arguments of a module like this one, as JSON can hold them."""
+
+    def _functions(self) -> dict[str, str]:
+        """Return prefix -> which of several functions with the same parameters this is."""
+        return {}
+
+    def _generators(self) -> dict[str, np.random.Generator]:
+        """Return prefix -> what `forward` draws from."""
+        return {}
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"
+
+    # What a model composes. Shapes are the user's here: nothing below has been checked.
+
+    @abstractmethod
+    def _apply(
+        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None, training: bool, /
+    ) -> tuple[FloatArray, Any]:
+        """Return y and, when training, what `_pull` needs."""
+
+    @abstractmethod
+    def _pull(self, saved: Any, dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:
+        """Add to grads and return dx, or None when it is not wanted; dy has the shape of y."""
+
+    def _check_gradient(self, tape: Tape, dy: npt.ArrayLike) -> FloatArray:
+        where = f"{type(self).__name__}.backward"
+        array = as_real(where, "dy", dy, tape.dtype)
+        if array.shape != tape.shape:
+            raise ValueError(
+                f"{where}: dy must have the shape of y, {tape.shape}, got {array.shape}"
+            )
+        return array
+
+    def _check_tape(self, tape: Tape) -> None:
+        if not isinstance(tape, Tape):
+            raise TypeError(
+                f"{type(self).__name__}.backward: tape must be what forward returned (calling the "
+                f"module is inference and makes none), got {type(tape).__name__}"
+            )
+        tape.check(self)
+
+
+class Layer(Module):
+    """A module with one input and one output: everything but the recurrent layers.
+
+    Examples
+    --------
+    >>> issubclass(pygru.Sequential, pygru.Layer), issubclass(pygru.GRU, pygru.Layer)
+    (True, False)
+    """
+
+    def __call__(self, x: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None) -> FloatArray:
+        """Inference: y, without a tape and without dropout.
+
+        Parameters and errors are those of `forward`.
+        """
+        return self._apply(x, lengths, False)[0]
+
+    def forward(
+        self, x: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[FloatArray, Tape]:
+        """Compute y and keep what `backward` needs.
+
+        Parameters
+        ----------
+        x : array_like
+            In the shape the class describes. It is never written to, and must not be changed
+            before `backward`.
+        lengths : array_like of shape (B,), optional
+            Number of steps of each sequence; used where time matters, ignored elsewhere.
+
+        Returns
+        -------
+        y : ndarray
+        tape : Tape
+            For one call of `backward`.
+
+        Raises
+        ------
+        TypeError
+            When x does not hold real numbers or lengths no integers.
+        ValueError
+            When a shape or a length does not fit.
+        """
+        y, saved = self._apply(x, lengths, True)
+        return y, Tape(self, saved, y.shape, y.dtype)
+
+    def backward(
+        self, tape: Tape, dy: npt.ArrayLike, *, input_gradient: bool = True
+    ) -> FloatArray | None:
+        """Add the gradients of all parameters to ``grads`` and return that of x.
+
+        Parameters
+        ----------
+        tape : Tape
+            From `forward` of this module; it serves once.
+        dy : array_like
+            Gradient of the loss with respect to y, in the shape of y.
+        input_gradient : bool
+            False when nobody needs dx.
+
+        Returns
+        -------
+        dx : ndarray or None
+            Gradient of the loss with respect to x; None when not wanted, or when x is integer.
+
+        Raises
+        ------
+        ValueError
+            When dy does not have the shape of y (the tape can still be used) or the tape is of
+            another module.
+        RuntimeError
+            When the tape was used before.
+        """
+        self._check_tape(tape)
+        array = self._check_gradient(tape, dy)
+        return self._pull(tape.spend(), array, input_gradient)

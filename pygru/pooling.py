@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""From a sequence to one vector: the last step, or the mean over time.
+
+Shapes: x (T, B, K), (B, T, K) when batch_first, or (T, K) unbatched; y (B, K) or (K,).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru.checks import FloatArray, IntArray, as_floating, as_lengths
+from pygru.module import Config, Layer
+
+__all__ = ["LastStep", "MeanOverTime"]
+
+
+class _Saved(NamedTuple):
+    x_shape: tuple[int, ...]
+    lengths: IntArray | None  # (B,)
+
+
+class TimePooling(Layer):
+    """What `LastStep` and `MeanOverTime` share: finding time. Not for use on its own."""
+
+    def __init__(self, *, batch_first: bool | None = None) -> None:
+        self.batch_first = None if batch_first is None else bool(batch_first)
+        super().__init__([], np.dtype(np.float32))
+
+    def config(self) -> Config:
+        """Return the constructor arguments of a layer like this one, as JSON can hold them."""
+        return {"batch_first": self.batch_first}
+
+    def _adopt_layout(self, batch_first: bool | None) -> None:
+        """Take a model's layout."""
+        self.batch_first = batch_first
+
+    def _time_first(self, array: FloatArray) -> FloatArray:
+        """Return a (T, B, K) view."""
+        if array.ndim == 2:
+            return array[:, np.newaxis]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def _apply(
+        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None, _training: bool, /
+    ) -> tuple[FloatArray, _Saved]:
+        where = f"{type(self).__name__}.forward"
+        array = as_floating(where, "x", x)
+        if array.ndim not in (2, 3):
+            symbols = "(B, T, K)" if self.batch_first else "(T, B, K)"
+            raise ValueError(f"{where}: x must have shape {symbols} or (T, K), got {array.shape}")
+        steps = self._time_first(array)
+        T, B, _ = steps.shape
+        batch = (B,) if array.ndim == 3 else ()
+        ends = None if lengths is None else as_lengths(where, lengths, T, batch)
+        y = self._pool(steps, ends)
+        return y if array.ndim == 3 else y[0], _Saved(array.shape, ends)
+
+    def _pull(self, saved: _Saved, dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:
+        if not input_gradient:
+            return None
+        dx = np.zeros(saved.x_shape, dy.dtype)
+        self._spread(self._time_first(dx), saved.lengths, dy if dy.ndim == 2 else dy[np.newaxis])
+        return dx
+
+    @abstractmethod
+    def _pool(self, x: FloatArray, lengths: IntArray | None) -> FloatArray:
+        """Return (B, K) of x (T, B, K)."""
+
+    @abstractmethod
+    def _spread(self, dx: FloatArray, lengths: IntArray | None, dy: FloatArray) -> None:
+        """Write dx (T, B, K), which is 0, from dy (B, K)."""
+
+
+class LastStep(TimePooling):
+    """The last step of every sequence, at its own end when lengths are given.
+
+    An empty sequence gives 0. The last step of a bidirectional layer holds the backward state after
+    a single step; ``h_n`` has the one that has read everything.
+
+    Parameters
+    ----------
+    batch_first : bool or None
+        Whether x is (B, T, K); None takes the layout of the recurrent layer before it in a
+        `Sequential`, and time first where there is none.
+
+    Examples
+    --------
+    >>> x = np.arange(12.0).reshape(3, 2, 2)
+    >>> pygru.LastStep()(x, lengths=[3, 2])
+    array([[8., 9.],
+           [6., 7.]])
+    """
+
+    def _pool(self, x: FloatArray, lengths: IntArray | None) -> FloatArray:
+        T, B, K = x.shape
+        if T == 0:
+            return np.zeros((B, K), x.dtype)
+        if lengths is None:
+            last: FloatArray = x[-1].copy()
+            return last
+        y: FloatArray = x[np.maximum(lengths, 1) - 1, np.arange(B)]
+        y[lengths == 0] = 0.0
+        return y
+
+    def _spread(self, dx: FloatArray, lengths: IntArray | None, dy: FloatArray) -> None:
+        T, B, _ = dx.shape
+        if T == 0:
+            return
+        if lengths is None:
+            dx[-1] = dy
+        else:
+            b = np.arange(B)[lengths > 0]
+            dx[lengths[b] - 1, b] = dy[b]
+
+
+class MeanOverTime(TimePooling):
+    """The mean over the steps of every sequence, up to its own end when lengths are given.
+
+    An empty sequence gives 0.
+
+    Parameters
+    ----------
+    batch_first : bool or None
+        Whether x is (B, T, K); None takes the layout of the recurrent layer before it in a
+        `Sequential`, and time first where there is none.
+
+    Examples
+    --------
+    >>> x = np.arange(12.0).reshape(3, 2, 2)
+    >>> pygru.MeanOverTime()(x, lengths=[3, 2])
+    array([[4., 5.],
+           [4., 5.]])
+    """
+
+    def _pool(self, x: FloatArray, lengths: IntArray | None) -> FloatArray:
+        if lengths is not None:
+            x = np.where(_active(x, lengths), x, 0)
+        y: FloatArray = x.sum(axis=0)
+        y *= _weights(x, lengths)
+        return y
+
+    def _spread(self, dx: FloatArray, lengths: IntArray | None, dy: FloatArray) -> None:
+        dx[...] = dy * _weights(dx, lengths)
+        if lengths is not None:
+            dx[...] = np.where(_active(dx, lengths), dx, 0)
+
+
+def _active(x: FloatArray, lengths: IntArray) -> npt.NDArray[np.bool_]:
+    """Return whether step t belongs to sequence b, (T, B, 1)."""
+    return (np.arange(x.shape[0])[:, np.newaxis] < lengths)[:, :, np.newaxis]
+
+
+def _weights(x: FloatArray, lengths: IntArray | None) -> FloatArray:
+    """Return 1 / length of every sequence, (B, 1); of an empty one 1."""
+    T, B, _ = x.shape
+    ends = np.full(B, T) if lengths is None else lengths
+    weights: FloatArray = (1.0 / np.maximum(ends, 1)).astype(x.dtype)[:, np.newaxis]
+    return weights

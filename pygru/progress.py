@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""How `fit` shows that it is getting on: a bar on a terminal, plain lines elsewhere.
+
+Depends on tqdm, imported when there is a terminal to draw on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pygru.history import EpochRecord
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """The display of one call of `fit`.
+
+    Parameters
+    ----------
+    epochs : int
+        Epochs to come.
+    verbose : int
+        0: silent. 1: a bar on a terminal, a line after every epoch elsewhere. k > 1: a line after
+        every k-th epoch, with the bar below it on a terminal.
+
+    Examples
+    --------
+    >>> progress = Progress(epochs=2, verbose=1)
+    >>> progress.end_epoch(EpochRecord(1, 0.0223, 0.025, 1e-3, 156, 0.41))
+    epoch 1/2  loss 0.0223  validation 0.0250  0.41 s
+    """
+
+    def __init__(self, epochs: int, verbose: int) -> None:
+        self.epochs = epochs
+        self.verbose = int(verbose)
+        self._terminal = self.verbose > 0 and sys.stderr is not None and sys.stderr.isatty()
+        self._bar: Any = None
+
+    def start_epoch(self, epoch: int, steps: int) -> Callable[[], object] | None:
+        """Announce an epoch (from 1); return what to call after each of its steps, if anything."""
+        if not self._terminal:
+            return None
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.epochs * steps, unit="step", file=sys.stderr)
+        self._bar.total = self._bar.n + (self.epochs - epoch + 1) * steps
+        self._bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
+        update: Callable[[], object] = self._bar.update
+        return update
+
+    def end_epoch(self, record: EpochRecord) -> None:
+        """Show an epoch's numbers."""
+        numbers = f"loss {_short(record.loss)}"
+        if record.validation is not None:
+            numbers += f"  validation {_short(record.validation)}"
+        if self._bar is not None:
+            self._bar.set_postfix_str(numbers)
+        due = record.epoch % max(1, self.verbose) == 0 or record.epoch == self.epochs
+        if due and (self.verbose > 1 or not self._terminal):
+            width = len(str(self.epochs))
+            epoch = f"epoch {record.epoch:{width}}/{self.epochs}"
+            self.say(f"{epoch}  {numbers}  {record.seconds:.2f} s")
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar if there is one; nothing when silent."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stdout)
+        elif self.verbose:
+            print(line, flush=True)  # noqa: T201  this is what the class is for
+
+    def close(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _short(value: float) -> str:
+    """Four decimals for losses of the usual size, three digits for others."""
+    return f"{value:.4f}" if 0.001 <= abs(value) < 1000 else f"{value:.3g}"

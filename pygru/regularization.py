@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""Dropout and layer normalisation: what keeps a network from leaning on any one unit."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru.checks import (
+    FloatArray,
+    FloatDType,
+    Random,
+    as_float_dtype,
+    as_floating,
+    as_probability,
+    as_real,
+    as_size,
+)
+from pygru.module import Config, Layer
+from pygru.parameters import Parameter
+
+__all__ = ["Dropout", "LayerNorm"]
+
+
+def dropout_mask(
+    rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: FloatDType
+) -> FloatArray:
+    """Return 0 with probability p, else 1 / (1 - p): multiplying with it keeps the mean."""
+    kept = rng.random(shape, dtype=np.float32) >= p
+    mask: FloatArray = kept.astype(dtype) * dtype.type(1.0 / (1.0 - p) if p < 1.0 else 0.0)
+    return mask
+
+
+class Dropout(Layer):
+    """Zero elements at random in ``forward``, scale the rest by 1 / (1 - p); inference is x itself.
+
+    Parameters
+    ----------
+    p : float
+        Probability of an element to be zeroed.
+    rng : int, numpy.random.Generator or None
+        Where the masks come from.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When p is not a number from 0 to 1.
+
+    References
+    ----------
+    N. Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
+    JMLR 15, 2014.
+
+    Examples
+    --------
+    >>> dropout = pygru.Dropout(0.5, rng=0)
+    >>> dropout(np.ones(4, np.float32))
+    array([1., 1., 1., 1.], dtype=float32)
+    >>> y, tape = dropout.forward(np.ones(1000))
+    >>> sorted(set(y.tolist()))
+    [0.0, 2.0]
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: Random = None) -> None:
+        self.p = as_probability("Dropout", "p", p)
+        self._rng = np.random.default_rng(rng)
+        super().__init__([], np.dtype(np.float32))
+
+    def config(self) -> Config:
+        """Return the constructor arguments of a layer like this one, as JSON can hold them."""
+        return {"p": self.p}
+
+    def _generators(self) -> dict[str, np.random.Generator]:
+        return {"": self._rng}
+
+    def _apply(
+        self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, training: bool, /
+    ) -> tuple[FloatArray, FloatArray | None]:
+        array = as_floating("Dropout.forward", "x", x)
+        if not training:
+            return array, None
+        mask = dropout_mask(self._rng, array.shape, self.p, array.dtype)
+        return array * mask, mask
+
+    def _pull(
+        self, saved: FloatArray, dy: FloatArray, input_gradient: bool, /
+    ) -> FloatArray | None:
+        return dy * saved if input_gradient else None
+
+
+class LayerNorm(Layer):
+    """Zero mean and unit variance along the last axis, then a scale and a shift per feature.
+
+    ::
+
+        n = (x - mean(x)) / sqrt(var(x) + eps)        y = w * n + b
+
+    Parameters
+    ----------
+    normalized_shape : int
+        K, the size of the last axis: x and y are (..., K).
+    eps : float
+        Keeps the division finite.
+    dtype : float32 or float64
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument is of the wrong kind, the size below 1, or eps not above 0.
+
+    Notes
+    -----
+    ``params`` and ``grads`` hold ``weight`` (K,), at first 1, and ``bias`` (K,), at first 0.
+
+    References
+    ----------
+    J. Ba, J. Kiros, G. Hinton, "Layer Normalization", arXiv:1607.06450, 2016.
+
+    Examples
+    --------
+    >>> norm = pygru.LayerNorm(3, dtype=np.float64)
+    >>> np.round(norm([[1.0, 2.0, 3.0]]), 3)
+    array([[-1.225,  0.   ,  1.225]])
+    """
+
+    def __init__(
+        self, normalized_shape: int, eps: float = 1e-5, *, dtype: npt.DTypeLike = np.float32
+    ) -> None:
+        self.normalized_shape = K = as_size("LayerNorm", "normalized_shape", normalized_shape)
+        self.eps = float(eps)
+        if not self.eps > 0.0:
+            raise ValueError(f"LayerNorm: eps must be above 0, got {eps}")
+        super().__init__(
+            [Parameter("weight", (K,)), Parameter("bias", (K,))],
+            as_float_dtype("LayerNorm", dtype),
+        )
+        self._params["weight"][...] = 1.0
+
+    def config(self) -> Config:
+        """Return the constructor arguments of a layer like this one, as JSON can hold them."""
+        return {
+            "normalized_shape": self.normalized_shape,
+            "eps": self.eps,
+            "dtype": self.dtype.name,
+        }
+
+    def _apply(
+        self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /
+    ) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+        array = as_real("LayerNorm.forward", "x", x, self._flat_params.dtype)
+        if array.ndim == 0 or array.shape[-1] != self.normalized_shape:
+            raise ValueError(
+                f"LayerNorm.forward: x must have shape (..., K) = (..., {self.normalized_shape}), "
+                f"got {array.shape}"
+            )
+        n = array - array.mean(axis=-1, keepdims=True)  # (..., K)
+        scale = 1.0 / np.sqrt((n * n).mean(axis=-1, keepdims=True) + self.eps)  # (..., 1)
+        n *= scale
+        return n * self._params["weight"] + self._params["bias"], (n, scale)
+
+    def _pull(
+        self, saved: tuple[FloatArray, FloatArray], dy: FloatArray, input_gradient: bool, /
+    ) -> FloatArray | None:
+        n, scale = saved
+        rows = tuple(range(dy.ndim - 1))
+        dw, db = self._grads["weight"], self._grads["bias"]
+        dw += (dy * n).sum(axis=rows)
+        db += dy.sum(axis=rows)
+        if not input_gradient:
+            return None
+        dn = dy * self._params["weight"]  # (..., K)
+        dn_along_n = (dn * n).mean(axis=-1, keepdims=True)
+        dx: FloatArray = (dn - dn.mean(axis=-1, keepdims=True) - n * dn_along_n) * scale
+        return dx

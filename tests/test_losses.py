@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""Every loss: its gradient is its finite difference, lengths mask it, misfits are named."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from tolerances import assert_close, finite_difference
+
+from pygru import losses
+
+LOSSES = {**losses.LOSSES, "huber(0.3)": partial(losses.huber, delta=0.3)}
+
+
+def make_problem(name: str, shape: tuple[int, ...], seed: int = 0) -> tuple[Any, Any]:
+    """Random predictions of a shape, and a target that fits the loss."""
+    rng = np.random.default_rng(seed)
+    y = 2 * rng.standard_normal(shape)
+    if name == "cross_entropy":
+        return y, rng.integers(0, shape[-1], shape[:-1])
+    return y, rng.random(shape)
+
+
+@pytest.mark.parametrize("lengths", [None, [7, 0, 1, 5, 3]], ids=["full", "lengths"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_gradient_is_the_finite_difference(name: str, lengths: list[int] | None) -> None:
+    loss = LOSSES[name]
+    y, target = make_problem(name, (7, 5, 3))
+    _, dy = loss(y, target, lengths)
+    expected = finite_difference(lambda: loss(y, target, lengths)[0], y)
+    assert_close(dy, expected, "finite differences", "dy")
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_mean_runs_over_valid_elements_and_ignores_padding(
+    name: str, batch_first: bool
+) -> None:
+    loss = LOSSES[name]
+    y, target = make_problem(name, (7, 5, 3))
+    lengths = np.array([7, 0, 1, 5, 3])
+    valid = np.arange(7)[:, None] < lengths  # (T, B)
+    expected, _ = loss(y[valid], target[valid])
+
+    y[~valid] = np.nan
+    target[~valid] = -1  # out of range, too, for cross_entropy
+    if batch_first:
+        y, target, valid = y.swapaxes(0, 1), target.swapaxes(0, 1), valid.T
+    value, dy = loss(y, target, lengths, batch_first=batch_first)
+    assert_close(value, expected, "rounding")
+    assert np.isfinite(dy).all()
+    assert not dy[~valid].any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_float32_stays_float32_and_agrees_with_float64(name: str) -> None:
+    y, target = make_problem(name, (5, 3))
+    single = target if name == "cross_entropy" else target.astype(np.float32)
+    value, dy = LOSSES[name](y.astype(np.float32), single)
+    expected, expected_dy = LOSSES[name](y, target)
+    assert isinstance(value, float)
+    assert dy.dtype == np.float32
+    assert_close(np.float32(value), expected, "rounding")
+    assert_close(dy, expected_dy, "rounding")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_valid_is_zero_and_not_nan(name: str) -> None:
+    y, target = make_problem(name, (3, 2, 4))
+    value, dy = LOSSES[name](y, target, [0, 0])
+    assert value == 0
+    assert not dy.any()
+    value, dy = LOSSES[name](y[:0], target[:0])
+    assert value == 0
+    assert dy.shape == (0, 2, 4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_arguments_are_not_written_to(name: str) -> None:
+    y, target = make_problem(name, (3, 2, 4))
+    y.flags.writeable = target.flags.writeable = False
+    LOSSES[name](y, target)
+    LOSSES[name](y, target, [3, 1])
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy"])
+def test_logits_of_any_size_give_finite_values(name: str) -> None:
+    y = np.array([[1e4, -1e4], [-1e4, 1e4]])
+    target = np.array([0, 0]) if name == "cross_entropy" else np.array([[1.0, 0.0], [1.0, 1.0]])
+    value, dy = LOSSES[name](y, target)
+    assert np.isfinite(value)
+    assert np.isfinite(dy).all()
+
+
+def test_published_values() -> None:
+    assert losses.cross_entropy(np.zeros((4, 10)), np.arange(4))[0] == pytest.approx(np.log(10))
+    assert losses.binary_cross_entropy([0.0], [0.25])[0] == pytest.approx(np.log(2))
+    assert losses.huber([0.5, 3.0], [0.0, 0.0])[0] == pytest.approx((0.125 + 2.5) / 2)
+
+
+@pytest.mark.parametrize("name", ["mae", "mse", "huber", "binary_cross_entropy"])
+def test_a_target_of_another_shape_names_both_shapes(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name}: .*\(64, 1\), got \(64,\)"):
+        LOSSES[name](np.zeros((64, 1)), np.zeros(64))
+
+
+def test_cross_entropy_says_what_does_not_fit() -> None:
+    y = np.zeros((5, 3))
+    with pytest.raises(ValueError, match=r"\(5,\) for y of shape \(5, 3\), got \(5, 3\)"):
+        losses.cross_entropy(y, np.zeros((5, 3), int))
+    with pytest.raises(ValueError, match=r"0 \.\. 2 .*got 3"):
+        losses.cross_entropy(y, [0, 1, 2, 3, 0])
+    with pytest.raises(ValueError, match=r"0 \.\. 2 .*got -1"):
+        losses.cross_entropy(y, [0, 1, 2, -1, 0])
+    with pytest.raises(TypeError, match="integer class indices, got dtype float64"):
+        losses.cross_entropy(y, np.zeros(5))
+
+
+@pytest.mark.parametrize(
+    "lengths, message",
+    [
+        ([1, 2, 3], r"mse: lengths must have shape \(B,\) = \(5,\), got \(3,\)"),
+        ([1, 2, 3, 4, 8], r"mse: lengths must satisfy .* T = 7, got 8"),
+        ([1, 2, 3, 4, -1], r"mse: lengths must satisfy .* T = 7, got -1"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_named(lengths: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        losses.mse(np.zeros((7, 5, 3)), np.zeros((7, 5, 3)), lengths)
+
+
+def test_other_misfits_are_named() -> None:
+    with pytest.raises(TypeError, match="lengths must hold integers, got dtype float64"):
+        losses.mse(np.zeros((7, 2)), np.zeros((7, 2)), [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"lengths need a y with a time axis, got shape \(2,\)"):
+        losses.mse(np.zeros(2), np.zeros(2), [1, 2])
+    with pytest.raises(TypeError, match="y must hold real numbers, got dtype complex128"):
+        losses.mae(np.zeros(3, complex), np.zeros(3))
+    with pytest.raises(TypeError, match="target must hold real numbers, got dtype object"):
+        losses.mae(np.zeros(3), np.array([None, 1, 2]))
+    with pytest.raises(ValueError, match=r"target must lie in 0 \.\. 1, got 2"):
+        losses.binary_cross_entropy([0.0], [2.0])
+    with pytest.raises(ValueError, match="delta must be positive, got 0"):
+        losses.huber([0.0], [2.0], delta=0)
+
+
+def test_get_takes_a_name_or_a_callable() -> None:
+    assert losses.get("huber") is losses.huber
+    own = partial(losses.huber, delta=2.0)
+    assert losses.get(own) is own
+    with pytest.raises(ValueError, match=r"must be one of mae, mse, .*got 'mea'"):
+        losses.get("mea")
+    with pytest.raises(TypeError, match="must be a name or a callable, got int"):
+        losses.get(3)  # type: ignore[arg-type]

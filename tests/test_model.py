@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: MIT
+"""Models compose modules over one buffer; files give back the same model or say what is wrong."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+from tolerances import assert_close, finite_difference
+
+import pygru
+
+T, B, I, H = 7, 5, 3, 8  # noqa: E741
+LENGTHS = [7, 0, 1, 4, 6]
+
+
+def make_model(dtype=np.float64, rng=0, reset="after", H=H):
+    """Build a model with every kind of module that takes real numbers."""
+    rng = np.random.default_rng(rng)
+    options = {"batch_first": True, "dtype": dtype, "rng": rng}
+    return pygru.Sequential(
+        pygru.Linear(I, 4, dtype=dtype, rng=rng),
+        pygru.GRU(4, H, 2, dropout=0.3, reset=reset, **options),
+        pygru.LayerNorm(H, dtype=dtype),
+        pygru.RNN(H, 3, bidirectional=True, **options),
+        pygru.Dropout(0.2, rng=rng),
+        pygru.LastStep(),
+        pygru.Linear(6, 2, dtype=dtype, rng=rng),
+    )
+
+
+# Sequential
+
+
+@pytest.mark.parametrize("lengths", [None, [3, 0]], ids=["full", "lengths"])
+def test_every_gradient_of_a_model_is_the_finite_difference(lengths, rng):
+    model = make_model(H=3)
+    x = rng.standard_normal((2, 3, I))
+    state = model.rng_state()
+
+    def run():
+        model.load_rng_state(state)
+        return model.forward(x, lengths=lengths)
+
+    y, tape = run()
+    dy = rng.standard_normal(y.shape)
+    dx = model.backward(tape, dy)
+
+    def loss():
+        return float(np.sum(dy * run()[0]))
+
+    assert_close(dx, finite_difference(loss, x), "finite differences", "dx")
+    expected = finite_difference(loss, model.flat_params)
+    assert_close(model.flat_grads, expected, "finite differences", "flat_grads")
+
+
+def test_a_model_is_its_modules_in_a_row(dtype, rng):
+    model = make_model(dtype)
+    x = rng.standard_normal((B, T, I)).astype(dtype)
+    y = x
+    for module in model:
+        y = module(y, lengths=LENGTHS) if module.batch_first is not None else module(y)
+        y = y[0] if isinstance(y, tuple) else y
+    assert y.shape == (B, 2)
+    assert np.array_equal(model(x, lengths=LENGTHS), y)
+
+
+def test_all_parameters_live_in_one_buffer_which_the_modules_share():
+    model = make_model()
+    assert len(model) == 7
+    assert model.flat_params.size == sum(module.flat_params.size for module in model)
+    for i, module in enumerate(model):
+        for name in module.params:
+            assert np.shares_memory(module.params[name], model.flat_params)
+            assert np.shares_memory(module.grads[name], model.flat_grads)
+            assert np.array_equal(module.params[name], model.params[f"{i}.{name}"])
+    assert [*model.params][:3] == ["0.weight", "0.bias", "1.weight_ih_l0"]
+    model.flat_params[:] = 0.0
+    assert not model[1](np.ones((B, T, 4)))[0].any()
+
+
+def test_joining_a_model_keeps_weights_and_gradients():
+    gru = pygru.GRU(I, H, rng=0)
+    gru.flat_grads[:] = 1.0
+    before = gru.flat_params.copy()
+    pygru.Sequential(gru, pygru.Linear(H, 1))
+    assert np.array_equal(gru.flat_params, before)
+    assert gru.flat_grads.all()
+
+
+def test_what_nobody_reads_is_not_computed(rng):
+    model = pygru.Sequential(pygru.Dropout(0.1, rng=0), pygru.GRU(I, H, rng=0), pygru.LastStep())
+    y, tape = model.forward(rng.standard_normal((T, B, I)))
+    assert model.backward(tape, y, input_gradient=False) is None
+    y, tape = model.forward(rng.standard_normal((T, B, I)))
+    with_input = model.flat_grads.copy()
+    assert with_input.any()
+    assert model.backward(tape, y).shape == (T, B, I)
+
+
+def test_integers_come_in_through_an_embedding(rng):
+    model = pygru.Sequential(
+        pygru.Embedding(11, I, rng=0), pygru.GRU(I, H, rng=0), pygru.Linear(H, 11, rng=0)
+    )
+    y, tape = model.forward(rng.integers(0, 11, (T, B)))
+    assert y.shape == (T, B, 11)
+    assert model.backward(tape, y) is None
+    assert model.grads["0.weight"].any()
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_time_is_where_the_recurrent_layer_has_it(batch_first, rng):
+    gru = pygru.GRU(I, H, batch_first=batch_first, rng=0)
+    inner = pygru.Sequential(pygru.MeanOverTime())
+    model = pygru.Sequential(pygru.Sequential(gru), inner)
+    assert model.batch_first == inner.batch_first == inner[0].batch_first == batch_first
+    x = rng.standard_normal((B, T, I) if batch_first else (T, B, I))
+    assert model(x).shape == (B, H)
+
+
+def test_an_unbatched_sequence_goes_through_a_model(rng):
+    x = rng.standard_normal((B, T, I))
+    model = make_model()
+    assert_close(model(x[2]), model(x)[2], "reference")
+
+
+def test_copies_of_a_model_stand_on_their_own(rng):
+    model = make_model()
+    x = rng.standard_normal((B, T, I))
+    y = model(x)
+    for clone in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert np.array_equal(clone(x), y)
+        clone.flat_params[:] = 0.0
+        assert not clone(x).any()
+        assert not clone[1].flat_params.any()
+        part = copy.deepcopy(clone[1])
+        pygru.Sequential(part)  # a copy belongs to nobody
+    assert np.array_equal(model(x), y)
+
+
+def test_what_does_not_fit_together_is_refused_and_nothing_moves():
+    gru = pygru.GRU(I, H, batch_first=True)
+    buffer = gru.flat_params
+    with pytest.raises(TypeError, match="Sequential: module 1 must be a Module, got 3"):
+        pygru.Sequential(gru, 3)
+    with pytest.raises(ValueError, match=r"module 1 \(GRU\) must be in one place only"):
+        pygru.Sequential(gru, gru)
+    with pytest.raises(ValueError, match=r"module 1 \(Linear\) must have the dtype of module 0"):
+        pygru.Sequential(gru, pygru.Linear(H, 1, dtype=np.float64))
+    with pytest.raises(
+        ValueError, match=r"module 1 \(GRU\) must have batch_first=True as module 0"
+    ):
+        pygru.Sequential(gru, pygru.GRU(H, H))
+    assert gru.flat_params is buffer
+    pygru.Sequential(gru)
+    with pytest.raises(ValueError, match=r"module 0 \(GRU\) must be in one place only"):
+        pygru.Sequential(gru)
+
+
+def test_errors_inside_a_model_name_the_layer_and_a_wrong_dy_changes_nothing(rng):
+    model = make_model()
+    with pytest.raises(ValueError, match=r"Linear.forward: x must have shape \(..., K\)"):
+        model(np.zeros((B, T, I + 1)))
+    y, tape = model.forward(rng.standard_normal((B, T, I)))
+    with pytest.raises(
+        ValueError,
+        match=r"Sequential.backward: dy must have the shape of y, \(5, 2\), got \(5, 1\)",
+    ):
+        model.backward(tape, y[:, :1])
+    assert not model.flat_grads.any()
+    model.backward(tape, y)
+    with pytest.raises(RuntimeError, match="tape was already used"):
+        model.backward(tape, y)
+
+
+def test_going_on_from_a_random_state_draws_the_same_masks(rng):
+    model = make_model()
+    x = rng.standard_normal((B, T, I))
+    state = model.rng_state()
+    y, _ = model.forward(x)
+    assert not np.array_equal(model.forward(x)[0], y)
+    other = make_model(rng=1)
+    other.load_state_dict(model.state_dict())
+    other.load_rng_state(json.loads(json.dumps(state)))
+    assert np.array_equal(other.forward(x)[0], y)
+    with pytest.raises(ValueError, match=r"load_rng_state: state must be of the generators"):
+        model.load_rng_state({})
+
+
+def test_repr_shows_how_to_make_the_model_again():
+    model = pygru.Sequential(pygru.Linear(3, 2), pygru.LastStep())
+    assert repr(model) == (
+        "Sequential(\n"
+        "    Linear(in_features=3, out_features=2, bias=True, dtype='float32'),\n"
+        "    LastStep(batch_first=None),\n"
+        ")"
+    )
+
+
+# Files
+
+
+@pytest.mark.parametrize("reset", ["after", "before"])
+def test_a_saved_model_comes_back_exactly(tmp_path, dtype, reset, rng):
+    model = make_model(dtype, reset=reset)
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    same = pygru.load(str(path))
+    assert repr(same) == repr(model)
+    assert same.flat_params.dtype == dtype
+    assert np.array_equal(same.flat_params, model.flat_params)
+    x = rng.standard_normal((B, T, I))
+    assert np.array_equal(same(x, lengths=LENGTHS), model(x, lengths=LENGTHS))
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pygru.GRU(I, H, 2, bias=False, bidirectional=True, reset="before", rng=0),
+        pygru.RNN(I, H, nonlinearity="relu", batch_first=True, rng=0),
+        pygru.Embedding(4, 3, rng=0),
+        pygru.MeanOverTime(batch_first=True),
+        pygru.Sequential(pygru.Sequential(pygru.Linear(3, 2)), pygru.Dropout(0.1)),
+        pygru.Sequential(),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_every_module_can_be_saved_alone(tmp_path, module):
+    pygru.save(module, tmp_path / "module")
+    same = pygru.load(tmp_path / "module")
+    assert type(same) is type(module)
+    assert same.config() == module.config()
+    assert np.array_equal(same.flat_params, module.flat_params)
+
+
+def test_the_metadata_says_what_the_file_holds(tmp_path):
+    from safetensors import safe_open
+
+    path = tmp_path / "model"
+    make_model(reset="before").save(path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+        assert file.get_tensor("1.weight_hh_l0").shape == (3 * H, H)
+    assert metadata["format"] == "pygru"
+    assert metadata["pygru_version"] == pygru.__version__
+    modules = json.loads(metadata["model"])["config"]["modules"]
+    assert [m["class"] for m in modules] == [
+        "Linear", "GRU", "LayerNorm", "RNN", "Dropout", "LastStep", "Linear",
+    ]  # fmt: skip
+    assert modules[1]["config"]["reset"] == "before"
+
+
+def test_a_file_of_one_reset_variant_cannot_fill_a_model_of_the_other(tmp_path):
+    path = tmp_path / "model"
+    make_model(reset="before").save(path)
+    model = make_model(reset="after")
+    before = model.flat_params.copy()
+    with pytest.raises(ValueError, match="belong to reset='before', module 1 has reset='after'"):
+        model.load_state_dict(pygru.load(path).state_dict())
+    assert np.array_equal(model.flat_params, before)
+
+
+def test_a_failed_save_leaves_the_good_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    model = make_model()
+    model.save(path)
+    good = path.read_bytes()
+    model.flat_params[:] = 0.0
+
+    def full(_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("pygru.model.os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        model.save(path)
+    assert path.read_bytes() == good
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_only_pygrus_own_classes_are_saved(tmp_path):
+    class Mine(pygru.LastStep):
+        pass
+
+    with pytest.raises(TypeError, match="save: module must be one of pygru's own classes"):
+        pygru.Sequential(Mine()).save(tmp_path / "model")
+    assert not any(tmp_path.iterdir())
+
+
+def describe(**config):
+    return json.dumps({"class": "Linear", "config": {"in_features": 3, "out_features": 2} | config})
+
+
+WEIGHT, BIAS = np.zeros((2, 3), np.float32), np.zeros(2, np.float32)
+FITTING = {"weight": WEIGHT, "bias": BIAS}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "model", "version", "message"),
+    [
+        ({"w": WEIGHT}, None, None, "must be a file that pygru saved"),
+        (FITTING, describe(), "2", "must have format version '1', got '2'"),
+        (FITTING, "{", "1", "is corrupt: "),
+        (FITTING, "[" * 100_000, "1", "is corrupt: "),
+        (FITTING, "[]", "1", "must be described by class and config"),
+        (FITTING, '{"class": "System", "config": {}}', "1", "class must be one of"),
+        (FITTING, '{"class": ["Linear"], "config": {}}', "1", "is corrupt: "),
+        (FITTING, '{"class": "Linear", "config": []}', "1", "config of Linear must be a dict"),
+        (
+            FITTING,
+            '{"class": "Sequential", "config": {"modules": 3}}',
+            "1",
+            "must be a list of modules",
+        ),
+        (FITTING, describe(alien=1), "1", "alien"),
+        (FITTING, describe(in_features=-3), "1", "in_features must be an integer >= 1, got -3"),
+        (FITTING, describe(in_features=2**62), "1", "must fit in one array"),
+        (FITTING, describe(in_features=2**50), "1", "is corrupt: "),  # fits in no memory
+        (FITTING, describe(in_features=4), "1", "weight must have shape (2, 4), got (2, 3)"),
+        ({"weight": WEIGHT}, describe(), "1", "missing bias"),
+        ({**FITTING, "alien": BIAS}, describe(), "1", "unknown alien"),
+        (
+            {**FITTING, "bias": BIAS.astype(np.float64)},
+            describe(),
+            "1",
+            "dtype of ['bias'] must be",
+        ),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path, arrays, model, version, message):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "wrong"
+    metadata = {"format": "pygru", "format_version": version, "model": model}
+    save_file(arrays, path, metadata if model else None)
+    with pytest.raises(ValueError) as error:
+        pygru.load(path)
+    assert str(error.value).startswith(f"load: {path} ")
+    assert message in str(error.value)
+
+
+def test_a_truncated_or_damaged_file_is_refused_by_name(tmp_path):
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    pygru.save(pygru.Linear(3, 2, rng=0), good)
+    content = good.read_bytes()
+    header = content[:8] + content[8:].replace(b"{", b"[", 1)
+    for damaged in (b"", content[:5], content[:100], content[:-1], content + b"x", header):
+        bad.write_bytes(damaged)
+        with pytest.raises(ValueError) as error:
+            pygru.load(bad)
+        assert str(error.value).startswith(f"load: {bad} is not a readable safetensors file")
+
+
+def test_a_file_that_is_not_there_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        pygru.load(tmp_path / "nowhere")
+    with pytest.raises(IsADirectoryError):
+        pygru.load(tmp_path)
+
+
+# The package
+
+
+def test_show_config_prints_version_instruction_set_and_threads(capsys):
+    pygru.show_config()
+    printed = capsys.readouterr().out
+    for what in (
+        pygru.__version__,
+        "instruction set",
+        f"threads          {pygru.get_num_threads()}",
+    ):
+        assert what in printed
+
+
+def test_a_nonsense_thread_count_is_refused():
+    before = pygru.get_num_threads()
+    with pytest.raises(ValueError, match="set_num_threads: n must be an integer >= 1, got 0"):
+        pygru.set_num_threads(0)
+    with pytest.raises(TypeError, match=r"set_num_threads: n must be .* >= 1, got 1\.5"):
+        pygru.set_num_threads(1.5)
+    assert pygru.get_num_threads() == before
+
+
+def test_every_public_name_is_there():
+    assert len(set(pygru.__all__)) == len(pygru.__all__)
+    for name in pygru.__all__:
+        assert hasattr(pygru, name)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""Every optimiser against its published equations, its state, and clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from tolerances import assert_close
+
+from pygru import clipping, optim
+
+MAKERS: dict[str, Callable[[], optim.Optimizer]] = {
+    "SGD": lambda: optim.SGD(0.1),
+    "momentum": lambda: optim.SGD(0.1, momentum=0.9),
+    "nesterov": lambda: optim.SGD(0.1, momentum=0.9, nesterov=True),
+    "Adam": lambda: optim.Adam(0.01, betas=(0.8, 0.95), eps=1e-3),
+    "AdamW": lambda: optim.AdamW(0.01, weight_decay=0.3),
+    "RMSprop": lambda: optim.RMSprop(0.01, alpha=0.9, eps=1e-3),
+}
+
+
+def as_published(name: str, p: Any, gradients: list[Any]) -> Any:
+    """The equations of each optimiser, line by line as in its paper."""
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t, g in enumerate(gradients, start=1):
+        if name == "SGD":
+            p = p - 0.1 * g
+        elif name in ("momentum", "nesterov"):
+            v = 0.9 * v + g
+            p = p - 0.1 * (g + 0.9 * v if name == "nesterov" else v)
+        elif name == "RMSprop":
+            v = 0.9 * v + (1 - 0.9) * g**2
+            p = p - 0.01 * g / (np.sqrt(v) + 1e-3)
+        else:
+            beta_1, beta_2, eps = (0.8, 0.95, 1e-3) if name == "Adam" else (0.9, 0.999, 1e-8)
+            if name == "AdamW":
+                p = p - 0.01 * 0.3 * p
+            m = beta_1 * m + (1 - beta_1) * g
+            v = beta_2 * v + (1 - beta_2) * g**2
+            m_hat = m / (1 - beta_1**t)
+            v_hat = v / (1 - beta_2**t)
+            p = p - 0.01 * m_hat / (np.sqrt(v_hat) + eps)
+    return p
+
+
+def draw(size: int, steps: int, dtype: Any = np.float64) -> tuple[Any, list[Any]]:
+    """Random parameters, and a gradient for each step."""
+    rng = np.random.default_rng(size)
+    gradients = [rng.standard_normal(size).astype(dtype) for _ in range(steps)]
+    return rng.standard_normal(size).astype(dtype), gradients
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [0, 1, 1000, optim.BLOCK + 7])
+@pytest.mark.parametrize("name", MAKERS)
+def test_ten_steps_equal_the_published_equations(name: str, size: int, dtype: Any) -> None:
+    params, gradients = draw(size, 10, dtype)
+    expected = as_published(name, params.astype(np.float64), [g.astype(float) for g in gradients])
+    optimizer = MAKERS[name]()
+    for gradient in gradients:
+        gradient.flags.writeable = False
+        optimizer.step(params, gradient)
+    assert params.dtype == dtype
+    assert_close(params, expected, "rounding", name)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 5])
+@pytest.mark.parametrize("name", MAKERS)
+def test_stopping_and_going_on_equals_never_stopping(name: str, stop: int) -> None:
+    params, gradients = draw(100, 10)
+    resumed = params.copy()
+    optimizer = MAKERS[name]()
+    for gradient in gradients:
+        optimizer.step(params, gradient)
+
+    first, second = MAKERS[name](), MAKERS[name]()
+    for gradient in gradients[:stop]:
+        first.step(resumed, gradient)
+    second.load_state_dict(first.state_dict())
+    for gradient in gradients[stop:]:
+        second.step(resumed, gradient)
+    assert np.array_equal(params, resumed)
+    assert second.steps == 10
+
+
+def test_the_state_is_a_copy_and_takes_the_settings_along() -> None:
+    optimizer = optim.Adam(0.5)
+    params, gradients = draw(3, 2)
+    optimizer.step(params, gradients[0])
+    state = optimizer.state_dict()
+    before = state["m"].copy()
+    optimizer.step(params, gradients[1])
+    assert np.array_equal(state["m"], before)
+
+    other = optim.Adam(0.1, betas=(0.5, 0.5))
+    other.load_state_dict(state)
+    assert (other.lr, other.betas, other.steps) == (0.5, (0.9, 0.999), 1)
+    assert not np.shares_memory(other.state_dict()["m"], state["m"])
+
+
+def test_the_learning_rate_may_change_between_steps() -> None:
+    optimizer, params = optim.SGD(1.0), np.zeros(1)
+    optimizer.step(params, np.ones(1))
+    optimizer.lr = 0.5
+    optimizer.step(params, np.ones(1))
+    assert params[0] == -1.5
+
+
+def test_a_state_that_does_not_fit_changes_nothing() -> None:
+    optimizer = optim.Adam(0.5)
+    params, gradients = draw(3, 1)
+    optimizer.step(params, gradients[0])
+    good = optimizer.state_dict()
+    bad = [
+        (optim.RMSprop().state_dict(), r"must be of type 'Adam', got 'RMSprop'"),
+        ({k: a for k, a in good.items() if k != "v"}, r"missing \['v'\]"),
+        (good | {"w": 1}, r"unknown \['w'\]"),
+        (good | {"v": np.zeros(4)}, r"one shape \(P,\), got .*\(3,\).*\(4,\)"),
+    ]
+    for state, message in bad:
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict(state)
+        after = optimizer.state_dict()
+        assert all(np.array_equal(after[name], good[name]) for name in good)
+
+
+def test_steps_on_other_parameters_are_refused() -> None:
+    optimizer = optim.Adam()
+    with pytest.raises(ValueError, match=r"shape \(P,\), got \(2, 2\) float64"):
+        optimizer.step(np.zeros((2, 2)), np.zeros((2, 2)))
+    optimizer.step(np.zeros(3), np.zeros(3))
+    with pytest.raises(ValueError, match=r"belongs to parameters \(3,\) float64, got \(4,\)"):
+        optimizer.step(np.zeros(4), np.zeros(4))
+    with pytest.raises(ValueError, match=r"flat_grads must be like .* got \(3,\) float32"):
+        optimizer.step(np.zeros(3), np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: optim.Adam(-1), r"Adam: lr must satisfy 0 <= lr < inf, got -1"),
+        (lambda: optim.Adam(float("nan")), r"Adam: lr .* got nan"),
+        (lambda: optim.Adam(betas=(0.9, 1.0)), r"Adam: betas\[1\] .* < 1, got 1.0"),
+        (lambda: optim.SGD(momentum=1), r"SGD: momentum .* got 1"),
+        (lambda: optim.SGD(nesterov=True), r"SGD: nesterov needs a momentum"),
+        (lambda: optim.AdamW(weight_decay=-1), r"AdamW: weight_decay .* got -1"),
+        (lambda: optim.RMSprop(alpha=2), r"RMSprop: alpha .* got 2"),
+    ],
+)
+def test_settings_out_of_range_are_named(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_clipping_by_global_norm_scales_only_what_is_too_long() -> None:
+    gradients = np.array([3.0, 4.0])
+    assert clipping.clip_by_global_norm(gradients, 10.0) == 5.0
+    assert gradients.tolist() == [3.0, 4.0]
+    assert clipping.clip_by_global_norm(gradients, 2.5) == 5.0
+    assert_close(gradients, [1.5, 2.0], "rounding")
+    with pytest.raises(ValueError, match="max_norm must be above 0, got 0"):
+        clipping.clip_by_global_norm(gradients, 0)
+
+
+def test_clipping_by_global_norm_survives_what_float32_cannot_square() -> None:
+    gradients = np.array([3e30, 4e30], np.float32)
+    assert clipping.clip_by_global_norm(gradients, 1.0) == pytest.approx(5e30)
+    assert_close(gradients, [0.6, 0.8], "rounding")
+    broken = np.array([np.nan, 1.0])
+    assert np.isnan(clipping.clip_by_global_norm(broken, 1.0))
+    assert broken[1] == 1.0
+
+
+def test_clipping_by_value() -> None:
+    gradients = np.array([3.0, -0.5, -7.0])
+    clipping.clip_by_value(gradients, 2.0)
+    assert gradients.tolist() == [2.0, -0.5, -2.0]
+    with pytest.raises(ValueError, match="max_value must be above 0, got -1"):
+        clipping.clip_by_value(gradients, -1)

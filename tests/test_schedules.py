@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""Schedules go where they say, and remember what they must."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pygru import schedules
+
+
+def test_cosine_goes_smoothly_from_one_to_its_end_and_stays_there() -> None:
+    schedule = schedules.CosineDecay(epochs=10, final=0.2)
+    factors = [schedule(epoch) for epoch in np.linspace(0, 10, 50)]
+    assert factors[0] == pytest.approx(1)
+    assert factors[-1] == schedule(99) == pytest.approx(0.2)
+    assert np.all(np.diff(factors) < 0)
+
+
+def test_warm_up_hands_over_time_and_losses() -> None:
+    schedule = schedules.WarmUp(4, then=schedules.ReduceOnPlateau(factor=0.5, patience=0))
+    assert [schedule(epoch) for epoch in (0, 1, 3, 4)] == [0, 0.25, 0.75, 1]
+    for loss in (1.0, 1.0):
+        schedule.observe(loss)
+    assert schedule(4) == 0.5
+    other = schedules.WarmUp(4, then=schedules.ReduceOnPlateau(factor=0.5, patience=0))
+    other.load_state_dict(schedule.state_dict())
+    assert other(4) == 0.5
+
+
+def test_plateau_waits_for_its_patience_and_stops_at_its_minimum() -> None:
+    schedule = schedules.ReduceOnPlateau(factor=0.1, patience=2, minimum=0.05)
+    factors = []
+    for loss in [1.0, 0.5, 0.5, 0.5, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4]:
+        schedule.observe(loss)
+        factors.append(schedule(0))
+    assert factors == [1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05]
+
+
+def test_settings_out_of_range_are_named() -> None:
+    with pytest.raises(ValueError, match=r"StepDecay: every must be above 0, got 0"):
+        schedules.StepDecay(every=0)
+    with pytest.raises(ValueError, match=r"ReduceOnPlateau: factor must be above 0, got -1"):
+        schedules.ReduceOnPlateau(factor=-1)

@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: MIT
+"""The training loop, on a model small enough to follow by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tolerances import assert_close
+
+from pygru import data, losses, optim, schedules, training
+from pygru.history import EpochRecord
+
+
+class Affine:
+    """y = x w + b on the last axis: the protocol of a module and nothing else."""
+
+    batch_first: bool | None = None
+
+    def __init__(self, inputs: int = 1, dtype: Any = np.float64) -> None:
+        self.flat_params = np.zeros(inputs + 1, dtype)
+        self.flat_grads = np.zeros(inputs + 1, dtype)
+        self.dtype = self.flat_params.dtype
+        self.seen: list[Any] = []  # (x, lengths) of each forward
+
+    def __call__(self, x: Any, *, lengths: Any = None) -> Any:
+        del lengths
+        return (x @ self.flat_params[:-1] + self.flat_params[-1])[..., None]
+
+    def forward(self, x: Any, *, lengths: Any = None) -> Any:
+        self.seen.append((x, lengths))
+        return self(x), x
+
+    def backward(self, tape: Any, dy: Any, *, input_gradient: bool = True) -> None:
+        assert not input_gradient
+        self.flat_grads[:-1] += tape.reshape(-1, tape.shape[-1]).T @ dy.ravel()
+        self.flat_grads[-1] += dy.sum()
+
+
+def make_data(n: int = 100, inputs: int = 1) -> tuple[Any, Any]:
+    """Points of y = sum(x) * 3 + 0.5."""
+    X = np.random.default_rng(0).standard_normal((n, inputs))
+    return X, 3 * X.sum(axis=1, keepdims=True) + 0.5
+
+
+def fit(model: Any, X: Any, Y: Any, **changes: Any) -> training.History:
+    """`fit` with the settings most tests share."""
+    settings: dict[str, Any] = {
+        "loss": "mse",
+        "optimizer": optim.SGD(0.1),
+        "epochs": 3,
+        "batch_size": 10,
+        "verbose": 0,
+        "rng": 0,
+    }
+    return training.fit(model, X, Y, **(settings | changes))
+
+
+def test_training_finds_the_line() -> None:
+    model = Affine()
+    X, Y = make_data()
+    history = fit(model, X, Y, epochs=50, validation=(X, Y))
+    assert_close(model.flat_params, [3.0, 0.5], "convergence")
+    assert history.loss[-1] < 1e-12 < history.loss[0]
+    assert history.validation[-1] < 1e-12
+    assert [record.epoch for record in history.epochs] == list(range(1, 51))
+    assert history.epochs[0].steps == 10
+
+
+def test_a_step_is_forward_loss_backward_clip_update() -> None:
+    model, X, Y = Affine(), *make_data(10)
+    fit(model, X, Y, epochs=1, clip_norm=0.5, optimizer=optim.SGD(1.0))
+    dy = 2 * (0 - Y) / 10
+    gradient = np.array([(X * dy).sum(), dy.sum()])
+    assert_close(model.flat_params, -0.5 * gradient / np.linalg.norm(gradient), "rounding")
+
+    model = Affine()
+    fit(model, X, Y, epochs=1, clip_value=0.1, optimizer=optim.SGD(1.0))
+    assert_close(model.flat_params, -np.clip(gradient, -0.1, 0.1), "rounding")
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    models = [Affine(), Affine(), Affine()]
+    histories = [fit(m, *make_data(), rng=seed) for m, seed in zip(models, (1, 1, 2), strict=True)]
+    assert np.array_equal(models[0].flat_params, models[1].flat_params)
+    assert histories[0].loss == histories[1].loss != histories[2].loss
+
+
+def test_slices_from_a_sampler_reach_the_model_without_a_copy() -> None:
+    model, X, Y = Affine(), *make_data()
+    history = fit(model, X, Y, sampler=data.ContiguousBatches(steps=7, choices=4))
+    assert history.epochs[0].steps == 7
+    assert all(np.shares_memory(x, X) and len(x) == 10 for x, _ in model.seen)
+    assert {float(x[0, 0]) for x, _ in model.seen} <= set(X[:40:10, 0])
+
+
+def test_a_sampler_that_gives_nothing_is_named() -> None:
+    with pytest.raises(ValueError, match="sampler must give at least one batch, got none"):
+        fit(Affine(), *make_data(), sampler=lambda _n, _size, _rng: [])
+
+
+def test_lengths_reach_the_model_and_the_loss() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20, 7, 2))
+    Y = 3 * X.sum(axis=2, keepdims=True) + 0.5
+    lengths = rng.integers(0, 8, 20)
+    Y[np.arange(7) >= lengths[:, None]] = 1e6  # past the end nobody looks
+    model = Affine(2)
+    order = data.ContiguousBatches(choices=2)
+    history = fit(
+        model, X, Y, lengths=lengths, epochs=60, sampler=order, validation=(X, Y, lengths)
+    )
+    assert_close(model.flat_params, [3.0, 3.0, 0.5], "convergence")
+    assert history.validation[-1] < 1e-9
+    x, ends = model.seen[0]
+    assert len(x) == len(ends) == 10
+
+
+def test_losses_are_means_over_samples_whatever_the_batch_size() -> None:
+    model, X, Y = Affine(), *make_data(23)
+    expected, _ = losses.mse(model(X), Y)
+    for batch_size in (1, 7, 23, 100):
+        value = training.evaluate(model, X, Y, loss="mse", batch_size=batch_size)
+        assert value == pytest.approx(expected)
+    # With a learning rate of 0 the training loss is the same mean.
+    for batch_size in (1, 7, 23, 100):
+        history = fit(model, X, Y, optimizer=optim.SGD(0.0), batch_size=batch_size)
+        assert history.loss == pytest.approx([expected] * 3)
+
+    X, Y = np.zeros((3, 4, 1)), np.ones((3, 4, 1))
+    Y[0] = 2
+    value = training.evaluate(model, X, Y, loss="mse", lengths=[1, 4, 3], batch_size=2)
+    assert value == pytest.approx((4 + 4 + 3) / 8)
+
+
+@pytest.mark.parametrize("n", [0, 1, 23])
+def test_predict_gives_every_sample_in_order(n: int) -> None:
+    model = Affine(2)
+    model.flat_params[:] = [1, 2, 3]
+    X = np.random.default_rng(0).standard_normal((n, 2))
+    assert_close(training.predict(model, X, batch_size=7), model(X), "rounding")
+
+
+def test_predict_of_a_recurrent_layer_is_its_output() -> None:
+    class Recurrent(Affine):
+        def __call__(self, x: Any, *, lengths: Any = None) -> Any:
+            return super().__call__(x, lengths=lengths), "h_n"
+
+        def forward(self, x: Any, *, lengths: Any = None) -> Any:
+            return *self(x, lengths=lengths), x
+
+    X, Y = make_data()
+    model = Recurrent()
+    fit(model, X, Y, epochs=50)
+    assert_close(training.predict(model, X), Y, "convergence")
+
+
+def test_real_numbers_get_the_models_dtype_and_integers_stay() -> None:
+    model = Affine(dtype=np.float32)
+    fit(model, *make_data(), epochs=1)
+    assert model.seen[0][0].dtype == np.float32
+    fit(model, np.ones((10, 1), np.int64), np.ones((10, 1)), epochs=1)
+    assert model.seen[-1][0].dtype == np.int64
+
+
+def test_a_schedule_sets_the_rate_of_each_step_and_the_optimiser_gets_its_own_back() -> None:
+    rates: list[float] = []
+
+    class Watched(optim.SGD):
+        def step(self, flat_params: Any, flat_grads: Any) -> None:
+            rates.append(self.lr)
+            super().step(flat_params, flat_grads)
+
+    optimizer = Watched(0.5)
+    schedule = schedules.WarmUp(1, then=schedules.StepDecay(every=1, factor=0.1))
+    history = fit(Affine(), *make_data(20), epochs=3, optimizer=optimizer, schedule=schedule)
+    assert rates == pytest.approx([0, 0.25, 0.5, 0.5, 0.05, 0.05])
+    assert [record.lr for record in history.epochs] == pytest.approx([0.25, 0.5, 0.05])
+    assert optimizer.lr == 0.5
+
+
+def test_a_second_fit_with_the_same_optimiser_goes_on() -> None:
+    order = data.ContiguousBatches(choices=1)
+    once, twice = Affine(), Affine()
+    fit(once, *make_data(), epochs=4, optimizer=optim.Adam(0.1), sampler=order)
+    optimizer = optim.Adam(0.1)
+    for _ in range(2):
+        fit(twice, *make_data(), epochs=2, optimizer=optimizer, sampler=order)
+    assert np.array_equal(once.flat_params, twice.flat_params)
+
+
+def test_callbacks_see_each_epoch_and_can_end_the_training() -> None:
+    seen: list[Any] = []
+
+    def stop_at_two(record: EpochRecord, model: Any) -> bool:
+        seen.append((record.epoch, type(model)))
+        return record.epoch == 2
+
+    history = fit(Affine(), *make_data(), epochs=9, callbacks=[stop_at_two, lambda *_: None])
+    assert seen == [(1, Affine), (2, Affine)]
+    assert len(history.epochs) == 2
+    assert not history.interrupted
+
+
+def test_ctrl_c_keeps_the_best_epoch_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    kept: list[Any] = []
+
+    def interrupt(record: EpochRecord, model: Any) -> None:
+        kept.append(model.flat_params.copy())
+        if record.epoch == 2:
+            model.flat_params += 1  # what follows is worse
+        if record.epoch == 3:
+            raise KeyboardInterrupt
+
+    model = Affine()
+    optimizer = optim.SGD(0.01)
+    history = fit(
+        model, *make_data(), optimizer=optimizer, epochs=9, verbose=1, callbacks=[interrupt]
+    )
+    assert history.interrupted
+    assert len(history.epochs) == 3
+    assert history.best is not None
+    assert np.array_equal(model.flat_params, kept[history.best.epoch - 1])
+    assert "interrupted: the model keeps the parameters of epoch" in capsys.readouterr().out
+
+
+def test_ctrl_c_in_the_middle_of_an_update_leaves_whole_parameters() -> None:
+    class Interrupted(optim.SGD):
+        def step(self, flat_params: Any, flat_grads: Any) -> None:
+            super().step(flat_params, flat_grads)
+            if self.steps == 3:
+                flat_params[0] = np.nan
+                raise KeyboardInterrupt
+
+    model, reference = Affine(), Affine()
+    history = fit(model, *make_data(), optimizer=Interrupted(0.1))
+    assert history.interrupted
+    assert history.epochs == []
+    two_steps = data.ShuffledBatches()
+    fit(reference, *make_data(), epochs=1, sampler=lambda *a: list(two_steps(*a))[:2])
+    assert np.array_equal(model.flat_params, reference.flat_params)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_breaks_names_epoch_and_step_and_restores(bad: float) -> None:
+    calls: list[Any] = []
+
+    def loss(y: Any, target: Any) -> Any:
+        value, dy = losses.mse(y, target)
+        calls.append(model.flat_params.copy())
+        return (bad, dy) if len(calls) == 14 else (value, dy)
+
+    model, optimizer = Affine(), optim.SGD(0.1)
+    schedule = schedules.Constant()
+    with pytest.raises(FloatingPointError, match=rf"the loss became {bad} in epoch 2, step 4;"):
+        fit(model, *make_data(), loss=loss, optimizer=optimizer, schedule=schedule)
+    assert np.array_equal(model.flat_params, calls[12])
+    assert optimizer.lr == 0.1
+
+
+def test_divergence_is_found_and_leaves_finite_parameters() -> None:
+    model = Affine(dtype=np.float32)
+    with pytest.raises(FloatingPointError, match=r"epoch \d+, step \d+"):
+        fit(model, *make_data(), optimizer=optim.SGD(1e6), epochs=20)
+    assert np.isfinite(model.flat_params).all()
+
+
+def test_a_gradient_that_breaks_in_the_last_step_is_found() -> None:
+    def loss(y: Any, target: Any) -> Any:
+        value, dy = losses.mse(y, target)
+        return value, dy * np.nan
+
+    model = Affine()
+    with pytest.raises(FloatingPointError, match=r"a parameter became NaN .* epoch 1, step 1;"):
+        fit(model, *make_data(10), loss=loss, epochs=1)
+    assert np.isfinite(model.flat_params).all()
+
+
+X_GOOD, Y_GOOD = make_data(20)
+X_NAN, Y_INF = X_GOOD.copy(), Y_GOOD.copy()
+X_NAN[3, 0], Y_INF[7, 0] = np.nan, -np.inf
+
+
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        ({"X": X_NAN}, ValueError, r"fit: X must be finite, got nan at index \(3, 0\)"),
+        ({"Y": Y_INF}, ValueError, r"fit: Y must be finite, got -inf at index \(7, 0\)"),
+        ({"validation": (X_NAN, Y_GOOD)}, ValueError, r"fit: validation X must be finite"),
+        ({"validation": (X_GOOD,)}, ValueError, r"validation must be \(X, Y\) or .* got 1 items"),
+        ({"Y": Y_GOOD[:9]}, ValueError, r"Y must have as many samples as X, 20, got shape \(9, 1"),
+        ({"Y": Y_GOOD[:, 0]}, ValueError, r"mse: target must .* \(10, 1\), got \(10,\)"),
+        ({"X": X_GOOD[:0], "Y": Y_GOOD[:0]}, ValueError, r"X must hold at least one sample"),
+        ({"X": X_GOOD[:, 0]}, ValueError, r"X must have shape \(N, \.\.\.\) .* got \(20,\)"),
+        ({"X": [[1.0], [1.0, 2.0]]}, ValueError, "X must be a rectangular array"),
+        ({"X": X_GOOD.astype(complex)}, TypeError, "X must hold real numbers, got dtype complex"),
+        ({"Y": np.full((20, 1), None)}, TypeError, "Y must hold real numbers, got dtype object"),
+        ({"lengths": [1, 2]}, ValueError, r"fit: lengths must have shape \(B,\) = \(20,\)"),
+        ({"lengths": [2] * 20}, ValueError, "fit: lengths must satisfy .* T = 1, got 2"),
+        ({"epochs": 0}, ValueError, "fit: epochs must be an integer >= 1, got 0"),
+        ({"batch_size": -1}, ValueError, "fit: batch_size must be an integer >= 1, got -1"),
+        ({"clip_norm": 0}, ValueError, "fit: clip_norm must be above 0, got 0"),
+        ({"clip_value": np.nan}, ValueError, "fit: clip_value must be above 0, got nan"),
+        ({"loss": "mean"}, ValueError, "loss must be one of mae"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_changed(
+    changes: dict[str, Any], error: Any, message: str
+) -> None:
+    model = Affine()
+    arguments = {"X": X_GOOD, "Y": Y_GOOD} | changes
+    with pytest.raises(error, match=message):
+        fit(model, **arguments)
+    assert not model.flat_params.any()
+
+
+def test_a_model_with_time_first_is_refused() -> None:
+    model = Affine()
+    model.batch_first = False
+    for call in (
+        lambda: fit(model, X_GOOD, Y_GOOD),
+        lambda: training.predict(model, X_GOOD),
+        lambda: training.evaluate(model, X_GOOD, Y_GOOD, loss="mse"),
+    ):
+        with pytest.raises(ValueError, match="model must have batch_first=True"):
+            call()
+
+
+def test_lines_are_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Affine(), X_GOOD, Y_GOOD, epochs=12, verbose=5, validation=(X_GOOD, Y_GOOD))
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    assert [line.split("  loss")[0] for line in lines] == [
+        "epoch  5/12",
+        "epoch 10/12",
+        "epoch 12/12",
+    ]
+    assert "validation" in lines[0]
+    assert output.err == ""
+    fit(Affine(), X_GOOD, Y_GOOD, epochs=2, verbose=1)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    fit(Affine(), X_GOOD, Y_GOOD, epochs=2, verbose=0)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    fit(Affine(), X_GOOD, Y_GOOD, epochs=3, verbose=1)
+    assert "epoch 3/3" in terminal.getvalue()
+    assert "6/6" in terminal.getvalue()
+
+
+def test_history_as_a_table(tmp_path: Path) -> None:
+    history = fit(Affine(), X_GOOD, Y_GOOD, validation=(X_GOOD, Y_GOOD))
+    history.to_csv(tmp_path / "history.csv")
+    with (tmp_path / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == history.loss
+    assert [float(row["validation"]) for row in rows] == history.validation
+    assert history.seconds == pytest.approx(sum(float(row["seconds"]) for row in rows))
+
+
+def test_history_as_a_picture() -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    import matplotlib.pyplot as plt
+
+    history = fit(Affine(), X_GOOD, Y_GOOD, validation=(X_GOOD, Y_GOOD))
+    ax = history.plot()
+    assert [line.get_label() for line in ax.lines] == ["training", "validation"]
+    _, own = plt.subplots()
+    assert history.plot(own) is own
+    plt.close("all")
