@@ -171,7 +171,7 @@ struct Tile {
   Real* at(int r, int n) const { return acc + (r * vectors + n) * kLanes<Real>; }
 };
 
-// acc[r][p N + n] += sum_k a[r][k step] * panel p[k][n], in registers over K.
+// acc[r][p N + n] += sum_k a[r][k step] * panel p[k][n], in registers over K > 0.
 template <int R, int P, int N, int step, class Real>
 void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Index panel_stride,
                    Index K) {
@@ -184,7 +184,8 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
 #pragma GCC unroll 32
     for (int n = 0; n < P * N; ++n) acc[r][n] = load(memory + (r * P * N + n) * lanes);
   }
-  for (Index k = 0; k < K; ++k) {
+  Index k = 0;
+  do {  // K > 0: the accumulators need not survive a loop that never runs
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
       Vec<Real> b[N];
@@ -198,7 +199,7 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
       }
     }
     panel += N * lanes;
-  }
+  } while (++k < K);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 32
@@ -327,6 +328,31 @@ template <class Real, class Visit>
 inline void each_register(const Tile<Real>& t, Visit visit) {
   for (int r = 0; r < t.rows; ++r)
     for (int n = 0; n < t.vectors; ++n) visit(t.i + r, (t.v + n) * kLanes<Real>, t.at(r, n));
+}
+
+// Visits a tile's groups of `together` neighbouring registers, several groups at a time so that what is
+// computed on each can overlap: visit(Several), a list of (row, first register of the group).
+template <int N>
+struct Several {
+  int row[N];
+  int n[N];
+};
+template <int together, class Real, class Visit>
+inline void several_registers(const Tile<Real>& t, Visit visit) {
+  constexpr int N = kOverlap;
+  Several<N> many;
+  int count = 0;
+  for (int r = 0; r < t.rows; ++r) {
+    for (int n = 0; n < t.vectors; n += together) {
+      many.row[count] = r;
+      many.n[count] = n;
+      if (++count == N) {
+        visit(many);
+        count = 0;
+      }
+    }
+  }
+  for (int i = 0; i < count; ++i) visit(Several<1>{{many.row[i]}, {many.n[i]}});
 }
 
 // finish: row(i) is where the `columns` results of row i go.

@@ -7,7 +7,7 @@
 //   before:                             n = tanh(W_n x + b_xn + U_n (r * h') + b_hn)
 //   h = z * h' + (1 - z) * n
 //
-// A cell is mathematics on registers of units. `u` gives it what belongs to those units in this
+// A cell is mathematics on registers of units (Wide, simd.h). `u` gives it what belongs to those units in this
 // step (u.h_prev(), u.kept(slot)) and takes what it computes (u.keep(slot, value), u.set_h(h)); the
 // products, the memory and the time loop are sequence.h's. Depends on math.h.
 #pragma once
@@ -61,7 +61,7 @@ struct GruAfter {
 
   template <int phase, class Units, class V>
   static void backward(Units& u, V dh) {
-    const V one = u.one();
+    const V one = V::of(1);
     const V r_ = u.kept(Slot::r), z_ = u.kept(Slot::z), n_ = u.kept(Slot::n);
     const V ds_n = dh * (one - z_) * (one - n_ * n_);
     const V ds_z = dh * (u.h_prev() - n_) * z_ * (one - z_);
@@ -109,7 +109,7 @@ struct GruBefore {
 
   template <int phase, class Units, class V>
   static void backward(Units& u, V product) {
-    const V one = u.one();
+    const V one = V::of(1);
     if constexpr (phase == 0) {
       const V dh = product;
       const V z_ = u.kept(Slot::z), n_ = u.kept(Slot::n);

@@ -30,20 +30,20 @@ template <class Real, class Function>
 inline void map(const Real* x, Real* y, Index n, Function function) {
   for (Index i = 0; i < n; i += kLanes<Real>) {
     const Index count = min(kLanes<Real>, n - i);
-    store_some(y + i, function(load_some(x + i, count)), count);
+    store_some(y + i, function(Wide<Real, 1>{load_some(x + i, count)}).part[0], count);
   }
 }
 template <class Real>
 void map_sigmoid(const Real* x, Real* y, Index n) {
-  map(x, y, n, [](Vec<Real> v) { return sigmoid(v); });
+  map(x, y, n, [](const auto& v) { return sigmoid(v); });
 }
 template <class Real>
 void map_tanh(const Real* x, Real* y, Index n) {
-  map(x, y, n, [](Vec<Real> v) { return tanh(v); });
+  map(x, y, n, [](const auto& v) { return tanh(v); });
 }
 template <class Real>
 void map_exp(const Real* x, Real* y, Index n) {
-  map(x, y, n, [](Vec<Real> v) { return exp<Real>(v); });
+  map(x, y, n, [](const auto& v) { return exp(v); });
 }
 
 template <class Real>

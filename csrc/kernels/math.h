@@ -50,68 +50,56 @@ struct ExpConstants<double> {
 };
 
 // e^x = scale * (1 + p), for |x| <= limit.
-template <class Real>
+template <class Real, int N>
 struct ScaledExp {
-  Vec<Real> scale;
-  Vec<Real> p;
+  Wide<Real, N> scale, p;
 };
 
-template <class Real>
-inline ScaledExp<Real> scaled_exp(Vec<Real> x) {
+// 2^k where the low bits of `shifted`, which is k + round_shift, hold the integer k: they are moved into
+// the exponent field.
+template <class Real, int N>
+inline Wide<Real, N> power_of_two(const Wide<Real, N>& shifted) {
   using C = ExpConstants<Real>;
-  const Vec<Real> shift = broadcast(C::round_shift);
-  const Vec<Real> shifted = fma(x, broadcast(C::inverse_ln2), shift);
-  const Vec<Real> k = shifted - shift;
-  Vec<Real> r = fma(k, broadcast(-C::ln2_high), x);
-  r = fma(k, broadcast(-C::ln2_low), r);
-  Vec<Real> q = broadcast(C::q[C::degree]);
+  return Wide<Real, N>::map([&](int i) {
+    const Bits<Real> exponent = ((Bits<Real>)shifted.part[i] + C::bias) << C::mantissa_bits;
+    return (Vec<Real>)exponent;
+  });
+}
+
+template <class Real, int N>
+inline ScaledExp<Real, N> scaled_exp(const Wide<Real, N>& x) {
+  using C = ExpConstants<Real>;
+  using V = Wide<Real, N>;
+  const V shifted = fma(x, V::of(C::inverse_ln2), V::of(C::round_shift));
+  const V k = shifted - V::of(C::round_shift);
+  V r = fma(k, V::of(-C::ln2_high), x);
+  r = fma(k, V::of(-C::ln2_low), r);
+  V q = V::of(C::q[C::degree]);
 #pragma GCC unroll 16
-  for (int i = C::degree - 1; i >= 0; --i) q = fma(q, r, broadcast(C::q[i]));
-  // The low bits of `shifted` hold the integer k; moved into the exponent field they make 2^k.
-  const Bits<Real> exponent = ((Bits<Real>)shifted + C::bias) << C::mantissa_bits;
-  return {(Vec<Real>)exponent, fma(q, r * r, r)};
+  for (int i = C::degree - 1; i >= 0; --i) q = fma(q, r, V::of(C::q[i]));
+  return {power_of_two(shifted), fma(q, r * r, r)};
 }
 
-// Keeps x in [-limit, limit]; a NaN stays one.
-template <class Real>
-inline Vec<Real> clamp(Vec<Real> x, Real limit) {
-  const Vec<Real> high = broadcast(limit), low = broadcast(-limit);
-  x = x > high ? high : x;
-  return x < low ? low : x;
-}
-
-template <class Real>
-inline Vec<Real> exp(Vec<Real> x) {
-  const ScaledExp<Real> e = scaled_exp<Real>(clamp<Real>(x, ExpConstants<Real>::limit));
+template <class Real, int N>
+inline Wide<Real, N> exp(const Wide<Real, N>& x) {
+  constexpr Real limit = ExpConstants<Real>::limit;
+  const ScaledExp<Real, N> e = scaled_exp(at_least(at_most(x, limit), -limit));
   return fma(e.scale, e.p, e.scale);
 }
 
-template <class Real>
-inline Vec<Real> sigmoid_of(Vec<Real> x) {
-  const Vec<Real> one = broadcast(Real(1));
-  return one / (one + exp<Real>(-x));
+template <class Real, int N>
+inline Wide<Real, N> sigmoid(const Wide<Real, N>& x) {
+  const auto one = Wide<Real, N>::of(1);
+  return one / (one + exp(-x));
 }
 
-template <class Real>
-inline Vec<Real> tanh_of(Vec<Real> x) {
-  const Vec<Real> one = broadcast(Real(1));
-  const ScaledExp<Real> e = scaled_exp<Real>(clamp<Real>(x + x, ExpConstants<Real>::tanh_limit));
-  const Vec<Real> p = fma(e.scale, e.p, e.scale - one);  // e^2x - 1
-  return p / (p + broadcast(Real(2)));
-}
-
-// Overloads, so that a cell writes sigmoid(s) whatever the type.
-inline Vec<float> sigmoid(Vec<float> x) {
-  return sigmoid_of<float>(x);
-}
-inline Vec<double> sigmoid(Vec<double> x) {
-  return sigmoid_of<double>(x);
-}
-inline Vec<float> tanh(Vec<float> x) {
-  return tanh_of<float>(x);
-}
-inline Vec<double> tanh(Vec<double> x) {
-  return tanh_of<double>(x);
+template <class Real, int N>
+inline Wide<Real, N> tanh(const Wide<Real, N>& x) {
+  using V = Wide<Real, N>;
+  constexpr Real limit = ExpConstants<Real>::tanh_limit;
+  const ScaledExp<Real, N> e = scaled_exp(at_least(at_most(x + x, limit), -limit));
+  const V p = fma(e.scale, e.p, e.scale - V::of(1));  // e^2x - 1
+  return p / (p + V::of(2));
 }
 
 }  // namespace

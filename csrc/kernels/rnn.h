@@ -24,7 +24,7 @@ struct Elman {
   static void forward(Units& u, V s_) {
     V h;
     if constexpr (relu)
-      h = s_ < V{} ? V{} : s_;  // a NaN stays one
+      h = at_least(s_, 0);  // a NaN stays one
     else
       h = tanh(s_);
     u.keep(Slot::s, h);
@@ -39,10 +39,10 @@ struct Elman {
   static void backward(Units& u, V dh) {
     const V h = u.kept(Slot::s);
     if constexpr (relu)
-      u.keep(Slot::s, h > V{} ? dh : V{});
+      u.keep(Slot::s, where_positive(h, dh));
     else
-      u.keep(Slot::s, dh * (u.one() - h * h));
-    u.set_carry(V{});
+      u.keep(Slot::s, dh * (V::of(1) - h * h));
+    u.set_carry(V::of(0));
   }
 
   static constexpr int groups = 1;

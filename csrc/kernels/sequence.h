@@ -98,22 +98,35 @@ void pack_forward(void* memory, Shape s, const Weights<Real>& w, Team team) {
 
 // ---- one group of units of one sequence at one step, as a cell sees it ----
 
-template <class Real>
+// One entry for each of the N registers.
+template <class Real, int N>
 struct ForwardUnits {
-  using V = Vec<Real>;
-  Index H, count;      // of this register's units, those that exist
-  const Real* from_h;  // null for zeros
-  const Real* from_x;  // W_n x + b_xn, where q = U_n h' + b_hn is apart from it
-  Real* to_h;
-  Real* tape;  // this sequence's (S, H) from these units on, or null
+  using V = Wide<Real, N>;
+  Index H;
+  Index count[N];         // of a register's units, those that exist
+  const Real* from_h[N];  // null for zeros
+  const Real* from_x[N];  // W_n x + b_xn, where q = U_n h' + b_hn is apart from it
+  Real* to_h[N];
+  Real* tape[N];          // this sequence's (S, H) from these units on, or null
 
-  V x_n() const { return load(from_x); }
-  V h_prev() const { return from_h ? load_some(from_h, count) : V{}; }
-  V kept(int slot) const { return load_some(tape + slot * H, count); }
-  void keep(int slot, V v) {
-    if (tape) store_some(tape + slot * H, v, count);
+  V x_n() const {
+    return V::map([&](int i) { return load(from_x[i]); });
   }
-  void set_h(V v) { store_some(to_h, v, count); }
+  V h_prev() const {
+    return V::map([&](int i) { return from_h[i] ? load_some(from_h[i], count[i]) : Vec<Real>{}; });
+  }
+  V kept(int slot) const {
+    return V::map([&](int i) { return load_some(tape[i] + slot * H, count[i]); });
+  }
+  void keep(int slot, const V& value) {
+    if (!tape[0]) return;
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store_some(tape[i] + slot * H, value.part[i], count[i]);
+  }
+  void set_h(const V& h) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store_some(to_h[i], h.part[i], count[i]);
+  }
 };
 
 // ---- the pass ----
@@ -277,26 +290,32 @@ struct ForwardPass {
     };
     const auto finish = [&](const Tile<Real>& tile) {
       constexpr int together = Cell::gates_together ? 3 : 1;
-      for (int row = 0; row < tile.rows; ++row) {
-        const Index b = f.lengths.row(tile.i + row);
-        const Real* const h = state_before(t, b, starting);
-        Real* const y = f.y.at(t, b);
-        Real* const kept = tape ? tape.at(t, b) : nullptr;
-        for (int n = 0; n < tile.vectors; n += together) {
-          const Index unit = (tile.v + n) / together * lanes;
-          const Real* const s_0 = tile.at(row, n);
-          ForwardUnits<Real> u = {.H = s.H,
-                                  .count = min(lanes, s.H - unit),
-                                  .from_h = h ? h + unit : nullptr,
-                                  .from_x = s_0 + 2 * lanes + kAccumulators<Real>,
-                                  .to_h = y + unit,
-                                  .tape = kept ? kept + unit : nullptr};
-          if constexpr (Cell::gates_together)
-            Cell::forward(u, load(s_0), load(s_0 + lanes), load(s_0 + 2 * lanes));
-          else
-            Cell::template forward<g>(u, load(s_0));
+      several_registers<together>(tile, [&]<int N>(const Several<N>& at) {
+        ForwardUnits<Real, N> u;
+        u.H = s.H;
+        Wide<Real, N> s_0, s_1, s_2;
+#pragma GCC unroll 8
+        for (int j = 0; j < N; ++j) {
+          const Index b = f.lengths.row(tile.i + at.row[j]);
+          const Index unit = (tile.v + at.n[j]) / together * lanes;
+          const Real* const h = state_before(t, b, starting);
+          const Real* const acc = tile.at(at.row[j], at.n[j]);
+          u.count[j] = s.H - unit;
+          u.from_h[j] = h ? h + unit : nullptr;
+          u.from_x[j] = acc + 2 * lanes + kAccumulators<Real>;
+          u.to_h[j] = f.y.at(t, b) + unit;
+          u.tape[j] = tape ? tape.at(t, b) + unit : nullptr;
+          s_0.part[j] = load(acc);
+          if constexpr (Cell::gates_together) {
+            s_1.part[j] = load(acc + lanes);
+            s_2.part[j] = load(acc + 2 * lanes);
+          }
         }
-      }
+        if constexpr (Cell::gates_together)
+          Cell::forward(u, s_0, s_1, s_2);
+        else
+          Cell::template forward<g>(u, s_0);
+      });
     };
     product(PackedMatrix<Real>{weights.U + v_0 * lanes * s.H, panels, s.H, K}, r, part,
             accumulators, operand, start, finish);

@@ -58,20 +58,33 @@ void pack_backward(void* memory, Shape s, const Weights<Real>& w, bool with_dx, 
 
 // ---- one group of units of one sequence at one step, as a cell sees it ----
 
-template <class Real>
+// One entry for each of the N registers.
+template <class Real, int N>
 struct BackwardUnits {
-  using V = Vec<Real>;
-  Index H, count;
-  const Real* from_h;  // h', null for zeros
-  Real* tape;          // this sequence's (S, H) from these units on
-  Real* to_carry;      // what of dh' needs no product, e.g. dh z
+  using V = Wide<Real, N>;
+  Index H;
+  Index count[N];         // of a register's units, those that exist
+  const Real* from_h[N];  // h', null for zeros
+  Real* tape[N];          // this sequence's (S, H) from these units on
+  Real* to_carry[N];      // what of dh' needs no product, e.g. dh z
 
-  V one() const { return broadcast(Real(1)); }
-  V h_prev() const { return from_h ? load_some(from_h, count) : V{}; }
-  V kept(int slot) const { return load_some(tape + slot * H, count); }
-  void keep(int slot, V v) { store_some(tape + slot * H, v, count); }
-  V carry() const { return load(to_carry); }
-  void set_carry(V v) { store(to_carry, v); }
+  V h_prev() const {
+    return V::map([&](int i) { return from_h[i] ? load_some(from_h[i], count[i]) : Vec<Real>{}; });
+  }
+  V kept(int slot) const {
+    return V::map([&](int i) { return load_some(tape[i] + slot * H, count[i]); });
+  }
+  void keep(int slot, const V& value) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store_some(tape[i] + slot * H, value.part[i], count[i]);
+  }
+  V carry() const {
+    return V::map([&](int i) { return load(to_carry[i]); });
+  }
+  void set_carry(const V& value) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store(to_carry[i], value.part[i]);
+  }
 };
 
 // ---- the pass ----
@@ -223,20 +236,23 @@ struct BackwardPass {
   template <int phase>
   auto cell_at(Index t) const {
     return [=, this](const Tile<Real>& tile) {
-      for (int row = 0; row < tile.rows; ++row) {
-        const Index i = tile.i + row, b = f.lengths.row(i);
-        const Real* const h = state_before(t, b);
-        Real* const tape = f.tape.at(t, b);
-        for (int n = 0; n < tile.vectors; ++n) {
-          const Index unit = (tile.v + n) * lanes;
-          BackwardUnits<Real> u = {.H = s.H,
-                                   .count = min(lanes, s.H - unit),
-                                   .from_h = h ? h + unit : nullptr,
-                                   .tape = tape + unit,
-                                   .to_carry = carry + i * carry_stride + unit};
-          Cell::template backward<phase>(u, load(tile.at(row, n)));
+      several_registers<1>(tile, [&]<int N>(const Several<N>& at) {
+        BackwardUnits<Real, N> u;
+        u.H = s.H;
+        Wide<Real, N> dh;
+#pragma GCC unroll 8
+        for (int j = 0; j < N; ++j) {
+          const Index i = tile.i + at.row[j], b = f.lengths.row(i);
+          const Index unit = (tile.v + at.n[j]) * lanes;
+          const Real* const h = state_before(t, b);
+          u.count[j] = s.H - unit;
+          u.from_h[j] = h ? h + unit : nullptr;
+          u.tape[j] = f.tape.at(t, b) + unit;
+          u.to_carry[j] = carry + i * carry_stride + unit;
+          dh.part[j] = load(tile.at(at.row[j], at.n[j]));
         }
-      }
+        Cell::template backward<phase>(u, dh);
+      });
     };
   }
 

@@ -31,6 +31,7 @@ constexpr int kTileRows = 8;  // 8 x 3 accumulators + 3 weights + broadcasts of 
 constexpr int kRegisterBytes = 16;
 constexpr int kTileRows = 4;
 #endif
+constexpr int kOverlap = kTileRows / 2;  // chains of a cell side by side
 constexpr int kTileVectors = 3;  // a GRU's three gates, or three registers of neighbouring units
 
 template <class Real>
@@ -114,6 +115,81 @@ inline V fma(V a, V b, V c) {
   return a * b + c;
 }
 #endif
+
+// ---- the smaller and the larger of two, a NaN in x staying one ----
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+inline Vec<float> at_most(Vec<float> x, Vec<float> limit) {
+  return (Vec<float>)_mm256_min_ps((__m256)limit, (__m256)x);
+}
+inline Vec<float> at_least(Vec<float> x, Vec<float> limit) {
+  return (Vec<float>)_mm256_max_ps((__m256)limit, (__m256)x);
+}
+inline Vec<double> at_most(Vec<double> x, Vec<double> limit) {
+  return (Vec<double>)_mm256_min_pd((__m256d)limit, (__m256d)x);
+}
+inline Vec<double> at_least(Vec<double> x, Vec<double> limit) {
+  return (Vec<double>)_mm256_max_pd((__m256d)limit, (__m256d)x);
+}
+#else
+template <class V>
+inline V at_most(V x, V limit) {
+  return x > limit ? limit : x;
+}
+template <class V>
+inline V at_least(V x, V limit) {
+  return x < limit ? limit : x;
+}
+#endif
+
+// ---- several registers at once ----
+
+// N registers that go through the same arithmetic. A cell is one long chain of operations; N of them
+// side by side hide each other's latency.
+template <class Real, int N>
+struct Wide {
+  Vec<Real> part[N];
+
+  static Wide of(Real a) {
+    return map([&](int) { return broadcast(a); });
+  }
+  template <class Function>
+  static inline Wide map(Function function) {
+    Wide w;
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) w.part[i] = function(i);
+    return w;
+  }
+
+  friend Wide operator+(const Wide& a, const Wide& b) {
+    return map([&](int i) { return a.part[i] + b.part[i]; });
+  }
+  friend Wide operator-(const Wide& a, const Wide& b) {
+    return map([&](int i) { return a.part[i] - b.part[i]; });
+  }
+  friend Wide operator*(const Wide& a, const Wide& b) {
+    return map([&](int i) { return a.part[i] * b.part[i]; });
+  }
+  friend Wide operator/(const Wide& a, const Wide& b) {
+    return map([&](int i) { return a.part[i] / b.part[i]; });
+  }
+  friend Wide operator-(const Wide& a) {
+    return map([&](int i) { return -a.part[i]; });
+  }
+  friend Wide fma(const Wide& a, const Wide& b, const Wide& c) {
+    return map([&](int i) { return ::fma(a.part[i], b.part[i], c.part[i]); });
+  }
+  friend Wide at_most(const Wide& x, Real limit) {
+    return map([&](int i) { return ::at_most(x.part[i], broadcast(limit)); });
+  }
+  friend Wide at_least(const Wide& x, Real limit) {
+    return map([&](int i) { return ::at_least(x.part[i], broadcast(limit)); });
+  }
+  // value where condition > 0, else 0.
+  friend Wide where_positive(const Wide& condition, const Wide& value) {
+    return map([&](int i) { return condition.part[i] > Vec<Real>{} ? value.part[i] : Vec<Real>{}; });
+  }
+};
 
 // ---- transposition ----
 
