@@ -20,25 +20,35 @@ except ImportError as error:
         "than the clone's, whose pygru/ holds the sources only."
     ) from error
 
-from pygru import initializers, losses, optim
+from pygru import initializers, losses, metrics, optim, schedules
 from pygru._core import __version__
+from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
+from pygru.cells import GRUCell, RNNCell
 from pygru.checks import as_size
-from pygru.data import sine, windows
+from pygru.data import fold, sine, windows
+from pygru.encoder_decoder import EncoderDecoder
+from pygru.files import load, save
 from pygru.layers import GRU, RNN, Embedding, Linear
-from pygru.model import Sequential, load, save
-from pygru.module import Layer, Module, Tape
+from pygru.model import Sequential
+from pygru.module import Layer, Module
 from pygru.optim import Adam
 from pygru.parameters import StateDict
-from pygru.pooling import LastStep, MeanOverTime
+from pygru.pooling import BothEnds, LastStep, MeanOverTime
 from pygru.regularization import Dropout, LayerNorm
+from pygru.shapes import OneHot, RepeatVector
+from pygru.streaming import Stream
+from pygru.tape import Tape
 from pygru.training import History, evaluate, fit, predict
 
 __all__ = [
     "GRU",
     "RNN",
     "Adam",
+    "BothEnds",
     "Dropout",
     "Embedding",
+    "EncoderDecoder",
+    "GRUCell",
     "History",
     "LastStep",
     "Layer",
@@ -46,19 +56,30 @@ __all__ = [
     "Linear",
     "MeanOverTime",
     "Module",
+    "OneHot",
+    "RNNCell",
+    "ReLU",
+    "RepeatVector",
     "Sequential",
+    "Sigmoid",
+    "Softmax",
     "StateDict",
+    "Stream",
+    "Tanh",
     "Tape",
     "__version__",
     "evaluate",
     "fit",
+    "fold",
     "get_num_threads",
     "initializers",
     "load",
     "losses",
+    "metrics",
     "optim",
     "predict",
     "save",
+    "schedules",
     "set_num_threads",
     "show_config",
     "sine",

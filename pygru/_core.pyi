@@ -108,3 +108,38 @@ def linear_backward(
     db: _Array | None,  # (M,)  added to
 ) -> None:
     """Compute dx = dy W, dW += dy^T x, db += the sum of dy over n."""
+
+def adam(
+    p: _Array,  # (N,)  parameters, updated
+    g: _Array,  # (N,)  gradients
+    m: _Array,  # (N,)  moments, updated
+    v: _Array,  # (N,)
+    rate: float,
+    beta_1: float,
+    beta_2: float,
+    eps: float,
+    decay: float,
+) -> None:
+    """Take a step of Adam, in one pass.
+
+    m = beta_1 m + g;  v = beta_2 v + g^2;  p = decay p - rate m / (sqrt(v) + eps)
+    """
+
+class PackedModel:
+    """Weights of a model's layers, packed for the instruction set in use."""
+
+    def __init__(
+        self,
+        # cell or None for a Linear, W (G*H, I), U (G*H, H), b_x (G*H,), b_h (G*H,)
+        layers: list[tuple[str | None, _Array, _Array | None, _Array | None, _Array | None]],
+    ) -> None: ...
+
+class Stream:
+    """The state of one stream and what it needs to run; see pygru.Stream."""
+
+    def __init__(self, model: PackedModel, batch: int) -> None: ...
+    def step(self, x: npt.ArrayLike, out: _Array | None = None) -> _Array: ...
+    def process(self, block: npt.ArrayLike, out: _Array | None = None) -> _Array: ...
+    def reset(self) -> None: ...
+    def _states(self) -> list[_Array]: ...
+    def _set_states(self, states: list[_Array]) -> None: ...

@@ -23,6 +23,7 @@ FloatDType: TypeAlias = np.dtype[np.floating[Any]]
 # NumPy imports numpy.random when it is first named, and importing pygru should not wait for that.)
 Random: TypeAlias = "int | np.random.Generator | None"
 
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LARGEST = np.iinfo(np.intp).max  # bytes in one array, hence the limit of every product of sizes
 
 
@@ -56,7 +57,7 @@ def as_floating(where: str, name: str, value: npt.ArrayLike) -> FloatArray:
     """Return ``value`` as float64 when it has that precision, else as float32."""
     array = _to_array(where, name, value)
     wide = array.dtype.kind == "f" and array.itemsize >= 8
-    return as_real(where, name, array, np.dtype(np.float64 if wide else np.float32))
+    return as_real(where, name, array, _FLOAT64 if wide else _FLOAT32)
 
 
 def as_integers(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[np.integer[Any]]:
@@ -69,19 +70,38 @@ def as_integers(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[np.i
     return array
 
 
-def as_lengths(where: str, lengths: npt.ArrayLike, steps: int, batch: tuple[int, ...]) -> IntArray:
+def as_classes(
+    where: str, name: str, value: npt.ArrayLike, count: int
+) -> npt.NDArray[np.integer[Any]]:
+    """Return ``value`` as integers in 0 .. K-1 for K = ``count`` classes."""
+    array = as_integers(where, name, value)
+    if array.size and (array.min() < 0 or array.max() >= count):
+        wrong = array[(array < 0) | (array >= count)]
+        raise ValueError(
+            f"{where}: {name} must hold integers in 0 .. K-1 = {count - 1}, got {wrong.flat[0]}"
+        )
+    return array
+
+
+def as_lengths(
+    where: str,
+    lengths: npt.ArrayLike,
+    steps: int,
+    batch: tuple[int, ...],
+    name: str = "lengths",
+) -> IntArray:
     """Return one length per sequence, 0 <= length <= T, as a fresh (B,) array.
 
     ``batch`` is (B,), or () for one unbatched sequence, whose length is a plain integer.
     """
-    array = as_integers(where, "lengths", lengths)
+    array = as_integers(where, name, lengths)
     if array.shape != batch:
         symbols = "(B,)" if batch else "()"
-        raise ValueError(f"{where}: lengths must have shape {symbols} = {batch}, got {array.shape}")
+        raise ValueError(f"{where}: {name} must have shape {symbols} = {batch}, got {array.shape}")
     if array.size and (array.min() < 0 or array.max() > steps):
         b = int(np.argmax((array < 0) | (array > steps)))
         raise ValueError(
-            f"{where}: lengths must satisfy 0 <= length <= T = {steps}, "
+            f"{where}: {name} must satisfy 0 <= length <= T = {steps}, "
             f"got {array.reshape(-1)[b]} at index {b}"
         )
     return array.astype(np.int64).reshape(-1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Gradient clipping, in place on one flat array; depends on NumPy alone."""
+"""Gradient clipping, in place on one flat array; depends on NumPy and `sums`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pygru.sums import dot
 
 __all__ = ["clip_by_global_norm", "clip_by_value"]
 
@@ -37,9 +39,10 @@ def clip_by_global_norm(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
     """
     if not max_norm > 0:
         raise ValueError(f"clip_by_global_norm: max_norm must be above 0, got {max_norm}")
-    norm = math.sqrt(np.vdot(flat_grads, flat_grads))
+    norm = math.sqrt(dot(flat_grads, flat_grads))
     if norm == math.inf:  # squares overflow in float32 from 1.8e19 on
-        norm = float(np.linalg.norm(flat_grads.astype(np.float64)))
+        wide = flat_grads.astype(np.float64)
+        norm = math.sqrt(dot(wide, wide))
     if max_norm < norm < math.inf:
         flat_grads *= max_norm / norm
     return norm

@@ -20,17 +20,20 @@ from pygru import checks
 
 __all__ = [
     "Batch",
+    "BucketedBatches",
     "ContiguousBatches",
     "Sampler",
     "ShuffledBatches",
     "batches",
+    "fold",
     "sine",
     "windows",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
-Batch: TypeAlias = slice | npt.NDArray[np.intp]
-Sampler: TypeAlias = Callable[[int, int, np.random.Generator], Iterable[Batch]]
+Batch: TypeAlias = "slice | npt.NDArray[np.intp]"
+# Quoted, because NumPy imports numpy.random when it is first named: a third of pygru's own import.
+Sampler: TypeAlias = "Callable[[int, int, np.random.Generator], Iterable[Batch]]"
 
 
 def sine(start: float, stop: float, samples: int, *, dtype: npt.DTypeLike = np.float32) -> Array:
@@ -109,6 +112,42 @@ def windows(series: npt.ArrayLike, length: int, horizon: int = 1) -> tuple[Array
     return X, Y
 
 
+def fold(series: npt.ArrayLike, n: int) -> Array:
+    """Cut one long series into n of equal length, side by side.
+
+    This is how one series becomes a batch for truncated BPTT (``bptt=`` of `fit`).
+
+    Parameters
+    ----------
+    series : array_like of shape (S, ...)
+    n : int
+        1 <= n <= S.
+
+    Returns
+    -------
+    X : array of shape (n, S // n, ...)
+        A view where possible. The last S % n steps are left out.
+
+    Raises
+    ------
+    ValueError
+        The series has fewer than n steps, or no axis.
+
+    Examples
+    --------
+    >>> fold(np.arange(11), 2)
+    array([[0, 1, 2, 3, 4],
+           [5, 6, 7, 8, 9]])
+    """
+    array = np.asarray(series)
+    n = checks.as_size("fold", "n", n)
+    if array.ndim == 0 or len(array) < n:
+        raise ValueError(
+            f"fold: series must have shape (S, ...) of at least n = {n} steps, got {array.shape}"
+        )
+    return array[: len(array) // n * n].reshape(n, -1, *array.shape[1:])
+
+
 def batches(n: int, batch_size: int) -> list[slice]:
     """Return slices that cover n samples in order; the last one may be shorter.
 
@@ -148,6 +187,47 @@ class ShuffledBatches:
 
     def __repr__(self) -> str:
         return f"ShuffledBatches(drop_last={self.drop_last})"
+
+
+class BucketedBatches:
+    """Every sample once per epoch, in random batches of similar lengths; `fit`'s for sequences.
+
+    Samples are sorted by length times a random factor from 1 to 1 + `spread`, cut into batches, and
+    the batches are shuffled. So little of a batch is padding, and chance still has its say.
+
+    Parameters
+    ----------
+    lengths : integer array_like of shape (n,)
+    spread : float
+        0 sorts by length alone; a large one is plain shuffling.
+
+    Examples
+    --------
+    >>> lengths = np.array([7, 1, 8, 2])
+    >>> rng = np.random.default_rng(0)
+    >>> sorted(sorted(lengths[b].tolist()) for b in BucketedBatches(lengths)(4, 2, rng))
+    [[1, 2], [7, 8]]
+    """
+
+    def __init__(self, lengths: npt.ArrayLike, spread: float = 0.25) -> None:
+        self.lengths = checks.as_integers("BucketedBatches", "lengths", lengths)
+        if not spread >= 0:
+            raise ValueError(f"BucketedBatches: spread must be at least 0, got {spread}")
+        self.spread = float(spread)
+
+    def __call__(self, n: int, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """Yield the index arrays of one epoch."""
+        if self.lengths.shape != (n,):
+            raise ValueError(
+                f"BucketedBatches: lengths must have shape (n,) = ({n},), got {self.lengths.shape}"
+            )
+        order = np.argsort(self.lengths * (1 + self.spread * rng.random(n)), kind="stable")
+        cuts = batches(n, batch_size)
+        for i in rng.permutation(len(cuts)).tolist():
+            yield order[cuts[i]]
+
+    def __repr__(self) -> str:
+        return f"BucketedBatches(spread={self.spread})"
 
 
 class ContiguousBatches:

@@ -1,46 +1,76 @@
 # SPDX-License-Identifier: MIT
-"""A model over many samples without training it: `predict`, `evaluate`, and the checks of data.
+"""A model over many samples without training it: `predict` and `evaluate`.
 
-Samples are the first axis of every array. Data is checked once and before anything is computed.
+Samples are the first axis of every array, or the items of a list of sequences of unequal lengths.
 
-Depends on modules, losses and data.
+Depends on modules, losses, metrics and data.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from pygru import checks, losses
-from pygru.data import batches
+from pygru import metrics as metrics_
+from pygru.data import Batch, batches
+from pygru.ragged import Ragged
+from pygru.samples import (
+    Samples,
+    check_inputs,
+    check_layout,
+    check_samples,
+    reads_targets,
+)
 
-__all__ = [
-    "Samples",
-    "check_layout",
-    "check_samples",
-    "evaluate",
-    "mean_loss",
-    "predict",
-    "weighted_loss",
-]
+__all__ = ["Means", "check_targets", "evaluate", "measure", "predict", "weighted_loss"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
 
+@overload
 def evaluate(
     model: Any,
-    X: npt.ArrayLike,
-    Y: npt.ArrayLike,
+    X: Any,
+    Y: Any,
     *,
     loss: str | losses.Loss,
+    metrics: tuple[()] = (),
     lengths: npt.ArrayLike | None = None,
     batch_size: int = 256,
-) -> float:
+) -> float: ...
+@overload
+def evaluate(
+    model: Any,
+    X: Any,
+    Y: Any,
+    *,
+    loss: str | losses.Loss,
+    metrics: metrics_.MetricLike | Iterable[metrics_.MetricLike],
+    lengths: npt.ArrayLike | None = None,
+    batch_size: int = 256,
+) -> dict[str, float]: ...
+def evaluate(
+    model: Any,
+    X: Any,
+    Y: Any,
+    *,
+    loss: str | losses.Loss,
+    metrics: Any = (),
+    lengths: npt.ArrayLike | None = None,
+    batch_size: int = 256,
+) -> float | dict[str, float]:
     """Return the mean loss over all samples, whatever the batch size.
 
     Parameters, and errors about the data, are those of `fit`.
+
+    Returns
+    -------
+    float, or with `metrics` dict of str to float
+        The loss; with metrics "loss" and each metric by its name.
 
     Examples
     --------
@@ -48,151 +78,201 @@ def evaluate(
     >>> model = pygru.Linear(1, 1, init="zeros")
     >>> pygru.evaluate(model, [[1.0], [2.0]], [[1.0], [2.0]], loss="mse")
     2.5
+    >>> pygru.evaluate(model, [[1.0], [2.0]], [[1.0], [2.0]], loss="mse", metrics="mae")
+    {'loss': 2.5, 'mae': 1.5}
     """
     check_layout("evaluate", model)
     data = check_samples("evaluate", model, X, Y, lengths)
     checks.as_size("evaluate", "batch_size", batch_size)
-    return mean_loss(model, data, losses.get(loss), batch_size)
+    means = measure(model, data, losses.get(loss), metrics_.get(metrics), batch_size)
+    named = means.named()
+    return {"loss": means.loss, **named} if named else means.loss
 
 
 def predict(
     model: Any,
-    X: npt.ArrayLike,
+    X: Any,
     *,
     lengths: npt.ArrayLike | None = None,
     batch_size: int = 256,
-) -> Array:
+) -> Any:
     """Return the model's output for all samples, computed in batches.
 
     Parameters
     ----------
     model : Module
         Of a recurrent layer by itself, the output y is returned and h_n is not.
-    X : array_like of shape (N, T, I), or what the model takes
+    X : array_like of shape (N, T, I), or what the model takes, or list of sequences (T_n, I)
     lengths : integer array_like of shape (N,), optional
     batch_size : int
 
     Returns
     -------
     y : array of shape (N, ...)
+        For sequences of unequal lengths and a model that answers every step, a list of N arrays
+        (T_n, ...).
 
     Examples
     --------
     >>> import pygru
     >>> pygru.predict(pygru.Linear(3, 2), np.zeros((1000, 3))).shape
     (1000, 2)
+    >>> [y.shape for y in pygru.predict(pygru.Linear(3, 2), [np.zeros((4, 3)), np.zeros((7, 3))])]
+    [(4, 2), (7, 2)]
     """
     check_layout("predict", model)
-    X, ends = _inputs("predict", model, X, lengths, "")
+    if reads_targets(model):
+        raise TypeError(
+            f"predict: model must answer from X alone, got {type(model).__name__}: use its generate"
+        )
+    X, ends = check_inputs("predict", model, X, lengths)
     checks.as_size("predict", "batch_size", batch_size)
+    if isinstance(X, Ragged):
+        return _predict_ragged(model, X, batch_size)
     first, *others = batches(len(X), batch_size) or [slice(0, 0)]
-    y = _infer(model, X[first], None if ends is None else ends[first])
+    y = infer(model, X[first], None if ends is None else ends[first])
     result = np.empty((len(X), *y.shape[1:]), y.dtype)
     result[first] = y
     for batch in others:
-        result[batch] = _infer(model, X[batch], None if ends is None else ends[batch])
+        result[batch] = infer(model, X[batch], None if ends is None else ends[batch])
     return result
 
 
-class Samples(NamedTuple):
-    """Checked data: N samples, their targets and, or None, their lengths."""
+def _predict_ragged(model: Any, X: Ragged, batch_size: int) -> Any:
+    """Return one output per sequence: rows of one array, or arrays of unequal lengths."""
+    result: list[Any] = [None] * len(X)
+    per_step = False
+    for batch in _in_order(X, batch_size):
+        ends = X.lengths[batch]
+        y = infer(model, X[batch], ends)
+        per_step = y.ndim > 2
+        for n, row, end in zip(np.arange(len(X))[batch], y, ends, strict=True):
+            result[n] = row[:end] if per_step else row
+    return result if per_step else np.stack(result)
 
-    X: Array  # (N, ...)
-    Y: Array  # (N, ...)
-    lengths: Array | None  # (N,)
+
+class Means:
+    """The loss and the metrics of several batches: means over all their elements."""
+
+    __slots__ = ("_metrics", "_sums", "_total", "_weight")
+
+    def __init__(self, metrics: tuple[metrics_.Metric, ...]) -> None:
+        self._metrics = metrics
+        self._sums = [0.0] * len(metrics)
+        self._total = self._weight = 0.0
+
+    def add(self, value: float, y: Array, target: Array, ends: Array | None, weight: float) -> None:
+        """Take in a batch: its loss, what the metrics look at, and how many elements it has."""
+        self._total += value * weight
+        self._weight += weight
+        for i, metric in enumerate(self._metrics):
+            if ends is None or y.ndim < 3:
+                part = metric.mean(y, target)
+            else:
+                part = metric.mean(y, target, lengths=ends, batch_first=True)
+            self._sums[i] += part * weight
+
+    @property
+    def loss(self) -> float:
+        """The mean loss so far."""
+        return self._total / max(1.0, self._weight)
+
+    def named(self) -> dict[str, float]:
+        """Return the metrics so far by name."""
+        weight = max(1.0, self._weight)
+        pairs = zip(self._metrics, self._sums, strict=True)
+        return {metric.name: metric.finish(total / weight) for metric, total in pairs}
+
+
+def measure(
+    model: Any,
+    data: Samples,
+    loss: losses.Loss,
+    metrics: tuple[metrics_.Metric, ...],
+    batch_size: int,
+) -> Means:
+    """Return the loss and the metrics over all samples, in batches."""
+    means = Means(metrics)
+    for batch in _in_order(data.X, batch_size):
+        x, target, ends, target_ends = data.take(batch)
+        y = _answer(model, x, target, ends, target_ends)
+        value, _, elements = weighted_loss(loss, y, target, target_ends)
+        means.add(value, y, target, target_ends, elements)
+    return means
 
 
 def weighted_loss(
     loss: losses.Loss, y: Array, target: Array, ends: Array | None
 ) -> tuple[float, Array, float]:
-    """Return value, dy and what the mean weighs: sequences, or valid steps where they count."""
-    if ends is None or y.ndim < 3:
+    """Return value, dy and what the mean weighs: sequences, or valid steps if there is time."""
+    if y.ndim < 3:
         value, dy = loss(y, target)
         return value, dy, len(y)
+    if ends is None:
+        value, dy = loss(y, target)
+        return value, dy, y.shape[0] * y.shape[1]
     value, dy = loss(y, target, lengths=ends, batch_first=True)
     return value, dy, int(ends.sum())
 
 
-def _infer(model: Any, x: Array, ends: Array | None) -> Array:
+def infer(model: Any, x: Array, ends: Array | None) -> Array:
     """Return y of a model or of a recurrent layer by itself."""
     result = model(x) if ends is None else model(x, lengths=ends)
     y: Array = result[0] if isinstance(result, tuple) else result
     return y
 
 
-def mean_loss(model: Any, data: Samples, loss: losses.Loss, batch_size: int) -> float:
-    """Return the loss over all samples, in batches."""
-    total = weight = 0.0
-    for batch in batches(len(data.X), batch_size):
-        ends = None if data.lengths is None else data.lengths[batch]
-        y = _infer(model, data.X[batch], ends)
-        value, _, elements = weighted_loss(loss, y, data.Y[batch], ends)
-        total += value * elements
-        weight += elements
-    return total / max(1.0, weight)
+def _answer(
+    model: Any, x: Array, target: Array, ends: Array | None, target_ends: Array | None
+) -> Array:
+    """Return y, of a model that reads its targets with teacher forcing."""
+    if not reads_targets(model):
+        return infer(model, x, ends)
+    y: Array = model(x, target, lengths=ends, target_lengths=target_ends)
+    return y
 
 
-def check_layout(where: str, model: Any) -> None:
-    """Refuse a model whose first axis is time: samples are the first axis here."""
-    if getattr(model, "batch_first", None) is False:
-        raise ValueError(
-            f"{where}: model must have batch_first=True, because the first axis of X is the "
-            "samples, got batch_first=False"
-        )
+def _in_order(X: Array | Ragged, batch_size: int) -> list[Batch]:
+    """Return batches of all samples; of unequal sequences, in the order of their lengths."""
+    slices = batches(len(X), batch_size)
+    if not isinstance(X, Ragged):
+        return list(slices)
+    order = np.argsort(X.lengths, kind="stable")
+    return [order[batch] for batch in slices]
 
 
-def check_samples(
-    where: str,
-    model: Any,
-    X: npt.ArrayLike,
-    Y: npt.ArrayLike,
-    lengths: npt.ArrayLike | None,
-    of: str = "",
-) -> Samples:
-    """Check data once and bring it to the model's dtype; `of` is put before the arrays' names."""
-    inputs, ends = _inputs(where, model, X, lengths, of)
-    targets = _finite(where, f"{of}Y", Y, model.dtype)
-    if targets.ndim == 0 or len(targets) != len(inputs):
-        raise ValueError(
-            f"{where}: {of}Y must have as many samples as {of}X, {len(inputs)}, "
-            f"got shape {targets.shape}"
-        )
-    if len(inputs) == 0:
-        raise ValueError(f"{where}: {of}X must hold at least one sample, got shape {inputs.shape}")
-    return Samples(inputs, targets, ends)
+def check_targets(
+    where: str, model: Any, data: Samples, loss: losses.Loss, steps: int | None = None
+) -> None:
+    """Run one sample, or its first `steps`, and hold all targets against what the model answers.
 
-
-def _inputs(
-    where: str, model: Any, X: npt.ArrayLike, lengths: npt.ArrayLike | None, of: str
-) -> tuple[Array, Array | None]:
-    inputs = _finite(where, f"{of}X", X, model.dtype)
-    if inputs.ndim < 2:
-        raise ValueError(
-            f"{where}: {of}X must have shape (N, ...) of at least two axes, got {inputs.shape}"
-        )
-    if lengths is None:
-        return inputs, None
-    where = f"{where}: {of}".rstrip(": ")
-    return inputs, checks.as_lengths(where, lengths, inputs.shape[1], inputs.shape[:1])
-
-
-def _finite(where: str, name: str, values: npt.ArrayLike, dtype: Any) -> Array:
-    """Return real values, floating ones in the model's dtype; refuse NaN and infinity by index."""
+    Raises
+    ------
+    TypeError, ValueError
+        What one of pygru's losses would raise in the first epoch: targets of another shape than it
+        wants, or out of its range.
+    """
+    x, target, ends, target_ends = data.take(slice(0, 1))
+    if steps is not None:
+        x = x[:, :steps]
+        target = target[:, :steps] if target.ndim > 1 else target
+        ends = target_ends = None if ends is None else np.minimum(ends, steps)
+    y = _answer(model, x, target, ends, target_ends)
+    if getattr(loss, "func", loss) not in losses.LOSSES.values():
+        return
+    values = _valid(data) if y.ndim > 2 else data.Y
+    values = values.values if isinstance(values, Ragged) else values
+    extremes = np.array([values.min(), values.max()])
     try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ValueError(
-            f"{where}: {name} must be a rectangular array, got sequences of unequal lengths"
-        ) from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{where}: {name} must hold real numbers, got dtype {array.dtype}")
-    if array.dtype.kind != "f":
-        return array
-    finite = np.isfinite(array)
-    if not finite.all():
-        index = tuple(np.argwhere(~finite)[0].tolist())
-        raise ValueError(
-            f"{where}: {name} must be finite, got {array[index]} at index {index} "
-            f"({finite.size - np.count_nonzero(finite)} such elements)"
-        )
-    return array.astype(dtype, copy=False)
+        weighted_loss(loss, y, target, target_ends)
+        loss(np.zeros((2, *y.shape[target.ndim :]), y.dtype), extremes)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where} must fit the loss: {error}") from None
+
+
+def _valid(data: Samples) -> Array | Ragged:
+    """Return the targets of the steps before each sequence's end."""
+    if data.target_lengths is None or isinstance(data.Y, Ragged):
+        return data.Y
+    valid: Array = data.Y[np.arange(data.Y.shape[1]) < data.target_lengths[:, None]]
+    return valid

@@ -6,17 +6,17 @@ Depends on the standard library; matplotlib is imported when a picture is asked 
 
 from __future__ import annotations
 
-import csv
-import os
-from dataclasses import astuple, dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import os
 
 __all__ = ["EpochRecord", "History"]
 
 
-@dataclass(frozen=True)
-class EpochRecord:
+class EpochRecord(NamedTuple):
     """One epoch of training.
 
     Attributes
@@ -32,6 +32,8 @@ class EpochRecord:
     steps : int
     seconds : float
         Training and validation.
+    metrics, validation_metrics : mapping of str to float
+        By name, measured where and when the two losses were.
     """
 
     epoch: int
@@ -40,32 +42,42 @@ class EpochRecord:
     lr: float
     steps: int
     seconds: float
+    metrics: Mapping[str, float] = MappingProxyType({})
+    validation_metrics: Mapping[str, float] = MappingProxyType({})
 
     @property
     def monitored(self) -> float:
         """What tells good from bad: the validation loss if there is one, else the training loss."""
         return self.loss if self.validation is None else self.validation
 
+    def row(self) -> dict[str, float | None]:
+        """Return all numbers in one dict; those of validation metrics as "validation_" + name."""
+        *columns, metrics, validation_metrics = self
+        row: dict[str, Any] = dict(zip(self._fields, columns, strict=False))
+        row |= metrics
+        return row | {f"validation_{name}": value for name, value in validation_metrics.items()}
 
-@dataclass
+
 class History:
-    """The epochs of one call of `fit`.
+    """The epochs of one training.
 
     Attributes
     ----------
     epochs : list of EpochRecord
+        After a resume those before the stop, too.
     interrupted : bool
         Whether Ctrl-C ended the training; the model then holds the parameters of `best`.
 
     Examples
     --------
-    >>> history = History([EpochRecord(1, 0.5, None, 1e-3, 156, 0.1)])
-    >>> history.loss, history.best.epoch
-    ([0.5], 1)
+    >>> history = History([EpochRecord(1, 0.5, None, 1e-3, 156, 0.1, {"accuracy": 0.75})])
+    >>> history.loss, history.best.epoch, history["accuracy"]
+    ([0.5], 1, [0.75])
     """
 
-    epochs: list[EpochRecord] = field(default_factory=list)
-    interrupted: bool = False
+    def __init__(self, epochs: list[EpochRecord] | None = None, interrupted: bool = False) -> None:
+        self.epochs = [] if epochs is None else epochs
+        self.interrupted = interrupted
 
     @property
     def loss(self) -> list[float]:
@@ -87,6 +99,18 @@ class History:
         """The epoch with the lowest validation loss (training loss without validation)."""
         return min(self.epochs, key=lambda record: record.monitored, default=None)
 
+    def __getitem__(self, name: str) -> list[Any]:
+        """Return a column of the table: "lr", "accuracy", "validation_accuracy", ..."""
+        return [record.row()[name] for record in self.epochs]
+
+    def __repr__(self) -> str:
+        if self.best is None:
+            return "History(no epochs)"
+        return (
+            f"History({len(self.epochs)} epochs in {self.seconds:.3g} s, "
+            f"best {self.best.monitored:.4g} in epoch {self.best.epoch})"
+        )
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line per epoch, with a header.
 
@@ -100,18 +124,25 @@ class History:
         epoch,loss,validation,lr,steps,seconds
         1,0.5,,0.001,156,0.25
         """
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([column.name for column in fields(EpochRecord)])
-            writer.writerows(astuple(record) for record in self.epochs)
+        import csv  # here, so that importing pygru does not wait for it
+        from pathlib import Path
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the losses against the epoch.
+        rows = [record.row() for record in self.epochs]
+        columns = rows[0] if rows else EpochRecord._fields[:6]
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def plot(self, ax: Any = None, *, of: str = "loss") -> Any:
+        """Draw the losses, or a metric, against the epoch.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
             By default a new figure's.
+        of : str
+            "loss" or the name of a metric.
 
         Returns
         -------
@@ -121,7 +152,13 @@ class History:
         ------
         ImportError
             Without matplotlib.
+        ValueError
+            No such metric.
         """
+        validation = "validation" if of == "loss" else f"validation_{of}"
+        columns = self.epochs[0].row() if self.epochs else {"loss": None}
+        if of not in columns:
+            raise ValueError(f"History.plot: of must be one of {list(columns)}, got {of!r}")
         if ax is None:
             try:
                 import matplotlib.pyplot as plt
@@ -130,13 +167,14 @@ class History:
                     'History.plot: needs matplotlib: pip install "pygru[plot]"'
                 ) from error
             _, ax = plt.subplots()
-        epochs = [record.epoch for record in self.epochs]
-        ax.plot(epochs, self.loss, label="training")
-        if self.validation:
-            ax.plot(epochs, self.validation, label="validation")
+        drawn = self[of]
+        ax.plot(self["epoch"], drawn, label="training")
+        if columns.get(validation) is not None:
+            ax.plot(self["epoch"], self[validation], label="validation")
+            drawn = drawn + self[validation]
             ax.legend()
-        if all(value > 0 for value in self.loss + self.validation):
+        if of == "loss" and all(value > 0 for value in drawn):
             ax.set_yscale("log")
         ax.set_xlabel("epoch")
-        ax.set_ylabel("loss")
+        ax.set_ylabel(of)
         return ax

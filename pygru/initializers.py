@@ -188,7 +188,7 @@ def fill_recurrent(
 ) -> None:
     """Write the initial values of a recurrent layer.
 
-    ``runs`` is suffix -> kind -> shape: params hold ``"{kind}_{suffix}"``. ``where`` names the
+    ``runs`` is suffix -> kind -> shape: params hold ``"{kind}{suffix}"``. ``where`` names the
     layer in errors.
     """
     custom = init if isinstance(init, Mapping) else {}
@@ -202,7 +202,7 @@ def fill_recurrent(
         (rows, I), H = shapes["weight_ih"], shapes["weight_hh"][1]  # noqa: E741
         by_scheme = dict(zip(KINDS, scheme(rows // H, I, H, rng), strict=True))
         for kind, shape in shapes.items():
-            name = f"{kind}_{suffix}"
+            name = f"{kind}{suffix}"
             initializer = custom.get(name, custom.get(kind))
             values = by_scheme[kind] if initializer is None else initializer(shape, rng=rng)
             array = as_real(where, f"init of {name}", values, params[name].dtype)

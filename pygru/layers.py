@@ -17,13 +17,14 @@ from pygru.checks import (
     FloatArray,
     Random,
     as_choice,
+    as_classes,
     as_float_dtype,
-    as_integers,
     as_real,
     as_size,
 )
+from pygru.files import savable
 from pygru.initializers import EMBEDDING, LINEAR, Init
-from pygru.module import Config, Layer
+from pygru.module import Config, Layer, Module
 from pygru.parameters import Parameter
 from pygru.recurrent import Recurrent
 
@@ -32,6 +33,7 @@ __all__ = ["GRU", "RNN", "Embedding", "Linear"]
 _IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 
 
+@savable
 class GRU(Recurrent):
     """Gated recurrent units: one or more layers, in one direction or two.
 
@@ -120,7 +122,7 @@ class GRU(Recurrent):
     ) -> None:
         self.reset = as_choice("GRU", "reset", reset, ("after", "before"))
         super().__init__(
-            f"gru_{self.reset}", 3, 4, input_size, hidden_size, num_layers, bias, batch_first,
+            f"gru_{self.reset}", input_size, hidden_size, num_layers, bias, batch_first,
             dropout, bidirectional, dtype, rng, init,
         )  # fmt: skip
 
@@ -132,6 +134,7 @@ class GRU(Recurrent):
         return {"": f"reset={self.reset!r}"}
 
 
+@savable
 class RNN(Recurrent):
     """The Elman network: one or more layers, in one direction or two.
 
@@ -183,7 +186,7 @@ class RNN(Recurrent):
     ) -> None:
         self.nonlinearity = as_choice("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(
-            f"rnn_{self.nonlinearity}", 1, 1, input_size, hidden_size, num_layers, bias,
+            f"rnn_{self.nonlinearity}", input_size, hidden_size, num_layers, bias,
             batch_first, dropout, bidirectional, dtype, rng, init,
         )  # fmt: skip
 
@@ -195,6 +198,7 @@ class RNN(Recurrent):
         return {"": f"nonlinearity={self.nonlinearity!r}"}
 
 
+@savable
 class Linear(Layer):
     """y = W x + b along the last axis of anything.
 
@@ -257,6 +261,20 @@ class Linear(Layer):
             "dtype": self.dtype.name,
         }
 
+    @classmethod
+    def _from_config(cls, config: Config) -> Module:
+        return cls(**config, init="zeros")
+
+    def _bind(self, flat_params: FloatArray, flat_grads: FloatArray) -> None:
+        super()._bind(flat_params, flat_grads)
+        self._weights = self._params["weight"], self._params.get("bias")
+        self._gradients = self._grads["weight"], self._grads.get("bias")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        del state["_weights"], state["_gradients"]
+        return state
+
     def _apply(
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /
     ) -> tuple[FloatArray, FloatArray]:
@@ -267,10 +285,7 @@ class Linear(Layer):
                 f"got {given.shape}"
             )
         y = np.empty((*given.shape[:-1], self.out_features), given.dtype)
-        rows = given.reshape(-1, self.in_features)  # (N, K)
-        _core.linear_forward(
-            rows, self._params["weight"], self._params.get("bias"), y.reshape(-1, y.shape[-1])
-        )
+        _core.linear_forward(_rows(given), *self._weights, _rows(y))
         return y, given
 
     def _pull(
@@ -278,16 +293,21 @@ class Linear(Layer):
     ) -> FloatArray | None:
         dx = np.empty(saved.shape, saved.dtype) if input_gradient else None
         _core.linear_backward(
-            saved.reshape(-1, self.in_features),
-            self._params["weight"],
-            dy.reshape(-1, self.out_features),
-            None if dx is None else dx.reshape(-1, self.in_features),
-            self._grads["weight"],
-            self._grads.get("bias"),
+            _rows(saved),
+            self._weights[0],
+            _rows(dy),
+            None if dx is None else _rows(dx),
+            *self._gradients,
         )
         return dx
 
 
+def _rows(array: FloatArray) -> FloatArray:
+    """Return (N, K) of (..., K)."""
+    return array if array.ndim == 2 else array.reshape(-1, array.shape[-1])
+
+
+@savable
 class Embedding(Layer):
     """A table of vectors, looked up by integer.
 
@@ -343,24 +363,32 @@ class Embedding(Layer):
             "dtype": self.dtype.name,
         }
 
+    @classmethod
+    def _from_config(cls, config: Config) -> Module:
+        return cls(**config, init="zeros")
+
+    @property
+    def input_classes(self) -> int:
+        """K: x is integers that stand for classes."""
+        return self.num_embeddings
+
     def _apply(
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, training: bool, /
     ) -> tuple[FloatArray, _IntArray]:
-        indices = as_integers("Embedding.forward", "x", x)
-        if indices.size and (indices.min() < 0 or indices.max() >= self.num_embeddings):
-            wrong = indices[(indices < 0) | (indices >= self.num_embeddings)]
-            raise ValueError(
-                f"Embedding.forward: x must hold integers in 0 .. K-1 = {self.num_embeddings - 1}, "
-                f"got {wrong.flat[0]}"
-            )
+        indices = as_classes("Embedding.forward", "x", x, self.num_embeddings)
         return self._params["weight"][indices], indices.copy() if training else indices
 
     def _pull(self, saved: _IntArray, dy: FloatArray, _input_gradient: bool, /) -> None:
-        # Sorted by row, the gradients of one row lie side by side and are summed in one pass.
-        indices = saved.reshape(-1)
-        if not indices.size:
+        if not saved.size:
             return
+        # Sorted by row, the gradients of one row lie side by side. Few bits sort in one pass.
+        indices = saved.reshape(-1).astype(np.min_scalar_type(self.num_embeddings - 1))
         order = np.argsort(indices, kind="stable")
         rows, starts = np.unique(indices[order], return_index=True)
-        sums = np.add.reduceat(dy.reshape(-1, self.embedding_dim)[order], starts, axis=0)
-        self._grads["weight"][rows] += sums
+        sorted_dy = dy.reshape(-1, self.embedding_dim)[order]
+        dW = self._grads["weight"]
+        if len(order) < 16 * len(rows):
+            dW[rows] += np.add.reduceat(sorted_dy, starts, axis=0)
+        else:  # few rows, each many times: whole blocks add up faster, up to 4x
+            for row, block in zip(rows, np.split(sorted_dy, starts[1:]), strict=True):
+                dW[row] += block.sum(axis=0)

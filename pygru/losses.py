@@ -5,7 +5,8 @@ Every loss is called ``value, dy = loss(y, target, lengths=None, batch_first=Fal
 mean over the valid elements: all of them, or with `lengths` those before each sequence's end.
 Elements past an end may hold anything, NaN included; they add nothing and their gradient is 0.
 
-Depends on NumPy and `checks`. `get` finds a loss by name; any callable of this form will do.
+`get` finds a loss by name; any callable of this form will do. Depends on NumPy, `checks` and
+`sums`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru import checks
+from pygru.sums import dot
 
 __all__ = [
     "Loss",
@@ -72,10 +74,10 @@ def mae(
     (1.0, [[-0.5], [0.5]])
     """
     residual, count = _residual("mae", y, target, lengths, batch_first)
-    value = float(np.add.reduce(np.abs(residual), axis=None)) / count
-    np.sign(residual, out=residual)
-    residual *= 1 / count
-    return value, residual
+    dy = np.asarray(np.sign(residual))
+    value = dot(dy, residual) / count
+    dy *= 1 / count
+    return value, dy
 
 
 def mse(
@@ -96,7 +98,7 @@ def mse(
     (1.25, [[-0.5], [1.5]])
     """
     residual, count = _residual("mse", y, target, lengths, batch_first)
-    value = float(np.vdot(residual, residual)) / count
+    value = dot(residual, residual) / count
     residual *= 2 / count
     return value, residual
 
@@ -129,7 +131,7 @@ def huber(
     residual, count = _residual("huber", y, target, lengths, batch_first)
     dy = np.clip(residual, -delta, delta)
     residual -= 0.5 * dy  # dy * (e - dy / 2) is either branch of the loss
-    value = float(np.vdot(dy, residual)) / count
+    value = dot(dy, residual) / count
     dy *= 1 / count
     return value, dy
 
@@ -191,21 +193,22 @@ def cross_entropy(
     if target.size and not 0 <= target.min() <= target.max() < C:
         worst = target.max() if target.max() >= C else target.min()
         raise ValueError(
-            f"cross_entropy: class indices must lie in 0 .. {C - 1} for y of shape {y.shape}, "
+            f"cross_entropy: target must hold class indices in 0 .. {C - 1} for y of {C} classes, "
             f"got {worst}"
         )
-    index = target[..., None]
-    shifted = y - y.max(axis=-1, keepdims=True)
-    at_target = np.take_along_axis(shifted, index, axis=-1)
-    p = np.exp(shifted, out=shifted)
-    total = p.sum(axis=-1, keepdims=True)
+    rows, index = y.reshape(-1, C), target.reshape(-1)  # (N, C), (N,)
+    n = np.arange(len(rows))
+    p = rows - rows.max(axis=1, keepdims=True)
+    at_target = p[n, index]
+    np.exp(p, out=p)
+    total = p.sum(axis=1)
     losses = np.log(total) - at_target
-    p /= total
-    np.put_along_axis(p, index, np.take_along_axis(p, index, axis=-1) - 1, axis=-1)
+    weight = np.full_like(total, 1 / count)  # of each row in the mean
     if valid is not None:
-        losses, p = losses * valid[..., None], p * valid[..., None]
-    p *= 1 / count
-    return float(np.add.reduce(losses, axis=None)) / count, p
+        weight *= valid.reshape(-1)
+    p *= (weight / total)[:, None]
+    p[n, index] -= weight
+    return dot(losses, weight), p.reshape(y.shape)
 
 
 def binary_cross_entropy(
@@ -294,11 +297,11 @@ def _residual(
 ) -> tuple[Array, int]:
     """Return y - target in a new array, 0 where not valid, and the number of valid elements."""
     y, target = _pair(name, y, target)
-    residual = np.asarray(np.subtract(y, target))
+    residual = np.asarray(y - target)
+    if lengths is None:
+        return residual, max(1, residual.size)
     valid, count = _valid(name, y.shape, lengths, batch_first)
-    if valid is not None:
-        residual = np.where(valid, residual, 0)
-    return residual, count
+    return np.where(valid, residual, 0), count  # type: ignore[arg-type]
 
 
 def _pair(name: str, y: npt.ArrayLike, target: npt.ArrayLike) -> tuple[Array, Array]:

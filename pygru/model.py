@@ -1,39 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""Models: modules in a row over one flat buffer, and files that hold them.
-
-A file is safetensors: parameters by name, and in the metadata the classes and their constructor
-arguments as JSON. Nothing in a file is ever executed. Files are written beside their place and
-then renamed, so that a half-written one never replaces a good one.
-"""
+"""Modules in a row over one flat buffer, with the state of the recurrent ones in and out."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pygru import _core
-from pygru.checks import FloatArray, FloatDType
-from pygru.layers import GRU, RNN, Embedding, Linear
-from pygru.module import Config, Layer, Module
-from pygru.parameters import Parameter
-from pygru.pooling import LastStep, MeanOverTime, TimePooling
-from pygru.regularization import Dropout, LayerNorm
+from pygru.checks import FloatArray, Random, as_size
+from pygru.composite import Composite
+from pygru.files import build, describe, savable
+from pygru.final_state import plan
+from pygru.generation import as_prompt, as_temperature, class_feed, value_feed, write
+from pygru.module import Config, Layer, Module, State
+from pygru.pooling import LastStep, TimeLayer
+from pygru.recurrent import Recurrent
+from pygru.tape import Tape
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["Sequential", "load", "save"]
-
-PathLike: TypeAlias = "str | os.PathLike[str]"
-
-FORMAT = "1"  # raised when a file can no longer be read by an older pygru
+__all__ = ["Sequential"]
 
 
-class Sequential(Layer):
+@savable
+class Sequential(Composite, Layer):
     """Modules in a row: each reads what the one before it gives; of a recurrent layer, y.
 
     The model owns one flat buffer. Its modules' parameters move into it and are named
@@ -41,14 +31,14 @@ class Sequential(Layer):
 
     Parameters
     ----------
-    *modules : Module
+    *modules : GRU, RNN or Layer
         Those with parameters all have the same dtype, and those that look at time the same layout;
         a `LastStep` or `MeanOverTime` that does not say takes that of the modules before it.
 
     Raises
     ------
     TypeError
-        When something is not a module.
+        When something is not one of these.
     ValueError
         When a module occurs twice or belongs to another model, or when dtypes or layouts differ.
 
@@ -65,61 +55,30 @@ class Sequential(Layer):
     ((1, 64), 12929)
     """
 
-    def __init__(self, *modules: Module) -> None:
-        self._modules: tuple[Module, ...] = ()
+    def __init__(self, *modules: Layer | Recurrent) -> None:
         for i, module in enumerate(modules):
-            if not isinstance(module, Module):
-                raise TypeError(f"Sequential: module {i} must be a Module, got {module!r}")
-            if module._in_model or any(module is other for other in modules[:i]):
-                raise ValueError(
-                    f"Sequential: module {i} ({type(module).__name__}) must be in one place only, "
-                    "got one that already belongs to a model"
+            if not isinstance(module, (Layer, Recurrent)):
+                raise TypeError(
+                    f"Sequential: module {i} must be a layer with one input and one output, "
+                    f"got {module!r}"
                 )
-        dtype = _common_dtype(modules)
-        layout = _common_layout(modules)
-        # Nothing has been changed up to here, and from here on nothing can fail but memory.
-        parameters = [
-            Parameter(f"{i}.{p.name}", p.shape, p.input_major)
-            for i, module in enumerate(modules)
-            for p in module._parameters
-        ]
-        super().__init__(parameters, dtype)
-        flat_params, flat_grads = self._flat_params, self._flat_grads
-        if modules:
-            np.concatenate([module.flat_params for module in modules], out=flat_params)
-            np.concatenate([module.flat_grads for module in modules], out=flat_grads)
+        super().__init__({str(i): module for i, module in enumerate(modules)})
         self._modules = modules
-        self._bind(flat_params, flat_grads)
-        self._adopt_layout(layout)
-
-    def _bind(self, flat_params: FloatArray, flat_grads: FloatArray) -> None:
-        super()._bind(flat_params, flat_grads)
-        start = 0
-        for module in self._modules:
-            end = start + module.flat_params.size
-            module._bind(flat_params[start:end], flat_grads[start:end])
-            module._in_model = True
-            start = end
-
-    def _adopt_layout(self, batch_first: bool | None) -> None:
-        """Give the layout to those modules that were not told one."""
-        self.batch_first = batch_first
-        for module in self._modules:
-            if isinstance(module, (Sequential, TimePooling)) and module.batch_first is None:
-                module._adopt_layout(batch_first)
+        self._recurrent = tuple(m for m in self._leaves() if isinstance(m, Recurrent))
+        self._steps = plan(modules)
+        # Below the lowest step with parameters nobody reads a gradient but the caller.
+        sizes = [step.flat_params.size for step in self._steps]
+        self._lowest = next((i for i, size in enumerate(sizes) if size), len(sizes))
 
     def config(self) -> Config:
         """Return classes and constructor arguments of the modules, as JSON can hold them."""
         return {"modules": [describe(module) for module in self._modules]}
 
-    def _functions(self) -> dict[str, str]:
-        return {f"{i}.{k}": v for i, m in self._numbered() for k, v in m._functions().items()}
-
-    def _generators(self) -> dict[str, np.random.Generator]:
-        return {f"{i}.{k}": v for i, m in self._numbered() for k, v in m._generators().items()}
-
-    def _numbered(self) -> Iterator[tuple[int, Module]]:
-        return enumerate(self._modules)
+    @classmethod
+    def _from_config(cls, config: Config) -> Module:
+        if set(config) != {"modules"} or not isinstance(config["modules"], list):
+            raise ValueError(f"config of Sequential must be a list of modules, got {config!r}")
+        return cls(*map(build, config["modules"]))
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -134,221 +93,256 @@ class Sequential(Layer):
         lines = [f"    {module!r},".replace("\n", "\n    ") for module in self._modules]
         return "\n".join(["Sequential(", *lines, ")"])
 
+    # Forward and backward
+
+    @property
+    def recurrent(self) -> tuple[Recurrent, ...]:
+        """The recurrent modules, those of models inside this one included, in the order of state.
+
+        Examples
+        --------
+        >>> model = pygru.Sequential(pygru.Linear(1, 3), pygru.RNN(3, 4), pygru.GRU(4, 5))
+        >>> [type(module).__name__ for module in model.recurrent]
+        ['RNN', 'GRU']
+        """
+        return self._recurrent
+
+    @property
+    def input_classes(self) -> int | None:
+        """Number of classes that x holds integers for; None where x is real numbers."""
+        first = self._modules[0] if self._modules else None
+        return first.input_classes if isinstance(first, Layer) else None
+
+    def _leaves(self) -> Iterator[Layer | Recurrent]:
+        """Yield the modules, those of models inside this one in place of the models."""
+        for module in self._modules:
+            if isinstance(module, Sequential):
+                yield from module._leaves()
+            else:
+                yield module
+
+    def forward(
+        self,
+        x: npt.ArrayLike,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        state: State | None = None,
+    ) -> tuple[FloatArray, Tape]:
+        """Compute y and keep what `backward` needs; go on from a state if one is given.
+
+        Parameters
+        ----------
+        x, lengths
+            As for every layer.
+        state : sequence of array_like of shape (L*D, B, H), optional
+            h_0 of every recurrent module, in the order of `recurrent`; None among them, or in
+            place of all, is 0. `backward` gives no gradient with respect to it, which makes
+            training on consecutive pieces of long series truncated BPTT.
+
+        Returns
+        -------
+        y : ndarray
+        tape : Tape
+            For one call of `backward`; ``tape.state`` is the state to go on from, h_n of every
+            recurrent module.
+
+        Raises
+        ------
+        TypeError
+            When x does not hold real numbers or lengths no integers.
+        ValueError
+            When a shape or a length does not fit, or a state is given to a layer that reads
+            sequences backwards: its second direction has no past to be carried.
+
+        References
+        ----------
+        R. Williams, J. Peng, "An efficient gradient-based algorithm for on-line training of
+        recurrent network trajectories", Neural Computation 2, 1990.
+
+        Examples
+        --------
+        >>> model = pygru.Sequential(pygru.GRU(1, 8, rng=0), pygru.Linear(8, 1, rng=0))
+        >>> series = np.zeros((200, 4, 1), np.float32)  # (T, B, I)
+        >>> state = None
+        >>> for piece in np.split(series, 10):
+        ...     y, tape = model.forward(piece, state=state)
+        ...     _ = model.backward(tape, y, input_gradient=False)
+        ...     state = tape.state
+        >>> [h_n.shape for h_n in state]
+        [(1, 4, 8)]
+        """
+        h_0s = None if state is None else self._check_carried("forward", state)
+        h_ns: list[FloatArray] = []
+        y, saved = self._carry_forward(x, lengths, True, h_0s, h_ns)
+        return y, Tape(self, saved, y.shape, y.dtype, h_ns)
+
+    def run(
+        self,
+        x: npt.ArrayLike,
+        state: State | None = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+    ) -> tuple[FloatArray, list[FloatArray]]:
+        """Inference from a state: y and the state to go on from.
+
+        Parameters and errors are those of `forward`.
+
+        Examples
+        --------
+        >>> model = pygru.Sequential(pygru.GRU(1, 8, rng=0), pygru.Linear(8, 1, rng=0))
+        >>> x = np.linspace(0.0, 1.0, 6).reshape(6, 1)
+        >>> y, state = model.run(x[:4])
+        >>> rest, state = model.run(x[4:], state)
+        >>> bool(np.array_equal(np.concatenate([y, rest]), model(x)))
+        True
+        """
+        h_0s = None if state is None else self._check_carried("run", state)
+        h_ns: list[FloatArray] = []
+        y, _ = self._carry_forward(x, lengths, False, h_0s, h_ns)
+        return y, h_ns
+
+    def generate(
+        self,
+        prompt: npt.ArrayLike,
+        steps: int,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        temperature: float | None = None,
+        rng: Random = None,
+    ) -> npt.NDArray[Any]:
+        """Read a prompt, then write on: what comes out of one step goes into the next.
+
+        Parameters
+        ----------
+        prompt : array_like
+            In the shape of x, at least one step: integers for a model that begins with an
+            `Embedding` or `OneHot`, else real numbers, as many per step as the model gives.
+        steps : int
+            How many to write.
+        lengths : array_like of shape (B,), optional
+            Number of steps of each prompt, at least 1.
+        temperature : float, optional
+            For classes, drawn from softmax(y / temperature): 1, the default, draws by the model's
+            own probabilities, less is more cautious, 0 takes the most probable class.
+        rng : int, numpy.random.Generator or None
+            Where the classes are drawn from.
+
+        Returns
+        -------
+        ndarray
+            What was written, without the prompt and in its layout: integers of shape (steps, B),
+            (B, steps) or (steps,), or real numbers of shape (steps, B, I) and so on.
+
+        Raises
+        ------
+        TypeError
+            When the prompt does not hold what the model takes.
+        ValueError
+            When the prompt is empty or of the wrong shape, the model gives other than what it
+            takes, a temperature is negative or given for real numbers, or the model looks at more
+            than the past, as two directions or a mean over time do.
+        FloatingPointError
+            When the model gives NaN or infinity.
+
+        Examples
+        --------
+        >>> model = pygru.Sequential(
+        ...     pygru.Embedding(10, 4, rng=0), pygru.GRU(4, 16, rng=0), pygru.Linear(16, 10, rng=0)
+        ... )
+        >>> model.generate([3, 1, 4], 5, temperature=0.8, rng=0).shape
+        (5,)
+
+        A forecast feeds back real values:
+
+        >>> model = pygru.Sequential(
+        ...     pygru.GRU(1, 8, rng=0), pygru.LastStep(), pygru.Linear(8, 1, rng=0)
+        ... )
+        >>> model.generate(np.zeros((20, 1)), 50).shape
+        (50, 1)
+        """
+        where, time = "Sequential.generate", 1 if self.batch_first else 0
+        steps = as_size(where, "steps", steps)
+        classes = self.input_classes is not None
+        heat = as_temperature(where, temperature, classes, 1.0)
+        for module in self._leaves():
+            if isinstance(module, TimeLayer) and not isinstance(module, LastStep):
+                raise ValueError(
+                    f"{where}: the model must look at one step after another, "
+                    f"got one with {type(module).__name__}"
+                )
+        x, ends, batched = as_prompt(where, prompt, lengths, classes, self.dtype, time)
+        feed = class_feed(where, heat, rng) if classes else value_feed(where, x.shape[2])
+
+        def step(now: npt.NDArray[Any], state: list[FloatArray]) -> tuple[FloatArray, Any]:
+            y, after = self.run(now[:, np.newaxis] if time else now[np.newaxis], state)
+            return y.reshape(len(now), -1), after
+
+        y, state = self.run(x, [None] * len(self._recurrent), lengths=ends)
+        if y.ndim == 3:
+            y = LastStep(batch_first=self.batch_first)(y, lengths=ends)
+        written = write(step, feed, y, state, steps)  # (B, steps, ...)
+        if not batched:
+            return np.asarray(written[0])
+        return written if self.batch_first else written.swapaxes(0, 1)
+
+    def _check_carried(self, method: str, state: State) -> Iterator[npt.ArrayLike | None]:
+        """Return the entries of a state one after another."""
+        where, recurrent = f"Sequential.{method}", self.recurrent
+        if not isinstance(state, (list, tuple)):
+            raise TypeError(
+                f"{where}: state must be a list of one h_0 per recurrent module, "
+                f"got {type(state).__name__}"
+            )
+        if len(state) != len(recurrent):
+            raise ValueError(
+                f"{where}: state must hold one h_0 per recurrent module, {len(recurrent)}, "
+                f"got {len(state)}"
+            )
+        for module in recurrent:
+            if module.bidirectional:
+                raise ValueError(
+                    f"{where}: state must be None where a layer reads sequences backwards, "
+                    f"got one for a {type(module).__name__} with bidirectional=True"
+                )
+        return iter(state)
+
     def _apply(
         self, x: npt.ArrayLike, lengths: npt.ArrayLike | None, training: bool, /
     ) -> tuple[FloatArray, list[Any]]:
+        return self._carry_forward(x, lengths, training, None, [])
+
+    def _carry_forward(
+        self,
+        x: npt.ArrayLike,
+        lengths: npt.ArrayLike | None,
+        training: bool,
+        h_0s: Iterator[npt.ArrayLike | None] | None,
+        h_ns: list[FloatArray],
+        /,
+    ) -> tuple[FloatArray, list[Any]]:
+        """Run one step after another; see `Layer._carry_forward`."""
         saved = []
-        for module in self._modules:
-            x, kept = module._apply(x, lengths, training)
+        for step in self._steps:
+            x, kept = step._carry_forward(x, lengths, training, h_0s, h_ns)
             saved.append(kept)
         return x, saved  # type: ignore[return-value]
 
     def _pull(self, saved: list[Any], dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:
-        # Below the lowest module with parameters nobody reads a gradient but the caller.
-        lowest = 0
-        if not input_gradient:
-            sizes = [module.flat_params.size for module in self._modules]
-            lowest = next((i for i, size in enumerate(sizes) if size), len(sizes))
-        gradient: FloatArray | None = dy
-        for i in reversed(range(lowest, len(self._modules))):
-            if gradient is None:
-                break
-            gradient = self._modules[i]._pull(saved[i], gradient, input_gradient or i > lowest)
+        return self._carry_backward(saved, dy, input_gradient, None, None)
+
+    def _carry_backward(
+        self,
+        saved: list[Any],
+        dy: FloatArray | None,
+        input_gradient: bool,
+        dh_ns: list[FloatArray | None] | None,
+        dh_0s: list[FloatArray | None] | None,
+        /,
+    ) -> FloatArray | None:
+        """Back-propagate through one step after another; see `Layer._carry_backward`."""
+        lowest = 0 if input_gradient else self._lowest
+        gradient = dy
+        for i in range(len(self._steps) - 1, lowest - 1, -1):
+            wanted = input_gradient or i > lowest
+            gradient = self._steps[i]._carry_backward(saved[i], gradient, wanted, dh_ns, dh_0s)
         return gradient if input_gradient else None
-
-    def save(self, path: PathLike) -> None:
-        """Write the model to a file that `pygru.load` reads; see `pygru.save`."""
-        save(self, path)
-
-
-def _common_dtype(modules: tuple[Module, ...]) -> FloatDType:
-    """Return the dtype of all modules with parameters."""
-    dtypes = [(i, m) for i, m in enumerate(modules) if m.flat_params.size]
-    for i, module in dtypes[1:]:
-        if module.dtype != dtypes[0][1].dtype:
-            raise ValueError(
-                f"Sequential: module {i} ({type(module).__name__}) must have the dtype of module "
-                f"{dtypes[0][0]}, {dtypes[0][1].dtype}, got {module.dtype}"
-            )
-    return dtypes[0][1].dtype if dtypes else np.dtype(np.float32)
-
-
-def _common_layout(modules: tuple[Module, ...]) -> bool | None:
-    """Return batch_first of all modules that look at time, None where none says."""
-    layouts = [(i, m) for i, m in enumerate(modules) if m.batch_first is not None]
-    for i, module in layouts[1:]:
-        if module.batch_first != layouts[0][1].batch_first:
-            raise ValueError(
-                f"Sequential: module {i} ({type(module).__name__}) must have batch_first="
-                f"{layouts[0][1].batch_first} as module {layouts[0][0]} has, "
-                f"got batch_first={module.batch_first}"
-            )
-    return layouts[0][1].batch_first if layouts else None
-
-
-# Files
-
-_CLASSES: dict[str, type[Module]] = {
-    cls.__name__: cls
-    for cls in (GRU, RNN, Linear, Embedding, Dropout, LayerNorm, LastStep, MeanOverTime, Sequential)
-}
-
-
-def describe(module: Module) -> Config:
-    """Return class and constructor arguments of a module, as JSON can hold them."""
-    name = type(module).__name__
-    if _CLASSES.get(name) is not type(module):
-        raise TypeError(
-            f"save: module must be one of pygru's own classes {sorted(_CLASSES)}, got {name}; "
-            "keep the state_dict of others"
-        )
-    return {"class": name, "config": module.config()}
-
-
-def build(description: Any) -> Module:
-    """Make the module that `describe` described, with all parameters 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When the description is not one.
-    """
-    if not isinstance(description, dict) or set(description) != {"class", "config"}:
-        raise ValueError(f"a module must be described by class and config, got {description!r}")
-    name, config = description["class"], description["config"]
-    if name not in _CLASSES:
-        raise ValueError(f"class must be one of {sorted(_CLASSES)}, got {name!r}")
-    if not isinstance(config, dict):
-        raise ValueError(f"config of {name} must be a dict, got {config!r}")
-    if name == "Sequential":
-        if set(config) != {"modules"} or not isinstance(config["modules"], list):
-            raise ValueError(f"config of Sequential must be a list of modules, got {config!r}")
-        return Sequential(*map(build, config["modules"]))
-    if name in ("GRU", "RNN", "Linear", "Embedding"):
-        config = config | {"init": "zeros"}
-    return _CLASSES[name](**config)
-
-
-def save(module: Module, path: PathLike) -> None:
-    """Write a module's parameters and configuration to a safetensors file.
-
-    Parameters
-    ----------
-    module : Module
-        A model or a single layer, of pygru's own classes.
-    path : path-like
-        Replaced if it exists, and only once the whole file has been written.
-
-    Raises
-    ------
-    TypeError
-        When a class is not pygru's own, so that `load` could not make it again.
-    OSError
-        When the file cannot be written.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> gru = pygru.GRU(3, 4, reset="before", rng=0)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     pygru.save(gru, pathlib.Path(folder) / "gru.safetensors")
-    ...     pygru.load(pathlib.Path(folder) / "gru.safetensors").reset
-    'before'
-    """
-    import json  # here and below, so that importing pygru does not wait for what only files need
-    from pathlib import Path
-
-    from safetensors.numpy import save as to_bytes
-
-    metadata = {
-        "format": "pygru",
-        "format_version": FORMAT,
-        "pygru_version": _core.__version__,
-        "model": json.dumps(describe(module)),
-    }
-    write_beside(Path(path), to_bytes(dict(module.state_dict()), metadata))
-
-
-def write_beside(path: Path, content: bytes) -> None:
-    """Write a file under another name, then rename it: all of it is there or none."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def load(path: PathLike) -> Any:
-    """Read a model or layer that `save` wrote.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    Module
-        Of the class that was saved.
-
-    Raises
-    ------
-    OSError
-        When there is no such file, or it cannot be read.
-    ValueError
-        When the file is not one of pygru's, is truncated or corrupt, or was written by a later
-        format. The message names the file and what is wrong with it.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> model = pygru.Sequential(pygru.GRU(1, 8, rng=0), pygru.LastStep(), pygru.Linear(8, 1))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model.save(pathlib.Path(folder) / "model.safetensors")
-    ...     same = pygru.load(pathlib.Path(folder) / "model.safetensors")
-    >>> x = np.zeros((5, 2, 1))
-    >>> bool(np.array_equal(model(x), same(x)))
-    True
-    """
-    import json
-    from pathlib import Path
-
-    path = Path(path)
-    arrays, metadata = _read(path)
-    if metadata.get("format") != "pygru":
-        raise ValueError(
-            f"load: {path} must be a file that pygru saved, got safetensors without pygru's "
-            "metadata (weights of other origin go through load_state_dict)"
-        )
-    if metadata.get("format_version") != FORMAT:
-        raise ValueError(
-            f"load: {path} must have format version {FORMAT!r}, got "
-            f"{metadata.get('format_version')!r} by pygru {metadata.get('pygru_version')!r}"
-        )
-    try:
-        module = build(json.loads(metadata["model"]))
-        wrong = [name for name, array in arrays.items() if array.dtype != module.dtype]
-        if wrong:
-            raise ValueError(f"dtype of {wrong} must be {module.dtype}")
-        module.load_state_dict(arrays)
-    except (KeyError, TypeError, ValueError, MemoryError, RecursionError) as error:
-        raise ValueError(f"load: {path} is corrupt: {error}") from error
-    return module
-
-
-def _read(path: Path) -> tuple[dict[str, FloatArray], dict[str, str]]:
-    """Return the arrays and the metadata of a safetensors file."""
-    from safetensors import SafetensorError, safe_open
-
-    with path.open("rb"):  # the usual OSError, with the usual message, when that is what is wrong
-        pass
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return arrays, file.metadata() or {}
-    except (SafetensorError, TypeError, ValueError) as error:
-        raise ValueError(f"load: {path} is not a readable safetensors file: {error}") from error

@@ -9,7 +9,7 @@ gradient with respect to the input. How parameters lie in memory is told in `pyg
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,66 +17,20 @@ import numpy.typing as npt
 
 from pygru.checks import FloatArray, FloatDType, as_real, check_bytes
 from pygru.parameters import Arrays, Parameter, StateDict
+from pygru.tape import Tape
 
-__all__ = ["Config", "Layer", "Module", "Tape"]
+__all__ = ["Config", "Layer", "Module", "State"]
 
 Config: TypeAlias = dict[str, Any]
-
-
-class Tape:
-    """What one call of ``forward`` keeps for one call of ``backward``; opaque to the user.
-
-    A tape belongs to the module that made it and serves once. It refers to the arrays given to
-    ``forward`` and returned by it, so these must not be changed before ``backward``.
-
-    Examples
-    --------
-    >>> linear = pygru.Linear(3, 2, rng=0)
-    >>> y, tape = linear.forward(np.ones(3))
-    >>> linear.backward(tape, np.ones(2)).shape
-    (3,)
-    >>> linear.backward(tape, np.ones(2))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    RuntimeError: Linear.backward: tape was already used by a backward; ...
-    """
-
-    __slots__ = ("_owner", "_saved", "dtype", "shape")
-
-    def __init__(
-        self, owner: Module, saved: object, shape: tuple[int, ...], dtype: FloatDType
-    ) -> None:
-        self._owner = owner
-        self._saved: object | None = (saved,)
-        self.shape = shape  # of y, hence of dy
-        self.dtype = dtype
-
-    def check(self, owner: Module) -> None:
-        """Raise unless ``owner`` made this tape and has not used it."""
-        where = f"{type(owner).__name__}.backward"
-        if self._owner is not owner:
-            raise ValueError(
-                f"{where}: tape must come from forward of the same module, "
-                f"got one of another {type(self._owner).__name__}"
-            )
-        if self._saved is None:
-            raise RuntimeError(
-                f"{where}: tape was already used by a backward; a tape serves once, "
-                "call forward again for another"
-            )
-
-    def spend(self) -> Any:
-        """Hand out what was kept and let go of it."""
-        (saved,) = self._saved  # type: ignore[misc]
-        self._saved = None
-        return saved
+# h_0 or h_n (L*D, B, H) of every recurrent module of a model, one after another
+State: TypeAlias = Sequence["npt.ArrayLike | None"]
 
 
 class Module(ABC):
     """Base of every layer and model.
 
     A subclass calls ``super().__init__`` with its parameters and their dtype, fills ``params``,
-    and implements `_apply`, `_pull` and `config`.
+    and implements `config`.
 
     Attributes
     ----------
@@ -253,6 +207,11 @@ class Module(ABC):
     def config(self) -> Config:
         """Return the constructor arguments of a module like this one, as JSON can hold them."""
 
+    @classmethod
+    def _from_config(cls, config: Config) -> Module:
+        """Make a module that `config` describes, the values of its parameters to be loaded."""
+        return cls(**config)
+
     def _functions(self) -> dict[str, str]:
         """Return prefix -> which of several functions with the same parameters this is."""
         return {}
@@ -265,24 +224,12 @@ class Module(ABC):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
         return f"{type(self).__name__}({arguments})"
 
-    # What a model composes. Shapes are the user's here: nothing below has been checked.
-
-    @abstractmethod
-    def _apply(
-        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None, training: bool, /
-    ) -> tuple[FloatArray, Any]:
-        """Return y and, when training, what `_pull` needs."""
-
-    @abstractmethod
-    def _pull(self, saved: Any, dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:
-        """Add to grads and return dx, or None when it is not wanted; dy has the shape of y."""
-
-    def _check_gradient(self, tape: Tape, dy: npt.ArrayLike) -> FloatArray:
+    def _check_gradient(self, tape: Tape, gradient: npt.ArrayLike, of: str = "y") -> FloatArray:
         where = f"{type(self).__name__}.backward"
-        array = as_real(where, "dy", dy, tape.dtype)
+        array = as_real(where, f"d{of}", gradient, tape.dtype)
         if array.shape != tape.shape:
             raise ValueError(
-                f"{where}: dy must have the shape of y, {tape.shape}, got {array.shape}"
+                f"{where}: d{of} must have the shape of {of}, {tape.shape}, got {array.shape}"
             )
         return array
 
@@ -297,6 +244,8 @@ class Module(ABC):
 
 class Layer(Module):
     """A module with one input and one output: everything but the recurrent layers.
+
+    A subclass implements `_apply` and `_pull` besides `config`.
 
     Examples
     --------
@@ -338,7 +287,7 @@ class Layer(Module):
             When a shape or a length does not fit.
         """
         y, saved = self._apply(x, lengths, True)
-        return y, Tape(self, saved, y.shape, y.dtype)
+        return y, Tape(self, saved, y.shape, y.dtype, [])
 
     def backward(
         self, tape: Tape, dy: npt.ArrayLike, *, input_gradient: bool = True
@@ -370,3 +319,45 @@ class Layer(Module):
         self._check_tape(tape)
         array = self._check_gradient(tape, dy)
         return self._pull(tape.spend(), array, input_gradient)
+
+    @property
+    def input_classes(self) -> int | None:
+        """Number of classes that x holds integers for; None where x is real numbers."""
+        return None
+
+    # What a subclass implements. Shapes are the user's here: nothing has been checked.
+
+    @abstractmethod
+    def _apply(
+        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None, training: bool, /
+    ) -> tuple[FloatArray, Any]:
+        """Return y and, when training, what `_pull` needs."""
+
+    @abstractmethod
+    def _pull(self, saved: Any, dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:
+        """Add to grads and return dx, or None when it is not wanted; dy has the shape of y."""
+
+    # What a model composes. The state of a model is one flat list however its modules are nested:
+    # h_0 comes from an iterator, h_n goes to the end of a list, and dh_n and dh_0 likewise.
+
+    def _carry_forward(
+        self,
+        x: npt.ArrayLike,
+        lengths: npt.ArrayLike | None,
+        training: bool,
+        _h_0s: Iterator[npt.ArrayLike | None] | None,
+        _h_ns: list[FloatArray],
+        /,
+    ) -> tuple[FloatArray, Any]:
+        return self._apply(x, lengths, training)
+
+    def _carry_backward(
+        self,
+        saved: Any,
+        dy: FloatArray | None,
+        input_gradient: bool,
+        _dh_ns: list[FloatArray | None] | None,
+        _dh_0s: list[FloatArray | None] | None,
+        /,
+    ) -> FloatArray | None:
+        return None if dy is None else self._pull(saved, dy, input_gradient)

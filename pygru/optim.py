@@ -17,6 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from pygru import _core
+
 __all__ = [
     "SGD",
     "Adam",
@@ -245,8 +247,8 @@ class Adam(Optimizer):
         v = beta_2 v + (1 - beta_2) g^2      v_hat = v / (1 - beta_2^t)
         p = p - lr m_hat / (sqrt(v_hat) + eps)
 
-    The state holds m / (1 - beta_1) and v / (1 - beta_2), which saves two passes; all constant
-    factors of the last line meet in two scalars.
+    One pass in C++. The state holds m / (1 - beta_1) and v / (1 - beta_2); all constant factors of
+    the last line meet in two scalars.
 
     Parameters
     ----------
@@ -269,6 +271,7 @@ class Adam(Optimizer):
 
     settings: tuple[str, ...] = ("lr", "betas", "eps")
     slots = ("m", "v")
+    weight_decay = 0.0
 
     def __init__(
         self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
@@ -284,19 +287,12 @@ class Adam(Optimizer):
     def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:
         m, v = state
         beta_1, beta_2 = self.betas
-        m *= beta_1
-        m += grads
-        np.multiply(grads, grads, out=scratch)
-        v *= beta_2
-        v += scratch
-        # sqrt(v_hat) = root sqrt(v), so m_hat / (sqrt(v_hat) + eps) is
-        # (1 - beta_1) / (1 - beta_1^t) / root * m / (sqrt(v) + eps / root).
+        # sqrt(v_hat) = root sqrt(v), so lr m_hat / (sqrt(v_hat) + eps) is
+        # lr (1 - beta_1) / (1 - beta_1^t) / root * m / (sqrt(v) + eps / root).
         root = math.sqrt((1 - beta_2) / (1 - beta_2**self.steps))
-        np.sqrt(v, out=scratch)
-        scratch += self.eps / root
-        np.divide(m, scratch, out=scratch)
-        scratch *= self.lr * (1 - beta_1) / (1 - beta_1**self.steps) / root
-        params -= scratch
+        rate = self.lr * (1 - beta_1) / (1 - beta_1**self.steps) / root
+        decay = 1 - self.lr * self.weight_decay
+        _core.adam(params, grads, m, v, rate, beta_1, beta_2, self.eps / root, decay)
 
 
 class AdamW(Adam):
@@ -336,10 +332,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(lr, betas, eps)
         self.weight_decay = _number(self, "weight_decay", weight_decay, 0, math.inf)
-
-    def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:
-        params *= 1 - self.lr * self.weight_decay
-        super()._update(params, grads, scratch, *state)
 
 
 class RMSprop(Optimizer):

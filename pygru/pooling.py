@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From a sequence to one vector: the last step, or the mean over time.
+"""From a sequence to one vector: the last step, both ends, or the mean over time.
 
 Shapes: x (T, B, K), (B, T, K) when batch_first, or (T, K) unbatched; y (B, K) or (K,).
 """
@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru.checks import FloatArray, IntArray, as_floating, as_lengths
+from pygru.files import savable
 from pygru.module import Config, Layer
 
-__all__ = ["LastStep", "MeanOverTime"]
+__all__ = ["BothEnds", "LastStep", "MeanOverTime"]
 
 
 class _Saved(NamedTuple):
@@ -23,16 +24,12 @@ class _Saved(NamedTuple):
     lengths: IntArray | None  # (B,)
 
 
-class TimePooling(Layer):
-    """What `LastStep` and `MeanOverTime` share: finding time. Not for use on its own."""
+class TimeLayer(Layer):
+    """A layer without parameters that has to know which axis is time. Not for use on its own."""
 
-    def __init__(self, *, batch_first: bool | None = None) -> None:
+    def __init__(self, batch_first: bool | None) -> None:
         self.batch_first = None if batch_first is None else bool(batch_first)
         super().__init__([], np.dtype(np.float32))
-
-    def config(self) -> Config:
-        """Return the constructor arguments of a layer like this one, as JSON can hold them."""
-        return {"batch_first": self.batch_first}
 
     def _adopt_layout(self, batch_first: bool | None) -> None:
         """Take a model's layout."""
@@ -43,6 +40,17 @@ class TimePooling(Layer):
         if array.ndim == 2:
             return array[:, np.newaxis]
         return array.swapaxes(0, 1) if self.batch_first else array
+
+
+class TimePooling(TimeLayer):
+    """What the poolings share: finding time. Not for use on its own."""
+
+    def __init__(self, *, batch_first: bool | None = None) -> None:
+        super().__init__(batch_first)
+
+    def config(self) -> Config:
+        """Return the constructor arguments of a layer like this one, as JSON can hold them."""
+        return {"batch_first": self.batch_first}
 
     def _apply(
         self, x: npt.ArrayLike, lengths: npt.ArrayLike | None, _training: bool, /
@@ -75,11 +83,12 @@ class TimePooling(Layer):
         """Write dx (T, B, K), which is 0, from dy (B, K)."""
 
 
+@savable
 class LastStep(TimePooling):
     """The last step of every sequence, at its own end when lengths are given.
 
     An empty sequence gives 0. The last step of a bidirectional layer holds the backward state after
-    a single step; ``h_n`` has the one that has read everything.
+    a single step; `BothEnds` gives the one that has read everything.
 
     Parameters
     ----------
@@ -117,6 +126,55 @@ class LastStep(TimePooling):
             dx[lengths[b] - 1, b] = dy[b]
 
 
+@savable
+class BothEnds(TimePooling):
+    """The first half of the last step beside the second half of the first step.
+
+    Of a bidirectional layer's y these are the two states that have read the whole sequence: h_n of
+    both directions, side by side. The last step is each sequence's own when lengths are given, and
+    an empty sequence gives 0.
+
+    Parameters
+    ----------
+    batch_first : bool or None
+        Whether x is (B, T, K), K even; None takes the layout of the recurrent layer before it in a
+        `Sequential`, and time first where there is none.
+
+    Raises
+    ------
+    ValueError
+        In ``forward`` when K is odd.
+
+    Examples
+    --------
+    >>> gru = pygru.GRU(3, 4, bidirectional=True, rng=0)
+    >>> y, h_n = gru(np.ones((5, 2, 3)))
+    >>> np.array_equal(pygru.BothEnds()(y), np.concatenate([h_n[0], h_n[1]], axis=-1))
+    True
+    """
+
+    def _pool(self, x: FloatArray, lengths: IntArray | None) -> FloatArray:
+        T, B, K = x.shape
+        if K % 2:
+            raise ValueError(f"BothEnds.forward: K must be even, two directions of H, got {K}")
+        y = np.zeros((B, K), x.dtype)
+        if T == 0:
+            return y
+        H, b, last = K // 2, *_ends(x, lengths)
+        y[b, :H] = x[last, b, :H]
+        y[b, H:] = x[0, b, H:]
+        return y
+
+    def _spread(self, dx: FloatArray, lengths: IntArray | None, dy: FloatArray) -> None:
+        T, _, K = dx.shape
+        if T == 0:
+            return
+        H, b, last = K // 2, *_ends(dx, lengths)
+        dx[last, b, :H] = dy[b, :H]
+        dx[0, b, H:] = dy[b, H:]
+
+
+@savable
 class MeanOverTime(TimePooling):
     """The mean over the steps of every sequence, up to its own end when lengths are given.
 
@@ -147,6 +205,14 @@ class MeanOverTime(TimePooling):
         dx[...] = dy * _weights(dx, lengths)
         if lengths is not None:
             dx[...] = np.where(_active(dx, lengths), dx, 0)
+
+
+def _ends(x: FloatArray, lengths: IntArray | None) -> tuple[IntArray, IntArray]:
+    """Return the sequences that are not empty and the last step of each."""
+    b = np.arange(x.shape[1])
+    if lengths is None:
+        return b, np.full_like(b, x.shape[0] - 1)
+    return b[lengths > 0], lengths[lengths > 0] - 1
 
 
 def _active(x: FloatArray, lengths: IntArray) -> npt.NDArray[np.bool_]:

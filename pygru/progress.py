@@ -21,7 +21,7 @@ class Progress:
     Parameters
     ----------
     epochs : int
-        Epochs to come.
+        Epochs in all.
     verbose : int
         0: silent. 1: a bar on a terminal, a line after every epoch elsewhere. k > 1: a line after
         every k-th epoch, with the bar below it on a terminal.
@@ -29,8 +29,8 @@ class Progress:
     Examples
     --------
     >>> progress = Progress(epochs=2, verbose=1)
-    >>> progress.end_epoch(EpochRecord(1, 0.0223, 0.025, 1e-3, 156, 0.41))
-    epoch 1/2  loss 0.0223  validation 0.0250  0.41 s
+    >>> progress.end_epoch(EpochRecord(1, 0.0223, 0.025, 1e-3, 156, 0.5, {"mae": 0.1}))
+    epoch 1/2  loss 0.0223  mae 0.1000  validation 0.0250  0.50 s  312 steps/s  0.50 s left
     """
 
     def __init__(self, epochs: int, verbose: int) -> None:
@@ -39,8 +39,11 @@ class Progress:
         self._terminal = self.verbose > 0 and sys.stderr is not None and sys.stderr.isatty()
         self._bar: Any = None
 
-    def start_epoch(self, epoch: int, steps: int) -> Callable[[], object] | None:
-        """Announce an epoch (from 1); return what to call after each of its steps, if anything."""
+    def start_epoch(self, epoch: int, steps: int) -> Callable[[], bool | None] | None:
+        """Announce an epoch (from 1); return what to call after each of its steps, if anything.
+
+        A call that answers True has just drawn the bar: the time to give `show` new numbers.
+        """
         if not self._terminal:
             return None
         if self._bar is None:
@@ -49,21 +52,32 @@ class Progress:
             self._bar = tqdm(total=self.epochs * steps, unit="step", file=sys.stderr)
         self._bar.total = self._bar.n + (self.epochs - epoch + 1) * steps
         self._bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
-        update: Callable[[], object] = self._bar.update
+        update: Callable[[], bool | None] = self._bar.update
         return update
+
+    def show(self, loss: float) -> None:
+        """Let the bar show the loss so far when it is next drawn."""
+        self._bar.set_postfix_str(f"loss {_short(loss)}", refresh=False)
 
     def end_epoch(self, record: EpochRecord) -> None:
         """Show an epoch's numbers."""
-        numbers = f"loss {_short(record.loss)}"
+        numbers = [f"loss {_short(record.loss)}", *_named(record.metrics)]
         if record.validation is not None:
-            numbers += f"  validation {_short(record.validation)}"
+            numbers.append(f"validation {_short(record.validation)}")
+        numbers += _named(record.validation_metrics)
         if self._bar is not None:
-            self._bar.set_postfix_str(numbers)
+            self._bar.set_postfix_str("  ".join(numbers))
         due = record.epoch % max(1, self.verbose) == 0 or record.epoch == self.epochs
         if due and (self.verbose > 1 or not self._terminal):
             width = len(str(self.epochs))
-            epoch = f"epoch {record.epoch:{width}}/{self.epochs}"
-            self.say(f"{epoch}  {numbers}  {record.seconds:.2f} s")
+            numbers.insert(0, f"epoch {record.epoch:{width}}/{self.epochs}")
+            numbers.append(_duration(record.seconds))
+            rate = record.steps / max(record.seconds, 1e-9)
+            numbers.append(f"{rate:.0f} steps/s" if rate >= 10 else f"{rate:.2g} steps/s")
+            if record.epoch < self.epochs:
+                left = (self.epochs - record.epoch) * record.seconds
+                numbers.append(f"{_duration(left)} left")
+            self.say("  ".join(numbers))
 
     def say(self, line: str) -> None:
         """Print a line, above the bar if there is one; nothing when silent."""
@@ -78,6 +92,18 @@ class Progress:
             self._bar.close()
 
 
+def _named(metrics: Any) -> list[str]:
+    return [f"{name} {_short(value)}" for name, value in metrics.items()]
+
+
 def _short(value: float) -> str:
     """Four decimals for losses of the usual size, three digits for others."""
     return f"{value:.4f}" if 0.001 <= abs(value) < 1000 else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    """Two units at most."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: MIT
 """Stacks and directions of recurrent layers, whatever the cell.
 
-The kernels run one layer in one or both directions; this file stacks layers, lays out parameters
-under PyTorch's names, and carries h_0, h_n and lengths to every layer and back. Equations are in
-`pygru.reference`. Layout inside is time first; batch_first is a matter of views.
+This is their face: parameters under PyTorch's names, checks, and the user's layout, of which the
+time-first arrays of `pygru.stack` are views.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pygru import _core
 from pygru.checks import (
     FloatArray,
-    IntArray,
     Random,
     as_float_dtype,
     as_lengths,
@@ -27,32 +25,18 @@ from pygru.checks import (
     check_bytes,
 )
 from pygru.initializers import Init, fill_recurrent
-from pygru.module import Config, Module, Tape
-from pygru.parameters import Arrays, Parameter
-from pygru.regularization import dropout_mask
+from pygru.module import Config, Module
+from pygru.parameters import Parameter
+from pygru.stack import CELLS, Run, Stack, StackTape, of_run
+from pygru.tape import Tape
 
 __all__ = ["Recurrent"]
 
-# W, U, b_x, b_h of one direction of one layer, or their gradients; and with `reverse` before them
-_Arrays: TypeAlias = tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None]
-_Weights: TypeAlias = tuple[bool, FloatArray, FloatArray, FloatArray | None, FloatArray | None]
-
-
-class _LayerTape(NamedTuple):
-    """What one layer keeps; one entry per direction in the lists."""
-
-    x: FloatArray  # (T, B, I or D*H)
-    ys: list[FloatArray]  # (T, B, H) each
-    tapes: list[FloatArray | None]  # (T, B, S, H) each
-    mask: FloatArray | None  # (T, B, D*H)  what dropout multiplied this layer's output with
-
 
 class _Saved(NamedTuple):
-    """What a whole stack keeps."""
+    """What `Recurrent.backward` needs."""
 
-    layers: list[_LayerTape]
-    h_0: FloatArray | None  # (L*D, B, H)
-    lengths: IntArray | None  # (B,)
+    tape: StackTape
     x_shape: tuple[int, ...]  # as the user gave it
 
 
@@ -64,8 +48,6 @@ class Recurrent(Module):
     def __init__(
         self,
         cell: str,
-        gates: int,
-        slots: int,
         input_size: int,
         hidden_size: int,
         num_layers: int,
@@ -91,31 +73,36 @@ class Recurrent(Module):
                 "with num_layers=1",
                 stacklevel=3,
             )
-        self._cell, self._gates, self._slots = cell, gates, slots
+        self._cell = cell
         self._directions = 2 if self.bidirectional else 1
         self._where = f"{name}.forward"
         precision = as_float_dtype(name, dtype)
-        most = gates * self.num_layers * self.hidden_size * (self.input_size + self.hidden_size)
+        most = (
+            CELLS[cell].gates
+            * self.num_layers
+            * self.hidden_size
+            * (self.input_size + self.hidden_size)
+        )
         check_bytes(name, "the parameters", most, precision)  # before they are even listed
         runs = self._runs()
         parameters = [
-            Parameter(f"{kind}_{suffix}", shape, input_major=len(shape) == 2)
+            Parameter(f"{kind}{suffix}", shape, input_major=len(shape) == 2)
             for suffix, shapes in runs.items()
             for kind, shape in shapes.items()
         ]
-        super().__init__(parameters, precision)
         self._rng = np.random.default_rng(rng)
+        super().__init__(parameters, precision)
         fill_recurrent(name, self._params, runs, init, self._rng)
 
     # Parameters
 
     def _runs(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        """Return "l0", "l0_reverse", "l1", ... -> shapes: one run of the cell each, as in h_n."""
+        """Return "_l0", "_l0_reverse", "_l1", ... -> shapes of one run of the cell, as in h_n."""
         runs = {}
-        H, D, rows = self.hidden_size, self._directions, self._gates * self.hidden_size
+        H, D, rows = self.hidden_size, self._directions, CELLS[self._cell].gates * self.hidden_size
         for layer in range(self.num_layers):
             inputs = self.input_size if layer == 0 else D * H
-            for suffix in (f"l{layer}", f"l{layer}_reverse")[:D]:
+            for suffix in (f"_l{layer}", f"_l{layer}_reverse")[:D]:
                 shapes: dict[str, tuple[int, ...]]
                 shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, H)}
                 if self.bias:
@@ -125,19 +112,27 @@ class Recurrent(Module):
 
     def _bind(self, flat_params: FloatArray, flat_grads: FloatArray) -> None:
         super()._bind(flat_params, flat_grads)
-        self._weights: list[list[_Weights]] = []  # [layer][direction]
-        self._gradients: list[list[_Arrays]] = []
+        layers: list[list[Run]] = []
         for suffix in self._runs():
             reverse = suffix.endswith("_reverse")
             if not reverse:
-                self._weights.append([])
-                self._gradients.append([])
-            self._weights[-1].append((reverse, *_of_run(self._params, suffix)))
-            self._gradients[-1].append(_of_run(self._grads, suffix))
+                layers.append([])
+            layers[-1].append(
+                Run(reverse, of_run(self._params, suffix), of_run(self._grads, suffix))
+            )
+        self._stack = Stack(self._cell, self.hidden_size, self.dropout, self._rng, layers)
+
+    def layer_weights(
+        self,
+    ) -> Iterator[tuple[str, FloatArray, FloatArray, FloatArray | None, FloatArray | None]]:
+        """Yield the cell and W, U, b_x, b_h of each layer and direction, in the order of h_n."""
+        for layer in self._stack.layers:
+            for run in layer:
+                yield self._cell, *run.weights
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        del state["_weights"], state["_gradients"]
+        del state["_stack"]
         return state
 
     def _generators(self) -> dict[str, np.random.Generator]:
@@ -154,6 +149,10 @@ class Recurrent(Module):
             "dropout": self.dropout,
             "bidirectional": self.bidirectional,
         }
+
+    @classmethod
+    def _from_config(cls, config: Config) -> Module:
+        return cls(**config, init="zeros")
 
     # Forward and backward
 
@@ -207,7 +206,7 @@ class Recurrent(Module):
             When a shape or a length does not fit.
         """
         y, h_n, saved = self._forward(x, h_0, lengths, True)
-        return y, h_n, Tape(self, saved, y.shape, y.dtype)
+        return y, h_n, Tape(self, saved, y.shape, y.dtype, [h_n])
 
     def backward(
         self,
@@ -254,16 +253,41 @@ class Recurrent(Module):
             dh_n = as_real(where, "dh_n", dh_n, self.dtype)
             batch = tape.shape[int(self.batch_first is False)] if len(tape.shape) == 3 else None
             dh_n = self._check_state(where, "dh_n", dh_n, batch)
-        return self._backward(tape.spend(), dy, dh_n, input_gradient)
+        return self._backward(tape.spend(), dy, dh_n, input_gradient, True)
 
-    def _apply(
-        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None, training: bool, /
+    # What a model composes; see `Layer`.
+
+    def _carry_forward(
+        self,
+        x: npt.ArrayLike,
+        lengths: npt.ArrayLike | None,
+        training: bool,
+        h_0s: Iterator[npt.ArrayLike | None] | None,
+        h_ns: list[FloatArray],
+        /,
     ) -> tuple[FloatArray, _Saved | None]:
-        y, _, saved = self._forward(x, None, lengths, training)
+        h_0 = None if h_0s is None else next(h_0s)
+        y, h_n, saved = self._forward(x, h_0, lengths, training)
+        h_ns.append(h_n)
         return y, saved
 
-    def _pull(self, saved: _Saved, dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:
-        return self._backward(saved, dy, None, input_gradient)[0]
+    def _carry_backward(
+        self,
+        saved: _Saved,
+        dy: FloatArray | None,
+        input_gradient: bool,
+        dh_ns: list[FloatArray | None] | None,
+        dh_0s: list[FloatArray | None] | None,
+        /,
+    ) -> FloatArray | None:
+        """Take dh_n from the end of dh_ns, append dh_0 to dh_0s; None is neither."""
+        dh_n = None if dh_ns is None else dh_ns.pop()
+        if dh_n is not None and dh_n.ndim == 2:  # unbatched
+            dh_n = dh_n[:, np.newaxis]
+        dx, dh_0 = self._backward(saved, dy, dh_n, input_gradient, dh_0s is not None)
+        if dh_0s is not None:
+            dh_0s.append(dh_0)
+        return dx
 
     def _check_state(
         self, where: str, name: str, state: npt.ArrayLike, batch: int | None
@@ -313,32 +337,10 @@ class Recurrent(Module):
             h_0 = self._check_state(self._where, "h_0", h_0, B if batched else None)
 
         h_n = np.empty((self.num_layers * D, B, H), dtype)
-        last = self.num_layers - 1
-        layers: list[_LayerTape] = []
-        for layer, weights in enumerate(self._weights):
-            if layer == last and batched and self.batch_first:
-                y = np.empty((B, T, D * H), dtype).swapaxes(0, 1)
-            else:
-                y = np.empty((T, B, D * H), dtype)
-            ys = [y] if D == 1 else [y[:, :, :H], y[:, :, H:]]
-            tapes = [np.empty((T, B, self._slots, H), dtype) if training else None for _ in ys]
-            runs = []
-            for d, parameters in enumerate(weights):
-                k = layer * D + d
-                h_0k = None if h_0 is None else h_0[k]
-                runs.append((*parameters, h_0k, ys[d], h_n[k], tapes[d]))
-            _core.forward(self._cell, x, lengths, runs)
-            mask = None
-            if training:
-                if self.dropout and layer < last:
-                    mask = dropout_mask(self._rng, y.shape, self.dropout, y.dtype)
-                layers.append(_LayerTape(x, ys, tapes, mask))
-            x = y if mask is None else y * mask
-
-        saved = _Saved(layers, h_0, lengths, given.shape) if training else None
-        if not batched:
-            return y[:, 0], h_n[:, 0], saved
-        return (y.swapaxes(0, 1) if self.batch_first else y), h_n, saved
+        out = np.empty((*given.shape[:-1], D * H), dtype)
+        tape = self._stack.forward(x, h_0, lengths, self._time_first(out), h_n, training)
+        saved = None if tape is None else _Saved(tape, given.shape)
+        return out, h_n if batched else h_n[:, 0], saved
 
     def _backward(
         self,
@@ -346,47 +348,23 @@ class Recurrent(Module):
         dy: FloatArray | None,
         dh_n: FloatArray | None,
         input_gradient: bool,
+        state_gradient: bool,
     ) -> tuple[FloatArray | None, FloatArray | None]:
-        dtype, H, D = self._flat_params.dtype, self.hidden_size, self._directions
-        batched = len(saved.x_shape) == 3
-        dh_0 = None if saved.h_0 is None else np.empty(saved.h_0.shape, dtype)
-        above = None if dy is None else self._time_first(dy)  # (T, B, D*H)
-        dx = None
-        for layer in reversed(range(self.num_layers)):
-            x, ys, tapes, mask = saved.layers[layer]
-            if above is not None and mask is not None:
-                above = above * mask
-            dxs: list[FloatArray] = []  # (T, B, I or D*H) each; what the directions pass down
-            if layer > 0:
-                dxs = [np.empty(x.shape, dtype) for _ in range(D)]
-            elif input_gradient:
-                dx = np.empty(saved.x_shape, dtype)
-                dxs = [self._time_first(dx), np.empty(x.shape, dtype)][:D]
-            runs = []
-            for d, (reverse, W, U, _, _) in enumerate(self._weights[layer]):
-                k = layer * D + d
-                runs.append((
-                    reverse, W, U,
-                    None if saved.h_0 is None else saved.h_0[k],
-                    ys[d], tapes[d],
-                    None if above is None else above[:, :, d * H : (d + 1) * H],
-                    None if dh_n is None else dh_n[k],
-                    dxs[d] if dxs else None,
-                    None if dh_0 is None else dh_0[k],
-                    *self._gradients[layer][d],
-                ))  # fmt: skip
-            _core.backward(self._cell, x, saved.lengths, runs)
-            above = dxs[0] if dxs else None
-            if len(dxs) == 2:
-                dxs[0] += dxs[1]
-        return dx, (dh_0 if dh_0 is None or batched else dh_0[:, 0])
-
-
-def _of_run(arrays: Arrays, suffix: str) -> _Arrays:
-    """Return what one run of the cell uses out of params or grads."""
-    return (
-        arrays[f"weight_ih_{suffix}"],
-        arrays[f"weight_hh_{suffix}"],
-        arrays.get(f"bias_ih_{suffix}"),
-        arrays.get(f"bias_hh_{suffix}"),
-    )
+        """Back-propagate; dh_n may hold the last few of the L*D states only."""
+        tape, x_shape = saved
+        dx = np.empty(x_shape, self._flat_params.dtype) if input_gradient else None
+        dh_0 = None
+        if state_gradient and tape.h_0 is not None:
+            dh_0 = np.empty(tape.h_0.shape, tape.h_0.dtype)
+        runs = self.num_layers * self._directions
+        dh_ns: list[FloatArray | None] = [None] * runs
+        if dh_n is not None:
+            dh_ns[runs - len(dh_n) :] = dh_n
+        self._stack.backward(
+            tape,
+            None if dy is None else self._time_first(dy),
+            dh_ns,
+            None if dx is None else self._time_first(dx),
+            dh_0,
+        )
+        return dx, dh_0 if dh_0 is None or len(x_shape) == 3 else dh_0[:, 0]

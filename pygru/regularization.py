@@ -16,6 +16,7 @@ from pygru.checks import (
     as_real,
     as_size,
 )
+from pygru.files import savable
 from pygru.module import Config, Layer
 from pygru.parameters import Parameter
 
@@ -31,6 +32,7 @@ def dropout_mask(
     return mask
 
 
+@savable
 class Dropout(Layer):
     """Zero elements at random in ``forward``, scale the rest by 1 / (1 - p); inference is x itself.
 
@@ -88,6 +90,7 @@ class Dropout(Layer):
         return dy * saved if input_gradient else None
 
 
+@savable
 class LayerNorm(Layer):
     """Zero mean and unit variance along the last axis, then a scale and a shift per feature.
 

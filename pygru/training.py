@@ -1,49 +1,45 @@
 # SPDX-License-Identifier: MIT
-"""Training: batches through a model, a loss, an optimiser, epoch after epoch.
-
-`fit` is checks and a loop over epochs; `_Trainer` holds what one step or one epoch needs. All
-checks on the data come before the first step, so a step is six calls and no copy of the batch.
+"""Training: `fit`, which checks everything first and then goes through the epochs.
 
 Depends on modules, losses, optimisers and data; knows no file formats and no frameworks.
 """
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from pygru import checks, losses
-from pygru.clipping import clip_by_global_norm, clip_by_value
-from pygru.data import Batch, Sampler, ShuffledBatches
-from pygru.evaluation import (
-    Samples,
-    check_layout,
-    check_samples,
-    evaluate,
-    mean_loss,
-    predict,
-    weighted_loss,
-)
+from pygru import metrics as metrics_
+from pygru.checkpoint import Checkpoint
+from pygru.data import BucketedBatches, Sampler, ShuffledBatches
+from pygru.evaluation import check_targets, evaluate, predict
 from pygru.history import EpochRecord, History
+from pygru.interrupts import Interrupts
+from pygru.model import Sequential
 from pygru.optim import Optimizer
 from pygru.progress import Progress
+from pygru.ragged import Ragged
+from pygru.recurrent import Recurrent
+from pygru.samples import Samples, check_layout, check_samples, reads_targets
 from pygru.schedules import Schedule
+from pygru.trainer import GradientHook, Settings, Trainer
+
+if TYPE_CHECKING:
+    import os
 
 __all__ = ["Callback", "EpochRecord", "History", "evaluate", "fit", "predict"]
 
-Array: TypeAlias = npt.NDArray[Any]
 Callback: TypeAlias = Callable[[EpochRecord, Any], object]
 
 
 def fit(
     model: Any,
-    X: npt.ArrayLike,
-    Y: npt.ArrayLike,
+    X: Any,
+    Y: Any,
     *,
     loss: str | losses.Loss,
     optimizer: Optimizer,
@@ -51,10 +47,17 @@ def fit(
     batch_size: int = 64,
     lengths: npt.ArrayLike | None = None,
     validation: tuple[Any, ...] | None = None,
+    metrics: metrics_.MetricLike | Iterable[metrics_.MetricLike] = (),
+    bptt: int | None = None,
+    stateful: bool = True,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    on_gradient: GradientHook | None = None,
     schedule: Schedule | None = None,
     sampler: Sampler | None = None,
+    patience: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     callbacks: Iterable[Callback] = (),
     verbose: int = 1,
     rng: checks.Random = None,
@@ -65,11 +68,12 @@ def fit(
     ----------
     model : Module
         With the batch as its first axis (``batch_first=True``).
-    X : array_like of shape (N, T, I), or what the model takes
+    X : array_like of shape (N, T, I), or what the model takes; or list of sequences (T_n, I)
         N samples; integers are left as they are (for an `Embedding`), real numbers get the model's
-        dtype.
-    Y : array_like of shape (N, ...)
-        Targets, as the loss wants them.
+        dtype. Sequences of unequal lengths are padded batch by batch.
+    Y : array_like of shape (N, ...), or list of sequences (T_n, ...)
+        Targets, as the loss wants them: one per sample, or one per step. An `EncoderDecoder` reads
+        them, too, and they may have other lengths than X.
     loss : str or callable
         See `pygru.losses`.
     optimizer : Optimizer
@@ -77,18 +81,41 @@ def fit(
     epochs : int
     batch_size : int
     lengths : integer array_like of shape (N,), optional
-        Valid steps of each sample. Given to the model, and to the loss where the model's output
-        still has a time axis (three axes or more).
+        Valid steps of each sample of an array that is padded already. Given to the model, and to
+        loss and metrics where the model's output still has a time axis (three axes or more).
     validation : (X, Y) or (X, Y, lengths), optional
         Evaluated after each epoch.
+    metrics : str, callable or iterable of these
+        Reported beside the loss; see `pygru.metrics`.
+    bptt : int, optional
+        Truncated BPTT: samples are long series, cut along time into pieces of this many steps (the
+        last may be shorter), and a step is taken after every piece. `pygru.fold` makes a batch of
+        one long series. Y must have a target for every step.
+    stateful : bool
+        With `bptt`, whether each piece goes on from the state that the piece before it ended with,
+        or from zero. No gradient flows from one piece to another.
     clip_norm : float, optional
         Clip the gradient to this Euclidean norm before the step.
     clip_value : float, optional
         Clip each element of the gradient to -clip_value .. clip_value, before `clip_norm`.
+    on_gradient : callable, optional
+        ``on_gradient(flat_grads)`` sees the gradient of all parameters (P,) after every backward
+        pass, before it is clipped, and may change it in place: the mean over several processes,
+        for data-parallel training.
     schedule : Schedule, optional
         Factor on the optimiser's learning rate, which `fit` leaves as it found it.
     sampler : callable, optional
-        ``sampler(n, batch_size, rng)`` gives the batches of one epoch; default `ShuffledBatches()`.
+        ``sampler(n, batch_size, rng)`` gives the batches of one epoch; default `ShuffledBatches()`,
+        for sequences of unequal lengths `BucketedBatches(lengths)`.
+    patience : int, optional
+        Early stopping: end when the validation loss (without validation the training loss) has not
+        improved for this many epochs. In the end the model holds the parameters of the best epoch.
+    checkpoint : path-like, optional
+        Write all that is needed to go on into this file after every epoch.
+    resume : bool
+        Go on from `checkpoint` if there is one, with the same bits as if nothing had happened: the
+        optimiser, the schedule and the generators take the state they had. Everything else must be
+        given as it was; `epochs` counts from the very beginning.
     callbacks : iterable of callables
         Each called as ``callback(record, model)`` after every epoch; True ends the training.
     verbose : int
@@ -100,14 +127,16 @@ def fit(
     Returns
     -------
     history : History
-        After Ctrl-C, too: the model then holds the parameters of the best epoch.
+        After Ctrl-C, too: it ends the training after the current step, and the model then holds the
+        parameters of the best epoch. A second Ctrl-C stops at once, with a KeyboardInterrupt.
 
     Raises
     ------
-    ValueError
-        Shapes do not fit, or NaN or infinity in the data, before the first step.
-    TypeError
-        Data that does not hold real numbers.
+    ValueError, TypeError
+        Something does not fit, there is NaN or infinity in the data, or `checkpoint` is of another
+        model or version. All this is found before the first step.
+    FileExistsError
+        There is a checkpoint already and `resume` is False.
     FloatingPointError
         The loss or a parameter has become NaN or infinite. The message has epoch and step; the
         model holds the last parameters that gave a finite loss.
@@ -139,149 +168,126 @@ def fit(
     for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if limit is not None and not limit > 0:
             raise ValueError(f"fit: {name} must be above 0, got {limit}")
-    trainer = _Trainer(
-        model=model,
-        data=data,
-        validation=held_out,
+    if patience is not None:
+        patience = checks.as_size("fit", "patience", patience)
+    if resume and checkpoint is None:
+        raise ValueError("fit: resume needs a checkpoint to go on from, got None")
+    settings = Settings(
         loss=losses.get(loss),
-        optimizer=optimizer,
+        metrics=metrics_.get(metrics),
         batch_size=checks.as_size("fit", "batch_size", batch_size),
+        sampler=_default_sampler(data) if sampler is None else sampler,
+        schedule=schedule,
+        bptt=None if bptt is None else checks.as_size("fit", "bptt", bptt),
+        stateful=bool(stateful),
         clip_norm=clip_norm,
         clip_value=clip_value,
-        schedule=schedule,
-        sampler=ShuffledBatches() if sampler is None else sampler,
-        rng=np.random.default_rng(rng),
+        on_gradient=on_gradient,
     )
-    history = History()
-    callbacks = tuple(callbacks)
-    progress = Progress(epochs, verbose)
-    try:
-        # Overflow is found in the loss, once, with epoch and step; not warned of in each pass.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for epoch in range(1, epochs + 1):
-                record = trainer.run_epoch(epoch, progress)
-                history.epochs.append(record)
+    if bptt is not None:
+        _check_series(model, data, bptt, stateful)
+    check_targets("fit: Y", model, data, settings.loss, bptt)
+    if held_out is not None:
+        check_targets("fit: validation Y", model, held_out, settings.loss, bptt)
+
+    rng = np.random.default_rng(rng)
+    trainer = Trainer(model, optimizer, data, held_out, settings, rng)
+    file = None
+    if checkpoint is not None:
+        file = Checkpoint(checkpoint, model=model, optimizer=optimizer, schedule=schedule, rng=rng)
+        _start_from(trainer, file, resume)
+    return _train(trainer, file, epochs, patience, tuple(callbacks), Progress(epochs, verbose))
+
+
+def _train(
+    trainer: Trainer,
+    file: Checkpoint | None,
+    epochs: int,
+    patience: int | None,
+    callbacks: tuple[Callback, ...],
+    progress: Progress,
+) -> History:
+    """Go through the epochs until there is a reason to stop."""
+    history = trainer.history
+    # Overflow is found in the loss, once, with epoch and step; not warned of in each pass.
+    with np.errstate(over="ignore", invalid="ignore"), Interrupts() as interrupts:
+        try:
+            ended = False
+            while not ended and len(history.epochs) < epochs and not _waited(trainer, patience):
+                record = trainer.run_epoch(len(history.epochs) + 1, progress, interrupts)
                 progress.end_epoch(record)
-                answers = [callback(record, model) for callback in callbacks]
-                if any(answers):
-                    break
-    except KeyboardInterrupt:
-        history.interrupted = True
-        progress.say(f"interrupted: the model keeps {trainer.keep_best()}")
-    finally:
-        optimizer.lr = trainer.base_lr
-        progress.close()
+                answers = [callback(record, trainer.model) for callback in callbacks]
+                ended = any(answers)
+                if file is not None:
+                    file.save(trainer.snapshot())
+                if interrupts.count:
+                    raise KeyboardInterrupt
+            if patience is not None:
+                trainer.keep_best()
+        except KeyboardInterrupt:
+            history.interrupted = True
+            kept = trainer.keep_best()
+            if interrupts.count > 1:
+                raise
+            progress.say(f"interrupted: the model keeps {kept}")
+        finally:
+            trainer.optimizer.lr = trainer.base_lr
+            progress.close()
     return history
 
 
-class _Trainer:
-    """The state of one call of `fit` and what happens in one epoch and in one step."""
+def _waited(trainer: Trainer, patience: int | None) -> bool:
+    """Whether the best epoch is as long ago as patience lasts."""
+    best = trainer.best_record
+    if patience is None or best is None:
+        return False
+    return len(trainer.history.epochs) - best.epoch >= patience
 
-    def __init__(
-        self,
-        *,
-        model: Any,
-        data: Samples,
-        validation: Samples | None,
-        loss: losses.Loss,
-        optimizer: Optimizer,
-        batch_size: int,
-        clip_norm: float | None,
-        clip_value: float | None,
-        schedule: Schedule | None,
-        sampler: Sampler,
-        rng: np.random.Generator,
-    ) -> None:
-        self.model, self.data, self.validation, self.loss = model, data, validation, loss
-        self.optimizer, self.base_lr, self.schedule = optimizer, optimizer.lr, schedule
-        self.batch_size, self.sampler, self.rng = batch_size, sampler, rng
-        self.clip_norm, self.clip_value = clip_norm, clip_value
-        self.params, self.grads = model.flat_params, model.flat_grads  # (P,) each
-        self.last_good = self.params.copy()  # (P,)  gave a finite loss
-        self.best = self.params.copy()  # (P,)  after the epoch of best_record
-        self.best_record: EpochRecord | None = None
 
-    def run_epoch(self, epoch: int, progress: Progress) -> EpochRecord:
-        """Take the steps of one epoch (counted from 1), then evaluate."""
-        started = time.perf_counter()
-        plan = list(self.sampler(len(self.data.X), self.batch_size, self.rng))
-        if not plan:
-            raise ValueError(
-                f"fit: sampler must give at least one batch, got none in epoch {epoch}"
-            )
-        advance = progress.start_epoch(epoch, len(plan))
-        total = weight = 0.0
-        for i, batch in enumerate(plan):
-            if self.schedule is not None:
-                self.optimizer.lr = self.base_lr * self.schedule(epoch - 1 + i / len(plan))
-            value, elements = self.step(batch)
-            if not math.isfinite(value):
-                self._fail(f"the loss became {value} in epoch {epoch}, step {i + 1}")
-            total += value * elements
-            weight += elements
-            if advance is not None:
-                advance()
-        if not np.isfinite(self.params).all():
-            self._fail(f"a parameter became NaN or infinite in epoch {epoch}, step {len(plan)}")
-        validation = None
-        if self.validation is not None:
-            validation = mean_loss(self.model, self.validation, self.loss, self.batch_size)
-        record = EpochRecord(
-            epoch=epoch,
-            loss=total / max(1.0, weight),
-            validation=validation,
-            lr=self.optimizer.lr,
-            steps=len(plan),
-            seconds=time.perf_counter() - started,
+def _start_from(trainer: Trainer, file: Checkpoint, resume: bool) -> None:
+    """Go on from a file if there is one and that is what is wanted."""
+    if not file.path.exists():
+        return
+    if not resume:
+        raise FileExistsError(
+            f"fit: checkpoint {file.path} must not exist yet, or pass resume=True to go on from it"
         )
-        if self.best_record is None or record.monitored < self.best_record.monitored:
-            np.copyto(self.best, self.params)
-            self.best_record = record
-        if self.schedule is not None:
-            self.schedule.observe(record.monitored)
-        return record
+    trainer.go_on_from(file.load())
 
-    def step(self, batch: Batch) -> tuple[float, float]:
-        """Forward, loss, backward, update; return the loss and how many elements it is a mean of.
 
-        When the loss is not finite nothing is updated.
-        """
-        X, Y, lengths = self.data
-        ends = None if lengths is None else lengths[batch]
-        # A recurrent layer by itself gives (y, h_n, tape), everything else (y, tape).
-        if ends is None:
-            y, *_, tape = self.model.forward(X[batch])
-        else:
-            y, *_, tape = self.model.forward(X[batch], lengths=ends)
-        value, dy, elements = weighted_loss(self.loss, y, Y[batch], ends)
-        if not math.isfinite(value):
-            return value, elements
-        grads = self.grads
-        grads.fill(0)
-        self.model.backward(tape, dy, input_gradient=False)
-        if self.clip_value is not None:
-            clip_by_value(grads, self.clip_value)
-        if self.clip_norm is not None:
-            clip_by_global_norm(grads, self.clip_norm)
-        np.copyto(self.last_good, self.params)
-        self.optimizer.step(self.params, grads)
-        return value, elements
+def _default_sampler(data: Samples) -> Sampler:
+    for array in (data.X, data.Y):
+        if isinstance(array, Ragged):
+            return BucketedBatches(array.lengths)
+    return ShuffledBatches()
 
-    def keep_best(self) -> str:
-        """Put the best epoch's parameters into the model, and say which these are."""
-        if self.best_record is None:
-            np.copyto(self.params, self.last_good)
-            return "its latest parameters, as no epoch was complete"
-        np.copyto(self.params, self.best)
-        kind = "training" if self.best_record.validation is None else "validation"
-        return (
-            f"the parameters of epoch {self.best_record.epoch} "
-            f"({kind} loss {self.best_record.monitored:.4g})"
+
+def _check_series(model: Any, data: Samples, bptt: int, stateful: bool) -> None:
+    """Refuse what truncated BPTT cannot be used on."""
+    X, Y, lengths, _ = data
+    T = X.shape[1] if lengths is None else int(lengths.max())
+    if bptt > T:
+        raise ValueError(f"fit: bptt must be at most T = {T}, the steps of the series, got {bptt}")
+    if Y.shape[:2] != X.shape[:2] or isinstance(X, Ragged) != isinstance(Y, Ragged):
+        raise ValueError(
+            f"fit: Y must have a target for every step of X, shape (N, T, ...) = {X.shape[:2]} and "
+            f"more, got {Y.shape}"
         )
-
-    def _fail(self, what: str) -> None:
-        np.copyto(self.params, self.last_good)
-        raise FloatingPointError(
-            f"fit: {what}; the model holds the last parameters that gave a finite loss "
-            "(a lower learning rate or clip_norm may help)"
+    if reads_targets(model):
+        raise TypeError(
+            f"fit: bptt must be None for an {type(model).__name__}, whose parts read whole "
+            f"sequences, got {bptt}"
+        )
+    if not stateful:
+        return
+    if not isinstance(model, (Recurrent, Sequential)):
+        raise TypeError(
+            "fit: model must be a Sequential or a recurrent layer to carry its state, "
+            f"got {type(model).__name__}: pass stateful=False"
+        )
+    layers = (model,) if isinstance(model, Recurrent) else model.recurrent
+    if any(layer.bidirectional for layer in layers):
+        raise ValueError(
+            "fit: stateful must be False where a layer reads sequences backwards, got True: "
+            "the second direction has no past to be carried"
         )

@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+import pygru
 from pygru import _core
 
 
@@ -40,25 +45,70 @@ def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
     return np.dtype(request.param)
 
 
-@pytest.fixture(params=_core.available_isas())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every instruction set of this machine, in use during the test."""
+@pytest.fixture
+def keep_isa() -> Iterator[None]:
+    """The instruction set after the test is the one from before."""
     before = _core.isa()
-    _core.use_isa(request.param)
-    yield request.param
+    yield
     _core.use_isa(before)
 
 
-@pytest.fixture(params=[1, 2, 3], ids=lambda n: f"{n}-threads")
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """One thread and several, in use during the test."""
+@pytest.fixture
+def keep_threads() -> Iterator[None]:
+    """The number of threads after the test is the one from before."""
     before = _core.get_num_threads()
-    _core.set_num_threads(request.param)
-    yield request.param
+    yield
     _core.set_num_threads(before)
+
+
+@pytest.fixture(params=_core.available_isas())
+def isa(request: pytest.FixtureRequest, keep_isa: None) -> str:
+    """Every instruction set of this machine, in use during the test."""
+    _core.use_isa(request.param)
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def two_widths(keep_isa: None) -> tuple[str, str]:
+    """AVX2 and AVX-512, where there are both."""
+    widths = ("avx2", "avx512")
+    if not {*widths} <= {*_core.available_isas()}:
+        pytest.skip("needs AVX2 and AVX-512")
+    return widths
+
+
+@pytest.fixture(params=[1, 2, 3, 4], ids=lambda n: f"{n}-threads")
+def threads(request: pytest.FixtureRequest, keep_threads: None) -> int:
+    """One thread and several, in use during the test."""
+    _core.set_num_threads(request.param)
+    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture(params=AWKWARD_SHAPES, ids=lambda s: f"T{s.T}-B{s.B}-I{s.I}-H{s.H}")
 def shape(request: pytest.FixtureRequest) -> Shape:
     """Every awkward shape."""
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run code in a new interpreter that imports the same pygru, with these variables set.
+
+    None of pygru's own variables reaches it otherwise; it has a minute.
+    """
+    theirs = {"PYGRU_NUM_THREADS", "PYGRU_ISA", "OMP_NUM_THREADS", "PYTHONPATH"}
+    clean = {name: value for name, value in os.environ.items() if name not in theirs}
+    clean["PYTHONPATH"] = str(Path(pygru.__file__).resolve().parent.parent)
+
+    def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=clean | variables,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run

@@ -523,6 +523,10 @@ def test_gradients_of_the_other_layers_are_the_finite_differences(rng):
         pygru.LastStep(batch_first=True),
         pygru.MeanOverTime(),
         pygru.MeanOverTime(batch_first=True),
+        pygru.ReLU(),
+        pygru.Sigmoid(),
+        pygru.Softmax(),
+        pygru.Tanh(),
     ):
         layer.flat_params[:] = rng.standard_normal(layer.flat_params.size)
         check_gradients(layer, x, rng)
@@ -530,6 +534,13 @@ def test_gradients_of_the_other_layers_are_the_finite_differences(rng):
             check_gradients(layer, x[:, 0].copy(), rng)
             lengths = [4, 0, 2] if not layer.batch_first else [3, 0, 2, 1]
             check_gradients(layer, x, rng, lengths)
+    for layer in (pygru.BothEnds(), pygru.BothEnds(batch_first=True)):
+        lengths = [4, 0, 2] if not layer.batch_first else [3, 0, 2, 1]
+        check_gradients(layer, x[..., :4].copy(), rng)
+        check_gradients(layer, x[..., :4].copy(), rng, lengths)
+    for layer in (pygru.RepeatVector(3), pygru.RepeatVector(3, batch_first=True)):
+        check_gradients(layer, x[0], rng)
+        check_gradients(layer, x[0, 0], rng)
     table = pygru.Embedding(6, 4, rng=rng, **f64)
     check_gradients(table, np.array([[0, 3, 3], [5, 0, 3]]), rng)
 
@@ -546,6 +557,18 @@ def test_embedding_looks_up_rows_and_its_gradient_touches_no_other():
         with pytest.raises(error, match=r"Embedding.forward: x must hold integers"):
             table(wrong)
     assert table(np.zeros((0, 3), int)).shape == (0, 3, 4)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 300, 70_000])
+def test_the_gradient_of_an_embedding_adds_up_however_often_a_row_occurs(rows, rng):
+    table = pygru.Embedding(rows, 2, dtype=np.float64, init="zeros")
+    x = rng.integers(0, rows, (50, 4))
+    y, tape = table.forward(x)
+    dy = rng.standard_normal(y.shape)
+    table.backward(tape, dy)
+    expected = np.zeros((rows, 2))
+    np.add.at(expected, x, dy)
+    assert_close(table.grads["weight"], expected, "reference", "dW")
 
 
 def test_dropout_keeps_the_mean_and_draws_from_its_own_generator():

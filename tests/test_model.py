@@ -144,15 +144,13 @@ def test_copies_of_a_model_stand_on_their_own(rng):
 def test_what_does_not_fit_together_is_refused_and_nothing_moves():
     gru = pygru.GRU(I, H, batch_first=True)
     buffer = gru.flat_params
-    with pytest.raises(TypeError, match="Sequential: module 1 must be a Module, got 3"):
+    with pytest.raises(TypeError, match=r"module 1 must be a layer with .* one output, got 3"):
         pygru.Sequential(gru, 3)
     with pytest.raises(ValueError, match=r"module 1 \(GRU\) must be in one place only"):
         pygru.Sequential(gru, gru)
     with pytest.raises(ValueError, match=r"module 1 \(Linear\) must have the dtype of module 0"):
         pygru.Sequential(gru, pygru.Linear(H, 1, dtype=np.float64))
-    with pytest.raises(
-        ValueError, match=r"module 1 \(GRU\) must have batch_first=True as module 0"
-    ):
+    with pytest.raises(ValueError, match=r"module 1 \(GRU\) must have the batch_first of module 0"):
         pygru.Sequential(gru, pygru.GRU(H, H))
     assert gru.flat_params is buffer
     pygru.Sequential(gru)
@@ -224,6 +222,11 @@ def test_a_saved_model_comes_back_exactly(tmp_path, dtype, reset, rng):
         pygru.RNN(I, H, nonlinearity="relu", batch_first=True, rng=0),
         pygru.Embedding(4, 3, rng=0),
         pygru.MeanOverTime(batch_first=True),
+        pygru.BothEnds(),
+        pygru.OneHot(3),
+        pygru.RepeatVector(4, batch_first=False),
+        pygru.Tanh(),
+        pygru.LayerNorm(3),
         pygru.Sequential(pygru.Sequential(pygru.Linear(3, 2)), pygru.Dropout(0.1)),
         pygru.Sequential(),
     ],
@@ -274,7 +277,7 @@ def test_a_failed_save_leaves_the_good_file_and_nothing_else(tmp_path, monkeypat
     def full(_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("pygru.model.os.fsync", full)
+    monkeypatch.setattr("pygru.files.os.fsync", full)
     with pytest.raises(OSError, match="no space left"):
         model.save(path)
     assert path.read_bytes() == good

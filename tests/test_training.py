@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tolerances import assert_close
 
 from pygru import data, losses, optim, schedules, training
 from pygru.history import EpochRecord
+from pygru.progress import Progress
 
 
 class Affine:
@@ -83,6 +85,47 @@ def test_a_step_is_forward_loss_backward_clip_update() -> None:
     assert_close(model.flat_params, -np.clip(gradient, -0.1, 0.1), "rounding")
 
 
+def test_the_gradient_hook_sees_all_gradients_before_they_are_clipped() -> None:
+    model, X, Y = Affine(), *make_data(10)
+    dy = 2 * (0 - Y) / 10
+    gradient = np.array([(X * dy).sum(), dy.sum()])
+    seen: list[Any] = []
+
+    def hook(flat_grads: Any) -> None:
+        seen.append(flat_grads.copy())
+        flat_grads[0] = 0
+
+    fit(model, X, Y, epochs=1, clip_norm=0.5, optimizer=optim.SGD(1.0), on_gradient=hook)
+    assert_close(seen[0], gradient, "rounding")
+    assert_close(model.flat_params, [0, -0.5 * np.sign(gradient[1])], "rounding")
+
+
+def test_two_workers_that_average_their_gradients_train_as_one_does() -> None:
+    X, Y = make_data(40, inputs=2)
+    whole, halves = Affine(2), [Affine(2), Affine(2)]
+    in_order = data.ContiguousBatches(choices=1)
+    fit(whole, X[:20], Y[:20], batch_size=20, sampler=in_order, epochs=3)
+    meeting, mean = threading.Barrier(2), np.zeros((2, 3))
+
+    def work(rank: int) -> None:
+        def average(flat_grads: Any) -> None:
+            mean[rank] = flat_grads
+            meeting.wait()
+            flat_grads[:] = mean.mean(axis=0)
+            meeting.wait()
+
+        part = slice(10 * rank, 10 * rank + 10)
+        fit(halves[rank], X[part], Y[part], sampler=in_order, epochs=3, on_gradient=average)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert np.array_equal(halves[0].flat_params, halves[1].flat_params)
+    assert_close(halves[0].flat_params, whole.flat_params, "rounding")
+
+
 def test_the_same_seed_gives_the_same_bits() -> None:
     models = [Affine(), Affine(), Affine()]
     histories = [fit(m, *make_data(), rng=seed) for m, seed in zip(models, (1, 1, 2), strict=True)]
@@ -107,7 +150,7 @@ def test_lengths_reach_the_model_and_the_loss() -> None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((20, 7, 2))
     Y = 3 * X.sum(axis=2, keepdims=True) + 0.5
-    lengths = rng.integers(0, 8, 20)
+    lengths = rng.integers(1, 8, 20)
     Y[np.arange(7) >= lengths[:, None]] = 1e6  # past the end nobody looks
     model = Affine(2)
     order = data.ContiguousBatches(choices=2)
@@ -293,10 +336,11 @@ X_NAN[3, 0], Y_INF[7, 0] = np.nan, -np.inf
         ({"validation": (X_NAN, Y_GOOD)}, ValueError, r"fit: validation X must be finite"),
         ({"validation": (X_GOOD,)}, ValueError, r"validation must be \(X, Y\) or .* got 1 items"),
         ({"Y": Y_GOOD[:9]}, ValueError, r"Y must have as many samples as X, 20, got shape \(9, 1"),
-        ({"Y": Y_GOOD[:, 0]}, ValueError, r"mse: target must .* \(10, 1\), got \(10,\)"),
+        ({"Y": Y_GOOD[:, 0]}, ValueError, r"fit: Y must .* mse: target .* \(1, 1\), got \(1,\)"),
         ({"X": X_GOOD[:0], "Y": Y_GOOD[:0]}, ValueError, r"X must hold at least one sample"),
         ({"X": X_GOOD[:, 0]}, ValueError, r"X must have shape \(N, \.\.\.\) .* got \(20,\)"),
-        ({"X": [[1.0], [1.0, 2.0]]}, ValueError, "X must be a rectangular array"),
+        ({"X": []}, ValueError, "fit: X must hold at least one sample, got none"),
+        ({"X": [[1.0], [1.0, 2.0]]}, ValueError, r"sequences of real .* \(T, I\), got shape \(1,"),
         ({"X": X_GOOD.astype(complex)}, TypeError, "X must hold real numbers, got dtype complex"),
         ({"Y": np.full((20, 1), None)}, TypeError, "Y must hold real numbers, got dtype object"),
         ({"lengths": [1, 2]}, ValueError, r"fit: lengths must have shape \(B,\) = \(20,\)"),
@@ -357,6 +401,21 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     fit(Affine(), X_GOOD, Y_GOOD, epochs=3, verbose=1)
     assert "epoch 3/3" in terminal.getvalue()
     assert "6/6" in terminal.getvalue()
+
+
+def test_the_bar_shows_the_loss_of_an_epoch_that_is_not_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stderr", terminal)
+    progress = Progress(epochs=3, verbose=1)
+    assert progress.start_epoch(1, 100) is not None
+    progress.show(0.125)
+    progress.close()
+    assert "epoch 1/3:   0%" in terminal.getvalue()
+    assert "0/300" in terminal.getvalue()
+    assert "loss 0.1250" in terminal.getvalue()
 
 
 def test_history_as_a_table(tmp_path: Path) -> None:

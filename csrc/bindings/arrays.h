@@ -11,7 +11,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "../kernels/args.h"
+#include "../kernels/kernel_table.h"
 
 namespace pygru {
 
@@ -26,10 +26,10 @@ class View {
   // `symbols` names the axes in errors, e.g. "(T, B, I)".
   View(py::handle object, const char* name, const char* symbols, std::initializer_list<Index> shape,
        Access access, bool may_be_none = false) {
+    name_ = name;
     if (object.is_none() && may_be_none) return;
-    const std::string what = std::string("_core: ") + name + " must be ";
     if (!py::isinstance<py::array_t<Real>>(object))
-      throw py::type_error(what + "an array of " +
+      throw py::type_error(must_be() + "an array of " +
                            py::str(py::dtype::of<Real>()).cast<std::string>() + ", got " +
                            py::repr(py::type::of(object)).cast<std::string>());
     const auto array = py::reinterpret_borrow<py::array>(object);
@@ -37,19 +37,18 @@ class View {
     Index axis = 0;
     for (const Index n : shape) fits = fits && array.shape(axis++) == n;
     if (!fits)
-      throw std::invalid_argument(what + "of shape " + symbols + " = " + text(shape) + ", got " +
-                                  py::str(array.attr("shape")).cast<std::string>());
+      throw std::invalid_argument(must_be() + "of shape " + symbols + " = " + text(shape) +
+                                  ", got " + py::str(array.attr("shape")).cast<std::string>());
     if (access == Access::write && !array.writeable())
-      throw std::invalid_argument(what + "writeable");
+      throw std::invalid_argument(must_be() + "writeable");
     for (axis = 0; axis < array.ndim(); ++axis) {
       if (array.strides(axis) % static_cast<Index>(sizeof(Real)) != 0)
-        throw std::invalid_argument(what + "aligned");
+        throw std::invalid_argument(must_be() + "aligned");
       // The stride of an axis of one element means nothing; 1 suits every check below.
       strides_[axis] =
           array.shape(axis) > 1 ? array.strides(axis) / static_cast<Index>(sizeof(Real)) : 1;
     }
     data_ = static_cast<Real*>(const_cast<void*>(array.data()));
-    what_ = what;
     empty_ = array.size() == 0;
   }
 
@@ -72,21 +71,22 @@ class View {
   }
   Matrix<Real> input_major() const {
     if (data_ && !empty_ && strides_[0] != 1)
-      throw std::invalid_argument(what_ + "the transpose of a C-contiguous array");
+      throw std::invalid_argument(must_be() + "the transpose of a C-contiguous array");
     return matrix();
   }
   // (T, B, S, H) with the last two axes contiguous.
   Sequence<Real> tape(Index H) const {
     contiguous(3);
     if (data_ && !empty_ && strides_[2] != H && strides_[2] != 1)
-      throw std::invalid_argument(what_ + "contiguous in its last two axes");
+      throw std::invalid_argument(must_be() + "contiguous in its last two axes");
     return {data_, strides_[0], strides_[1]};
   }
 
  private:
+  std::string must_be() const { return std::string("_core: ") + name_ + " must be "; }
   void contiguous(Index axis) const {
     if (data_ && !empty_ && strides_[axis] != 1)
-      throw std::invalid_argument(what_ + "contiguous in its last axis");
+      throw std::invalid_argument(must_be() + "contiguous in its last axis");
   }
   static std::string text(std::initializer_list<Index> shape) {
     std::string s = "(";
@@ -96,9 +96,23 @@ class View {
 
   Real* data_ = nullptr;
   Index strides_[4] = {1, 1, 1, 1};
-  std::string what_;
+  const char* name_ = "";
   bool empty_ = false;
 };
+
+// Runs work() without the GIL. Not a scope guard: a daemon thread that wants the GIL back while the
+// interpreter shuts down is unwound from here, which a destructor would turn into std::terminate.
+template <class Work>
+void without_gil(Work work) {
+  PyThreadState* const state = PyEval_SaveThread();
+  try {
+    work();
+  } catch (const std::exception&) {
+    PyEval_RestoreThread(state);
+    throw;
+  }
+  PyEval_RestoreThread(state);
+}
 
 template <class Real>
 Sequence<const Real> constant(Sequence<Real> s) {
@@ -111,6 +125,14 @@ Batch<const Real> constant(Batch<Real> b) {
 template <class Real>
 Matrix<const Real> constant(Matrix<Real> m) {
   return {m.data, m.row_stride, m.column_stride};
+}
+
+inline Cell cell_named(const std::string& name) {
+  static constexpr const char* names[kCells] = {"gru_after", "gru_before", "rnn_tanh", "rnn_relu"};
+  for (int i = 0; i < kCells; ++i)
+    if (name == names[i]) return static_cast<Cell>(i);
+  throw std::invalid_argument(
+      "_core: cell must be gru_after, gru_before, rnn_tanh or rnn_relu, got " + name);
 }
 
 // Calls function(Real{}) with the type of the array's elements.

@@ -9,14 +9,6 @@
 namespace pygru {
 namespace {
 
-Cell cell_named(const std::string& name) {
-  constexpr const char* names[kCells] = {"gru_after", "gru_before", "rnn_tanh", "rnn_relu"};
-  for (int i = 0; i < kCells; ++i)
-    if (name == names[i]) return static_cast<Cell>(i);
-  throw std::invalid_argument(
-      "_core: cell must be gru_after, gru_before, rnn_tanh or rnn_relu, got " + name);
-}
-
 // The sizes of a call: T, B, I from x (T, B, I), H from U (G*H, H).
 Shape shape_of(const py::array& x, const py::tuple& run) {
   if (x.ndim() != 3) throw std::invalid_argument("_core: x must be of shape (T, B, I)");
@@ -80,10 +72,7 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
       a.tape = V(run[8], "tape", "(T, B, S, H)", {T, B, S, H}, out, true).tape(H);
       calls.push_back(call);
     }
-    {
-      py::gil_scoped_release release;
-      run_forward(cell, length, calls);
-    }
+    without_gil([&] { run_forward(cell, length, calls); });
     warn_of_missing_threads();
   });
 }
@@ -124,10 +113,7 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
       a.db_h = V(run[13], "db_h", "(G*H,)", {G * H}, out, true).vector();
       calls.push_back(call);
     }
-    {
-      py::gil_scoped_release release;
-      run_backward(cell, length, calls);
-    }
+    without_gil([&] { run_backward(cell, length, calls); });
     warn_of_missing_threads();
   });
 }
@@ -150,10 +136,7 @@ void linear_forward(const py::array& x, const py::array& W, py::handle b, py::ha
     a.y = V(y, "y", "(N, M)", {N, M}, out).rows();
     const auto weight = constant(V(W, "W", "(M, K)", {M, K}, in).matrix());
     const Real* bias = V(b, "b", "(M,)", {M}, in, true).vector();
-    {
-      py::gil_scoped_release release;
-      run_linear(a, weight, bias);
-    }
+    without_gil([&] { run_linear(a, weight, bias); });
     warn_of_missing_threads();
   });
 }
@@ -173,11 +156,29 @@ void linear_backward(const py::array& x, const py::array& W, py::handle dy, py::
     a.dx = V(dx, "dx", "(N, K)", {N, K}, out, true).rows();
     a.dW = V(dW, "dW", "(M, K)", {M, K}, out).input_major();
     a.db = V(db, "db", "(M,)", {M}, out, true).vector();
-    {
-      py::gil_scoped_release release;
-      run_linear_backward(a);
-    }
+    without_gil([&] { run_linear_backward(a); });
     warn_of_missing_threads();
+  });
+}
+
+void adam(py::handle p, py::handle g, py::handle m, py::handle v, double rate, double beta_1,
+          double beta_2, double eps, double decay) {
+  with_dtype(p, "p", [&](auto real) {
+    using Real = decltype(real);
+    using V = View<Real>;
+    constexpr auto in = Access::read, out = Access::write;
+    const Index n = py::reinterpret_borrow<py::array>(p).size();
+    const Adam<Real> a = {.n = n,
+                          .p = V(p, "p", "(N,)", {n}, out).vector(),
+                          .g = V(g, "g", "(N,)", {n}, in).vector(),
+                          .m = V(m, "m", "(N,)", {n}, out).vector(),
+                          .v = V(v, "v", "(N,)", {n}, out).vector(),
+                          .rate = static_cast<Real>(rate),
+                          .beta_1 = static_cast<Real>(beta_1),
+                          .beta_2 = static_cast<Real>(beta_2),
+                          .eps = static_cast<Real>(eps),
+                          .decay = static_cast<Real>(decay)};
+    without_gil([&] { kernels_of<Real>(kernels()).adam(a); });
   });
 }
 
@@ -190,6 +191,8 @@ void register_layers(py::module_& m) {
   m.def("linear_forward", &linear_forward, arg("x"), arg("W"), arg("b"), arg("y"));
   m.def("linear_backward", &linear_backward, arg("x"), arg("W"), arg("dy"), arg("dx"), arg("dW"),
         arg("db"));
+  m.def("adam", &adam, arg("p"), arg("g"), arg("m"), arg("v"), arg("rate"), arg("beta_1"),
+        arg("beta_2"), arg("eps"), arg("decay"));
 }
 
 }  // namespace pygru

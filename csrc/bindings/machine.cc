@@ -61,6 +61,8 @@ double read_bandwidth(Index megabytes) {
 }
 
 py::object activation(const std::string& name, py::array x) {
+  if (name != "exp" && name != "sigmoid" && name != "tanh")
+    throw std::invalid_argument("_core: activation must be exp, sigmoid or tanh, got " + name);
   return with_dtype(x, "x", [&](auto real) -> py::object {
     using Real = decltype(real);
     const Real* from = View<Real>(x, "x", "(N,)", {x.size()}, Access::read).vector();
@@ -93,8 +95,9 @@ void register_machine(py::module_& m) {
         if (dtype != "float32" && dtype != "float64")
           throw std::invalid_argument("measure_peak: dtype must be 'float32' or 'float64', got '" +
                                       dtype + "'");
-        py::gil_scoped_release release;
-        return dtype == "float32" ? peak<float>() : peak<double>();
+        double result = 0;
+        without_gil([&] { result = dtype == "float32" ? peak<float>() : peak<double>(); });
+        return result;
       },
       py::arg("dtype") = "float32");
   m.def(
@@ -102,8 +105,9 @@ void register_machine(py::module_& m) {
       [](Index megabytes) {
         if (megabytes < 1 || megabytes > 4096)
           throw std::invalid_argument("measure_read_bandwidth: megabytes must be 1 to 4096");
-        py::gil_scoped_release release;
-        return read_bandwidth(megabytes);
+        double result = 0;
+        without_gil([&] { result = read_bandwidth(megabytes); });
+        return result;
       },
       py::arg("megabytes") = 256);
 }

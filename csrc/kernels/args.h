@@ -147,4 +147,15 @@ struct LinearBackward {
   void* scratch = nullptr;
 };
 
+// One step of Adam on n parameters; see optimizer.h.
+template <class Real>
+struct Adam {
+  Index n = 0;
+  Real* p = nullptr;        // (n,)  parameters, updated
+  const Real* g = nullptr;  // (n,)  gradients
+  Real* m = nullptr;        // (n,)  moments, updated
+  Real* v = nullptr;
+  Real rate = 0, beta_1 = 0, beta_2 = 0, eps = 0, decay = 1;
+};
+
 }  // namespace pygru

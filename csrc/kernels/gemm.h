@@ -139,13 +139,20 @@ void pack(Real* dst, Panels panels, Index K, Range k, Matrix<const Real> source,
 template <class Real, class Row>
 void pack_rows(Real* dst, Index width, Index count, Row row, Team team) {
   constexpr Index R = kTileRows;
+  constexpr Index block = 4;  // rows whose pieces lie side by side: a cache line is written at once
   const Range tiles = share(ceil_div(width, R), team);
-  for (Index e = 0; e < count; ++e) {
-    const Real* from = row(e);
+  for (Index first = 0; first < count; first += block) {
+    const Index last = min(count, first + block);
     for (Index tile = tiles.begin; tile < tiles.end; ++tile) {
-      Real* to = dst + (tile * count + e) * R;
-      const Index n = from ? min(R, width - tile * R) : 0;
-      for (Index r = 0; r < R; ++r) to[r] = r < n ? from[tile * R + r] : Real(0);
+      const Index n = min(R, width - tile * R);
+      for (Index e = first; e < last; ++e) {
+        const Real* const from = row(e);
+        Real* const to = dst + (tile * count + e) * R;
+        if (from && n == R)
+          __builtin_memcpy(to, from + tile * R, R * sizeof(Real));
+        else
+          for (Index r = 0; r < R; ++r) to[r] = from && r < n ? from[tile * R + r] : Real(0);
+      }
     }
   }
 }
@@ -162,7 +169,7 @@ inline const Real* packed_row(const Real* data, Index K, Index i) {
 template <class Real>
 struct Tile {
   Index i;      // first row
-  int rows;     // 1, 2, 4 ... kTileRows
+  int rows;     // 1, 2, 4 ... full_rows()
   Index v;      // first register
   int vectors;  // registers: `panels` neighbouring panels of the same width
   int panels;
@@ -209,23 +216,28 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
 template <int R, int P, int step, class Real>
 void multiply_width(const Tile<Real>& t, const Real* const* rows, const Real* panel,
                     Index panel_stride, Index K) {
-  switch (t.vectors / P) {
-    case 3:
-      return multiply_tile<R, P, 3, step>(t.acc, rows, panel, panel_stride, K);
-    case 2:
-      return multiply_tile<R, P, 2, step>(t.acc, rows, panel, panel_stride, K);
-    default:
-      return multiply_tile<R, P, 1, step>(t.acc, rows, panel, panel_stride, K);
-  }
+  const int width = t.vectors / P;
+  if (R > kTileRows || width == 1)
+    multiply_tile<R, P, 1, step>(t.acc, rows, panel, panel_stride, K);
+  else if (width == 2)
+    multiply_tile<R, P, 2, step>(t.acc, rows, panel, panel_stride, K);
+  else
+    multiply_tile<R, P, 3, step>(t.acc, rows, panel, panel_stride, K);
+}
+
+// The rows of a full tile. A single register a row needs twice as many, or there are too few
+// chains.
+inline int full_rows(const Panels& panels) {
+  return panels.vectors == 1 ? 2 * kTileRows : kTileRows;
 }
 
 // tile += rows times K steps of its panels. Few rows take several panels at once (kTileRows / rows
-// of them), or the chains in flight would be too few to hide the latency of an addition.
-template <int step, int R = kTileRows, class Real>
+// of them), for the same reason.
+template <int step, int R = 2 * kTileRows, class Real>
 void multiply(const Tile<Real>& t, const Real* const* rows, const Real* panel, Index panel_stride,
               Index K) {
   if (t.rows == R) {
-    constexpr int P = kTileRows / R;
+    constexpr int P = R < kTileRows ? kTileRows / R : 1;
     if (P > 1 && t.panels == P) return multiply_width<R, P, step>(t, rows, panel, panel_stride, K);
     return multiply_width<R, 1, step>(t, rows, panel, panel_stride, K);
   }
@@ -261,10 +273,10 @@ struct PackedMatrix {
 template <int step = 1, class Real, class Row, class Start, class Finish>
 void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, Row row, Start start,
              Finish finish) {
-  constexpr int R = kTileRows;
+  const int R = full_rows(b.panels);
   const auto advance = [&](const Tile<Real>& t, Index k_0, Index k_1) {
     const Index width = t.vectors / t.panels;
-    const Real* a[R];
+    const Real* a[2 * kTileRows];
     for (int r = 0; r < t.rows; ++r) a[r] = row(t.i + r) + k_0 * step;
     multiply<step>(t, a, b.at(t.v, k_0, width), width * kLanes<Real> * b.depth, k_1 - k_0);
   };
@@ -275,10 +287,18 @@ void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, R
     for (Index first = rows.begin; first < full; first += kRowBlock) {
       const Index last = min(full, first + kRowBlock);
       for (Index s = 0; s < slices; ++s) {
+        const Index k_0 = b.K * s / slices, k_1 = b.K * (s + 1) / slices;
+        // While this slice of the panel serves its tiles out of L1, the one that lies behind it
+        // comes closer, a piece with each tile.
+        const Index lines = (k_1 - k_0) * width * kRegisterBytes / 64;
+        const Index lines_a_tile = ceil_div(lines, (last - first) / R);
+        const Real* ahead = b.at(b.panels.first(p), k_1, width);
         Tile<Real> t = {first, R, b.panels.first(p), width, 1, accumulators};
         for (; t.i < last; t.i += R, t.acc += R * width * kLanes<Real>) {
           if (s == 0) start(t);
-          if (b.K > 0) advance(t, b.K * s / slices, b.K * (s + 1) / slices);
+          for (Index line = 0; line < lines_a_tile; ++line, ahead += 64 / sizeof(Real))
+            __builtin_prefetch(ahead, 0, 2);
+          if (b.K > 0) advance(t, k_0, k_1);
           if (s == slices - 1) finish(t);
         }
       }
@@ -287,10 +307,11 @@ void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, R
   Index i = full;
   for (int count = R / 2; count > 0; count /= 2) {
     if (i + count > rows.end) continue;
-    const Index together = R / count;
+    const Index together = max(1, kTileRows / count);
     for (Index p = part.begin; p < part.end;) {
       const int width = b.panels.width(p);
-      const bool several = p + together <= part.end && b.panels.width(p + together - 1) == width;
+      const bool several =
+          together > 1 && p + together <= part.end && b.panels.width(p + together - 1) == width;
       const int panels = several ? static_cast<int>(together) : 1;
       const Tile<Real> t = {i, count, b.panels.first(p), panels * width, panels, accumulators};
       start(t);
@@ -330,8 +351,9 @@ inline void each_register(const Tile<Real>& t, Visit visit) {
     for (int n = 0; n < t.vectors; ++n) visit(t.i + r, (t.v + n) * kLanes<Real>, t.at(r, n));
 }
 
-// Visits a tile's groups of `together` neighbouring registers, several groups at a time so that what is
-// computed on each can overlap: visit(Several), a list of (row, first register of the group).
+// Visits a tile's groups of `together` neighbouring registers, several groups at a time so that
+// what is computed on each can overlap: visit(Several), a list of (row, first register of the
+// group).
 template <int N>
 struct Several {
   int row[N];

@@ -7,9 +7,9 @@
 //   before:                             n = tanh(W_n x + b_xn + U_n (r * h') + b_hn)
 //   h = z * h' + (1 - z) * n
 //
-// A cell is mathematics on registers of units (Wide, simd.h). `u` gives it what belongs to those units in this
-// step (u.h_prev(), u.kept(slot)) and takes what it computes (u.keep(slot, value), u.set_h(h)); the
-// products, the memory and the time loop are sequence.h's. Depends on math.h.
+// A cell is mathematics on registers of units (Wide, simd.h). `u` gives it what belongs to those
+// units in this step (u.h_prev(), u.kept(slot)) and takes what it computes (u.keep(slot, value),
+// u.set_h(h)); the products, the memory and the time loop are sequence.h's. Depends on math.h.
 #pragma once
 
 #include "math.h"
@@ -43,7 +43,7 @@ struct GruAfter {
   static constexpr int first_group[phases + 1] = {0, 1};
 
   template <class Units, class V>
-  static void forward(Units& u, V s_r, V s_z, V q_) {
+  [[gnu::always_inline]] static void forward(Units& u, V s_r, V s_z, V q_) {
     const V r_ = sigmoid(s_r);
     const V z_ = sigmoid(s_z);
     const V n_ = tanh(fma(r_, q_, u.x_n()));
@@ -60,7 +60,7 @@ struct GruAfter {
   static constexpr int dx_slot = Slot::r;  // dx = W^T [ds_r; ds_z; ds_n]
 
   template <int phase, class Units, class V>
-  static void backward(Units& u, V dh) {
+  [[gnu::always_inline]] static void backward(Units& u, V dh) {
     const V one = V::of(1);
     const V r_ = u.kept(Slot::r), z_ = u.kept(Slot::z), n_ = u.kept(Slot::n);
     const V ds_n = dh * (one - z_) * (one - n_ * n_);
@@ -89,7 +89,7 @@ struct GruBefore {
   static constexpr int first_group[phases + 1] = {0, 2, 3};  // phase 0: r and z; phase 1: n
 
   template <int gate, class Units, class V>
-  static void forward(Units& u, V s) {
+  [[gnu::always_inline]] static void forward(Units& u, V s) {
     if constexpr (gate == 0) {
       const V r_ = sigmoid(s);
       u.keep(Slot::r, r_);
@@ -108,7 +108,7 @@ struct GruBefore {
   static constexpr int dx_slot = Slot::r;
 
   template <int phase, class Units, class V>
-  static void backward(Units& u, V product) {
+  [[gnu::always_inline]] static void backward(Units& u, V product) {
     const V one = V::of(1);
     if constexpr (phase == 0) {
       const V dh = product;

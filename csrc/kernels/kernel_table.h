@@ -39,6 +39,7 @@ template <class Real>
 struct Kernels {
   CellKernels<Real> cell[kCells];
   LinearKernels<Real> linear;
+  void (*adam)(const Adam<Real>&);
   // y[i] = f(x[i]): the activations alone, for their tests.
   void (*sigmoid)(const Real* x, Real* y, Index n);
   void (*tanh)(const Real* x, Real* y, Index n);

@@ -4,6 +4,7 @@
 // instruction sets.
 #include "kernel_table.h"
 #include "linear.h"
+#include "optimizer.h"
 #include "sequence.h"
 #include "sequence_backward.h"
 
@@ -79,6 +80,7 @@ constexpr Kernels<Real> all_kernels() {
                      .forward = linear<Real>,
                      .backward_scratch_bytes = linear_backward_scratch<Real>,
                      .backward = linear_backward<Real>},
+          .adam = adam<Real>,
           .sigmoid = map_sigmoid<Real>,
           .tanh = map_tanh<Real>,
           .exp = map_exp<Real>,

@@ -55,8 +55,8 @@ struct ScaledExp {
   Wide<Real, N> scale, p;
 };
 
-// 2^k where the low bits of `shifted`, which is k + round_shift, hold the integer k: they are moved into
-// the exponent field.
+// 2^k where the low bits of `shifted`, which is k + round_shift, hold the integer k: they are moved
+// into the exponent field.
 template <class Real, int N>
 inline Wide<Real, N> power_of_two(const Wide<Real, N>& shifted) {
   using C = ExpConstants<Real>;

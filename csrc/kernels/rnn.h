@@ -21,7 +21,7 @@ struct Elman {
   static constexpr int first_group[phases + 1] = {0, 1};
 
   template <int gate, class Units, class V>
-  static void forward(Units& u, V s_) {
+  [[gnu::always_inline]] static void forward(Units& u, V s_) {
     V h;
     if constexpr (relu)
       h = at_least(s_, 0);  // a NaN stays one
@@ -36,7 +36,7 @@ struct Elman {
   static constexpr int dx_slot = Slot::s;
 
   template <int phase, class Units, class V>
-  static void backward(Units& u, V dh) {
+  [[gnu::always_inline]] static void backward(Units& u, V dh) {
     const V h = u.kept(Slot::s);
     if constexpr (relu)
       u.keep(Slot::s, where_positive(h, dh));

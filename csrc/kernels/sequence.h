@@ -9,10 +9,9 @@
 // cells.
 #pragma once
 
-#include "gemm.h"
 #include "gru.h"
-#include "memory.h"
 #include "rnn.h"
+#include "weights.h"
 
 namespace {
 
@@ -20,81 +19,10 @@ using pygru::Batch;
 using pygru::Forward;
 using pygru::Lengths;
 using pygru::Sequence;
-using pygru::Shape;
 using pygru::Split;
-using pygru::Weights;
 
 constexpr Index kFewInputs = 32;             // up to here x W^T is made inside the step
 constexpr Index kProjectionBytes = 1 << 18;  // of x W^T at a time: a quarter to half of an L2 cache
-
-// How a cell's gates lie in packed weights: all together, or one group of panels a gate.
-template <class Cell, class Real>
-struct GatePanels {
-  Index H;
-  Index per_gate = vectors_of<Real>(H);    // registers of units
-  Index vectors = Cell::gates * per_gate;  // registers in all
-  static constexpr int groups = Cell::gates_together ? 1 : Cell::gates;
-
-  Panels panels() const { return Panels(vectors / groups); }
-  // Calls visit(group, first register of the group, which column of (G*H) a register holds).
-  template <class Visit>
-  void each(Visit visit) const {
-    for (int g = 0; g < groups; ++g) {
-      const GatePanels self = *this;
-      visit(g, g * per_gate, [self, g](Index v) -> Lane {
-        if constexpr (Cell::gates_together) return GatesTogether<Real>{self.H}(v);
-        const Lane lane = InOrder<Real>{self.H}(v);
-        return {g * self.H + lane.first, lane.count};
-      });
-    }
-  }
-};
-
-// ---- packed weights ----
-
-template <class Real>
-struct PackedForward {
-  Real* W;       // panels of depth I
-  Real* U;       // panels of depth H
-  Real* bias;    // [register][lanes]: starts the chains of x W^T
-  Real* bias_q;  // [register of units][lanes]: starts q = U_n h' + b_hn where the cell has one
-};
-
-template <class Cell, class Real>
-PackedForward<Real> packed_forward(Arena& arena, Shape s) {
-  const GatePanels<Cell, Real> g{s.H};
-  constexpr Index lanes = kLanes<Real>;
-  return {arena.take<Real>(g.vectors * lanes * s.I), arena.take<Real>(g.vectors * lanes * s.H),
-          arena.take<Real>(g.vectors * lanes), arena.take<Real>(g.per_gate * lanes)};
-}
-
-template <class Cell, class Real>
-void pack_forward(void* memory, Shape s, const Weights<Real>& w, Team team) {
-  Arena arena(memory);
-  const PackedForward<Real> to = packed_forward<Cell, Real>(arena, s);
-  const GatePanels<Cell, Real> gates{s.H};
-  constexpr Index lanes = kLanes<Real>;
-  const auto b = [](const Real* bias, Index column) { return bias ? bias[column] : Real(0); };
-  gates.each([&](int, Index v_0, auto columns) {
-    const Panels panels = gates.panels();
-    const Range part = share(panels.count(), team);
-    pack(to.W + v_0 * lanes * s.I, panels, s.I, {0, s.I}, w.W, columns, part);
-    pack(to.U + v_0 * lanes * s.H, panels, s.H, {0, s.H}, w.U, columns, part);
-    if (team.rank > 0) return;
-    for (Index v = 0; v < panels.vectors; ++v) {
-      const Lane lane = columns(v);
-      for (Index i = 0; i < lanes; ++i) {
-        const Index c = lane.first + i;
-        // q keeps its own bias apart: it is inside r * q.
-        const bool has_q = Cell::gates_together && c >= 2 * s.H;
-        const Real b_x = i < lane.count ? b(w.b_x, c) : Real(0);
-        const Real b_h = i < lane.count ? b(w.b_h, c) : Real(0);
-        to.bias[(v_0 + v) * lanes + i] = has_q ? b_x : b_x + b_h;
-        if (has_q) to.bias_q[v / 3 * lanes + i] = b_h;
-      }
-    }
-  });
-}
 
 // ---- one group of units of one sequence at one step, as a cell sees it ----
 
@@ -107,7 +35,7 @@ struct ForwardUnits {
   const Real* from_h[N];  // null for zeros
   const Real* from_x[N];  // W_n x + b_xn, where q = U_n h' + b_hn is apart from it
   Real* to_h[N];
-  Real* tape[N];          // this sequence's (S, H) from these units on, or null
+  Real* tape[N];  // this sequence's (S, H) from these units on, or null
 
   V x_n() const {
     return V::map([&](int i) { return load(from_x[i]); });
@@ -371,13 +299,6 @@ Index forward_scratch(const Forward<Real>& f, Index team_size) {
   Arena scratch(nullptr);
   ForwardPass<Cell, Real>(f, Team{.rank = 0, .size = team_size}, scratch);
   return scratch.used;
-}
-
-template <class Cell, class Real>
-Index packed_forward_bytes(Shape s) {
-  Arena arena(nullptr);
-  packed_forward<Cell, Real>(arena, s);
-  return arena.used;
 }
 
 }  // namespace

@@ -17,45 +17,6 @@ using pygru::Backward;
 constexpr Index kGradientRows =
     256;  // (t, b) pairs of a chunk: 24 KiB of a panel of gate gradients
 
-// ---- packed weights: the panels run over what the gradient is of, the depth over gates ----
-
-template <class Real>
-struct PackedBackward {
-  Real* U;    // depth dh_slots H: brings dh' back
-  Real* U_n;  // depth H: g = U_n^T ds_n, where the cell has a second phase
-  Real* W;    // depth G H: gives dx
-};
-
-template <class Cell, class Real>
-PackedBackward<Real> packed_backward(Arena& arena, Shape s, bool with_dx) {
-  const Index units = vectors_of<Real>(s.H) * kLanes<Real>;
-  const Index inputs = vectors_of<Real>(s.I) * kLanes<Real>;
-  return {arena.take<Real>(units * Cell::dh_slots * s.H),
-          arena.take<Real>(Cell::phases > 1 ? units * s.H : 0),
-          arena.take<Real>(with_dx ? inputs * Cell::gates * s.H : 0)};
-}
-
-template <class Cell, class Real>
-void pack_backward(void* memory, Shape s, const Weights<Real>& w, bool with_dx, Team team) {
-  Arena arena(memory);
-  const PackedBackward<Real> to = packed_backward<Cell, Real>(arena, s, with_dx);
-  // The rows of one gate, seen from the other side: (columns, H).
-  const auto gate = [&](Matrix<const Real> m, int g) {
-    return Matrix<const Real>{m.at(g * s.H, 0), m.column_stride, m.row_stride};
-  };
-  const Panels units(vectors_of<Real>(s.H)), inputs(vectors_of<Real>(s.I));
-  const InOrder<Real> unit_columns{s.H}, input_columns{s.I};
-  const Range part = share(units.count(), team);
-  for (int j = 0; j < Cell::dh_slots; ++j)
-    pack(to.U, units, Cell::dh_slots * s.H, {j * s.H, (j + 1) * s.H},
-         gate(w.U, Cell::gate_of_slot[Cell::dh_slot + j]), unit_columns, part);
-  if (Cell::phases > 1)
-    pack(to.U_n, units, s.H, {0, s.H}, gate(w.U, Cell::gates - 1), unit_columns, part);
-  if (with_dx)
-    pack(to.W, inputs, Cell::gates * s.H, {0, Cell::gates * s.H}, gate(w.W, 0), input_columns,
-         share(inputs.count(), team));
-}
-
 // ---- one group of units of one sequence at one step, as a cell sees it ----
 
 // One entry for each of the N registers.
@@ -335,31 +296,36 @@ struct BackwardPass {
     }
   }
 
-  // This member's panels of one group's gate gradients, and their sums: the bias gradients.
+  // This member's panels of one group's gate gradients, and their sums: the bias gradients. A few
+  // rows at a time, because rows of the tape are often a multiple of a page apart and push each
+  // other out of the cache.
   void pack_gates(int g, Index count) const {
+    constexpr Index block = 8;
     const GradientGroup group = Cell::group[g];
     const GroupColumns columns = group_columns(g);
     const Range own = share(columns.panels.count(), team);
-    for (Index p = own.begin; p < own.end; ++p) {
-      const int N = columns.panels.width(p);
-      for (int n = 0; n < N; ++n) {
-        const Index v = columns.panels.first(p) + n, first = v * lanes;
-        const Index lane_count = min(lanes, columns.columns - first);
-        Real* to = gates_packed[g] + (columns.panels.first(p) * count + n) * lanes;
-        Vec<Real> sum{};
-        for (Index e = 0; e < count; ++e) {
-          const Vec<Real> ds = load_some(entries[e].tape + group.slot * s.H + first, lane_count);
-          store(to + e * N * lanes, ds);
-          sum += ds;
+    Real* const biases[] = {group.of_W ? f.db_x : nullptr,
+                            group.of_U != Operand::none ? f.db_h : nullptr};
+    for (Index e_0 = 0; e_0 < count; e_0 += block) {
+      const Index e_1 = min(count, e_0 + block);
+      for (Index p = own.begin; p < own.end; ++p) {
+        const int N = columns.panels.width(p);
+        for (int n = 0; n < N; ++n) {
+          const Index first = (columns.panels.first(p) + n) * lanes;
+          const Index lane_count = columns.columns - first;
+          Real* const to = gates_packed[g] + (columns.panels.first(p) * count + n) * lanes;
+          Vec<Real> sum{};
+          for (Index e = e_0; e < e_1; ++e) {
+            const Vec<Real> ds = load_some(entries[e].tape + group.slot * s.H + first, lane_count);
+            store(to + e * N * lanes, ds);
+            sum += ds;
+          }
+          const Index at = group.gate * s.H + first;
+          for (Real* const db : biases)
+            if (db) store_some(db + at, load_some(db + at, lane_count) + sum, lane_count);
         }
-        const Index at = group.gate * s.H + first;
-        if (f.db_x && group.of_W) add_units(f.db_x + at, sum, lane_count);
-        if (f.db_h && group.of_U != Operand::none) add_units(f.db_h + at, sum, lane_count);
       }
     }
-  }
-  static void add_units(Real* p, Vec<Real> v, Index count) {
-    store_some(p, load_some(p, count) + v, count);
   }
 
   // The columns of one group: gradient += gates^T operand over the first `depth` of `count`
@@ -392,13 +358,6 @@ Index backward_scratch(const Backward<Real>& f, Index team_size) {
   Arena scratch(nullptr);
   BackwardPass<Cell, Real>(f, Team{.rank = 0, .size = team_size}, scratch);
   return scratch.used;
-}
-
-template <class Cell, class Real>
-Index packed_backward_bytes(Shape s, bool with_dx) {
-  Arena arena(nullptr);
-  packed_backward<Cell, Real>(arena, s, with_dx);
-  return arena.used;
 }
 
 }  // namespace

@@ -116,6 +116,47 @@ inline V fma(V a, V b, V c) {
 }
 #endif
 
+// ---- square root, correctly rounded ----
+
+#if defined(__AVX512F__)
+inline Vec<float> sqrt(Vec<float> x) {
+  return (Vec<float>)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
+}
+inline Vec<double> sqrt(Vec<double> x) {
+  return (Vec<double>)_mm512_maskz_sqrt_pd(0xff, (__m512d)x);
+}
+#elif defined(__AVX2__)
+inline Vec<float> sqrt(Vec<float> x) {
+  return (Vec<float>)_mm256_sqrt_ps((__m256)x);
+}
+inline Vec<double> sqrt(Vec<double> x) {
+  return (Vec<double>)_mm256_sqrt_pd((__m256d)x);
+}
+#elif defined(__x86_64__)
+inline Vec<float> sqrt(Vec<float> x) {
+  return (Vec<float>)_mm_sqrt_ps((__m128)x);
+}
+inline Vec<double> sqrt(Vec<double> x) {
+  return (Vec<double>)_mm_sqrt_pd((__m128d)x);
+}
+#elif defined(__aarch64__)
+inline Vec<float> sqrt(Vec<float> x) {
+  return (Vec<float>)vsqrtq_f32((float32x4_t)x);
+}
+inline Vec<double> sqrt(Vec<double> x) {
+  return (Vec<double>)vsqrtq_f64((float64x2_t)x);
+}
+#else
+inline Vec<float> sqrt(Vec<float> x) {
+  for (int i = 0; i < kLanes<float>; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+}
+inline Vec<double> sqrt(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_sqrt(x[i]);
+  return x;
+}
+#endif
+
 // ---- the smaller and the larger of two, a NaN in x staying one ----
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
@@ -144,8 +185,8 @@ inline V at_least(V x, V limit) {
 
 // ---- several registers at once ----
 
-// N registers that go through the same arithmetic. A cell is one long chain of operations; N of them
-// side by side hide each other's latency.
+// N registers that go through the same arithmetic. A cell is one long chain of operations; N of
+// them side by side hide each other's latency.
 template <class Real, int N>
 struct Wide {
   Vec<Real> part[N];
@@ -187,7 +228,8 @@ struct Wide {
   }
   // value where condition > 0, else 0.
   friend Wide where_positive(const Wide& condition, const Wide& value) {
-    return map([&](int i) { return condition.part[i] > Vec<Real>{} ? value.part[i] : Vec<Real>{}; });
+    return map(
+        [&](int i) { return condition.part[i] > Vec<Real>{} ? value.part[i] : Vec<Real>{}; });
   }
 };
 

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "isa.h"
+#include "plan.h"
 #include "thread_count.h"
 #include "thread_pool.h"
 #include "workspace.h"
@@ -12,36 +13,9 @@
 namespace pygru {
 namespace {
 
-// A member of a team should have at least this much to do, or calling it costs more than it brings.
-constexpr double kLeastWork = 1e6;  // floating-point operations, about 15 us
-// The same for what lies between two barriers, where units are divided.
-constexpr double kLeastStep = 1e5;
-
+// Steps of all sequences together.
 double steps_of(Shape s, const Index* length) {
   return static_cast<double>(length ? std::accumulate(length, length + s.B, Index{0}) : s.T * s.B);
-}
-
-// How the runs of one call share the threads: each has a team of `size`, and two may work at once.
-struct Plan {
-  Index size = 1;
-  Split split = Split::sequences;
-  bool together = false;
-};
-
-Plan plan(Shape s, const Index* length, int gates, std::size_t runs) {
-  const Index rows = kernels().tile_rows, lanes = kernels().lanes_f32;
-  const double per_step = 2.0 * gates * static_cast<double>(s.H) * static_cast<double>(s.I + s.H);
-  const double work = steps_of(s, length) * per_step;
-  const Index most = num_threads();
-  const bool together = runs == 2 && most >= 2 && work >= kLeastWork;
-  const Index size =
-      std::clamp<Index>(static_cast<Index>(work / kLeastWork), 1, together ? most / 2 : most);
-  if (size == 1 || s.B >= rows * size) return {size, Split::sequences, together};
-  const Index by_units = std::min<Index>(size, s.H / (4 * lanes));
-  if (by_units > 1 &&
-      per_step * static_cast<double>(s.B) / static_cast<double>(by_units) >= kLeastStep)
-    return {by_units, Split::units, together};
-  return {std::max<Index>(1, std::min(size, s.B)), Split::sequences, together};
 }
 
 // Sorts sequences by length and counts those alive at each step; divides them among the team so
@@ -106,7 +80,7 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Bytes pac
                Scratch scratch_bytes, Go go) {
   const CellKernels<Real>& kernel = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)];
   const Shape shape = runs[0].args.shape;
-  const Plan p = plan(shape, length, kernel.gates, runs.size());
+  const Plan p = plan_layer(kernels(), shape, steps_of(shape, length), kernel.gates, runs.size());
   std::vector<void*> packed;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const int run = static_cast<int>(i);
@@ -158,8 +132,8 @@ void run_backward(Cell cell, const Index* length, std::vector<BackwardRun<Real>>
 
 namespace {
 
-Index linear_team(double N, double K, double M) {
-  return std::clamp<Index>(static_cast<Index>(2 * N * K * M / kLeastWork), 1, num_threads());
+double operations(Index N, Index K, Index M) {
+  return 2.0 * static_cast<double>(N) * static_cast<double>(K) * static_cast<double>(M);
 }
 
 template <class Work>
@@ -175,8 +149,7 @@ void run_linear(Linear<Real> args, Matrix<const Real> W, const Real* b) {
   void* packed = workspace(Purpose::packed).reserve(kernel.packed_bytes(args.K, args.M));
   kernel.pack(packed, args.K, args.M, W, b);
   args.packed = packed;
-  run_one_team(linear_team(static_cast<double>(args.N), static_cast<double>(args.K),
-                           static_cast<double>(args.M)),
+  run_one_team(plan_rows(operations(args.N, args.K, args.M)),
                [&](Team team) { kernel.forward(args, team); });
 }
 
@@ -184,8 +157,7 @@ template <class Real>
 void run_linear_backward(LinearBackward<Real> args) {
   const LinearKernels<Real>& kernel = kernels_of<Real>(kernels()).linear;
   args.scratch = workspace(Purpose::scratch).reserve(kernel.backward_scratch_bytes(args));
-  run_one_team(linear_team(2 * static_cast<double>(args.N), static_cast<double>(args.K),
-                           static_cast<double>(args.M)),
+  run_one_team(plan_rows(2 * operations(args.N, args.K, args.M)),
                [&](Team team) { kernel.backward(args, team); });
 }
 

@@ -44,7 +44,7 @@ class ThreadPool {
   static constexpr unsigned kSizes = 2048;  // more than the largest team
 
  public:
-  void run(Index wanted, const std::function<void(Index, Index)>& work) {
+  void run(Index wanted, const TeamWork& work) {
     std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock()) return work(0, 1);
     const Index size = grow(wanted);
@@ -96,7 +96,7 @@ class ThreadPool {
 
   std::mutex mutex_;  // held during a call
   Index threads_ = 0;
-  std::atomic<const std::function<void(Index, Index)>*> work_ = nullptr;
+  std::atomic<const TeamWork*> work_ = nullptr;
   alignas(64) std::atomic<unsigned> call_ = 0;  // kSizes * number of the call + size of its team
   alignas(64) std::atomic<Index> unfinished_ = 0;
 
@@ -126,7 +126,7 @@ void Barrier::wait() {
   }
 }
 
-void run_team(Index wanted, const std::function<void(Index, Index)>& work) {
+void run_team(Index wanted, const TeamWork& work) {
   if (wanted <= 1) return work(0, 1);
   pool_of_process()->run(wanted, work);
 }

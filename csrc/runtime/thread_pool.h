@@ -7,7 +7,6 @@
 #pragma once
 
 #include <atomic>
-#include <functional>
 
 #include "../kernels/args.h"
 
@@ -26,9 +25,24 @@ class Barrier {
   alignas(64) std::atomic<unsigned> round_ = 0;
 };
 
+// What a team runs: refers to a callable work(rank, size) of the caller's, and allocates nothing.
+class TeamWork {
+ public:
+  template <class Function>
+  TeamWork(const Function& function)  // NOLINT: made where a team is called
+      : function_(&function), call_([](const void* f, Index rank, Index size) {
+          (*static_cast<const Function*>(f))(rank, size);
+        }) {}
+  void operator()(Index rank, Index size) const { call_(function_, rank, size); }
+
+ private:
+  const void* function_;
+  void (*call_)(const void*, Index, Index);
+};
+
 // Runs work(rank, size) as the members 0 .. size - 1, size <= wanted, of which the caller is rank
 // 0. Returns when all have finished. `work` must not throw.
-void run_team(Index wanted, const std::function<void(Index rank, Index size)>& work);
+void run_team(Index wanted, const TeamWork& work);
 
 // How many threads there are, the caller included, if the last attempt to start more failed, else
 // 0. Asking resets it.

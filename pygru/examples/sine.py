@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 import pygru
-from pygru.data import ContiguousBatches
+from pygru.data import ContiguousBatches, Sampler
 from pygru.examples import BLUE, GREY, ORANGE, positive, pyplot
-from pygru.schedules import CosineDecay
+from pygru.schedules import CosineDecay, Schedule
 
 __all__ = ["add_arguments", "forecast", "run"]
 
@@ -58,12 +58,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"train: X {X.shape}, Y {Y.shape}   test: X {X_test.shape}, Y {Y_test.shape}")
 
     rng = np.random.default_rng(args.seed)
-    model, optimizer = _build(args, rng)
     sampler = ContiguousBatches(steps=156, choices=155)  # as published
-    history = pygru.fit(
-        model, X, Y, loss="mae", optimizer=optimizer, epochs=args.epochs, batch_size=BATCH,
-        sampler=sampler, rng=rng, verbose=12,
-    )  # fmt: skip
+    model, history = _train(args, X, Y, rng, sampler=sampler, verbose=12)
 
     prediction = model(X_test)  # (N, 1)
     error, _ = pygru.losses.mae(prediction, Y_test)
@@ -74,11 +70,8 @@ def run(args: argparse.Namespace) -> None:
     if plt is None:
         return
 
-    coarse, optimizer = _build(args, rng)
-    pygru.fit(
-        coarse, *pygru.windows(series[::10], WINDOW), loss="mae", optimizer=optimizer,
-        epochs=args.epochs, batch_size=BATCH, schedule=CosineDecay(args.epochs), rng=rng, verbose=0,
-    )  # fmt: skip
+    windows = pygru.windows(series[::10], WINDOW)
+    coarse, _ = _train(args, *windows, rng, schedule=CosineDecay(args.epochs))
     bettered, _ = pygru.losses.mae(coarse(X_test), Y_test)
     print(f"trained on every tenth sample instead, with a falling rate: {bettered:.4f}")
     steps = round(PERIODS * 2 * np.pi / SPACING)
@@ -89,28 +82,30 @@ def run(args: argparse.Namespace) -> None:
     print(f"picture: {args.output / 'sine.png'}")
 
 
-def _build(args: argparse.Namespace, rng: np.random.Generator) -> tuple[Any, pygru.Adam]:
+def _train(
+    args: argparse.Namespace,
+    X: Array,
+    Y: Array,
+    rng: np.random.Generator,
+    sampler: Sampler | None = None,
+    schedule: Schedule | None = None,
+    verbose: int = 0,
+) -> tuple[Any, pygru.History]:
     H, init = args.hidden, "tensorflow1"
     gru = pygru.GRU(1, H, batch_first=True, reset=args.reset, init=init, rng=rng)
     model = pygru.Sequential(gru, pygru.LastStep(), pygru.Linear(H, 1, init=init, rng=rng))
-    if args.reset == "before":
-        return model, _OneBias(args.lr, model.grads["0.bias_hh_l0"])
-    return model, pygru.Adam(args.lr)
 
+    def train_one_bias(_: Array) -> None:
+        # As published there is one bias. Here b_x and b_h act as their sum, which would move twice.
+        if args.reset == "before":
+            model.grads["0.bias_hh_l0"].fill(0)
 
-class _OneBias(pygru.Adam):
-    """Adam for the network as published, with one bias: b_h stays 0, b_x is trained.
-
-    (With the reset gate before the product they act as their sum, and Adam would move it twice.)
-    """
-
-    def __init__(self, lr: float, db_h: Array) -> None:
-        super().__init__(lr)
-        self._db_h = db_h  # (3H,)  a view into the model's gradients
-
-    def step(self, flat_params: Array, flat_grads: Array) -> None:
-        self._db_h.fill(0)
-        super().step(flat_params, flat_grads)
+    history = pygru.fit(
+        model, X, Y, loss="mae", optimizer=pygru.Adam(args.lr), epochs=args.epochs,
+        batch_size=BATCH, on_gradient=train_one_bias, schedule=schedule, sampler=sampler,
+        verbose=verbose, rng=rng,
+    )  # fmt: skip
+    return model, history
 
 
 def forecast(model: pygru.Sequential, window: Array, steps: int) -> Array:

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#include "plan.h"
+
+#include <algorithm>
+
+#include "thread_count.h"
+
+namespace pygru {
+namespace {
+
+// The least work between two barriers, where units are divided.
+constexpr double kLeastStep = 1e5;
+
+}  // namespace
+
+Plan plan_layer(const KernelTable& table, Shape s, double steps, int gates, std::size_t runs) {
+  const Index rows = table.tile_rows, lanes = table.lanes_f32;
+  const double per_step = 2.0 * gates * static_cast<double>(s.H) * static_cast<double>(s.I + s.H);
+  const double work = steps * per_step;
+  const Index most = num_threads();
+  const bool together = runs == 2 && most >= 2 && work >= kLeastWork;
+  const Index size =
+      std::clamp<Index>(static_cast<Index>(work / kLeastWork), 1, together ? most / 2 : most);
+  if (size == 1 || s.B >= rows * size) return {size, Split::sequences, together};
+  const Index by_units = std::min<Index>(size, s.H / (4 * lanes));
+  if (by_units > 1 &&
+      per_step * static_cast<double>(s.B) / static_cast<double>(by_units) >= kLeastStep)
+    return {by_units, Split::units, together};
+  return {std::max<Index>(1, std::min(size, s.B)), Split::sequences, together};
+}
+
+Index plan_rows(double operations) {
+  return std::clamp<Index>(static_cast<Index>(operations / kLeastWork), 1, num_threads());
+}
+
+}  // namespace pygru

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// How many threads a call gets and what they divide. The result of a call does not depend on it.
+#pragma once
+
+#include <cstddef>
+
+#include "../kernels/kernel_table.h"
+
+namespace pygru {
+
+// A member of a team should have at least this much to do, or calling it costs more than it brings.
+constexpr double kLeastWork = 1e6;  // floating-point operations, about 15 us
+
+// How the runs of one call share the threads: each has a team of `size`, and two may work at once.
+struct Plan {
+  Index size = 1;
+  Split split = Split::sequences;
+  bool together = false;
+};
+
+// `steps`: of all sequences together; `runs`: directions of the layer.
+Plan plan_layer(const KernelTable& table, Shape shape, double steps, int gates, std::size_t runs);
+
+// A team for that many operations that divide into any number of parts.
+Index plan_rows(double operations);
+
+}  // namespace pygru

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// A whole model, step by step: packed weights that many streams share, and one stream's state.
+// After construction a step allocates nothing.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "../kernels/kernel_table.h"
+#include "workspace.h"
+
+namespace pygru {
+
+// One layer as it comes in: a cell in one direction, or a Linear (`recurrent` false, U and b_h
+// unused).
+template <class Real>
+struct LayerWeights {
+  bool recurrent;
+  Cell cell;
+  Index inputs, outputs;
+  Weights<Real> weights;
+};
+
+// The layers of a model with their weights packed for the instruction set in use. Never changes.
+template <class Real>
+class PackedModel {
+ public:
+  explicit PackedModel(const std::vector<LayerWeights<Real>>& layers);
+
+  struct Layer {
+    bool recurrent;
+    Cell cell;
+    Index inputs, outputs;
+    Buffer packed;
+  };
+  const KernelTable& table;
+  const std::vector<Layer>& layers() const { return layers_; }
+
+ private:
+  std::vector<Layer> layers_;
+};
+
+template <class Real>
+class Stream {
+ public:
+  Stream(std::shared_ptr<const PackedModel<Real>> model, Index batch);
+
+  Index batch() const { return batch_; }
+  Index inputs() const { return model_->layers().front().inputs; }
+  Index outputs() const { return model_->layers().back().outputs; }
+
+  // x (T, B, I) to y (T, B, O), both contiguous; the state goes on.
+  void run(const Real* x, Index T, Real* y);
+
+  // (B, H) of each recurrent layer, in order.
+  std::vector<Real>& state(std::size_t layer) { return states_[layer]; }
+  std::size_t states() const { return states_.size(); }
+
+ private:
+  static constexpr Index kSteps =
+      64;  // that a block is cut into, so that the buffers have one size
+
+  void run_recurrent(const typename PackedModel<Real>::Layer& layer, std::vector<Real>& state,
+                     const Real* x, Index T, Real* y);
+  void run_linear(const typename PackedModel<Real>::Layer& layer, const Real* x, Index T, Real* y);
+  void reserve_scratch();
+
+  std::shared_ptr<const PackedModel<Real>> model_;
+  Index batch_;
+  Index threads_ = 0;  // that the scratch is for
+  std::vector<std::vector<Real>> states_;
+  std::vector<Real> between_[2];  // outputs of one layer, inputs of the next: (kSteps, B, widest)
+  std::vector<Index> cuts_;
+  Buffer scratch_;
+};
+
+}  // namespace pygru

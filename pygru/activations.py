@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""Functions without parameters between layers: ReLU, Sigmoid, Softmax and Tanh.
+
+Each derivative is a function of y, so y is all that ``backward`` needs. Names are PyTorch's.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru.checks import FloatArray, as_floating
+from pygru.files import savable
+from pygru.module import Config, Layer
+from pygru.reference import sigmoid
+
+__all__ = ["Activation", "ReLU", "Sigmoid", "Softmax", "Tanh"]
+
+
+class Activation(Layer):
+    """What the activations share: y in the shape of x, whatever it is. Not for use on its own."""
+
+    def __init__(self) -> None:
+        super().__init__([], np.dtype(np.float32))
+
+    def config(self) -> Config:
+        """Return the constructor arguments of a layer like this one: none."""
+        return {}
+
+    def _apply(
+        self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /
+    ) -> tuple[FloatArray, FloatArray]:
+        y = self._value(as_floating(f"{type(self).__name__}.forward", "x", x))
+        return y, y
+
+    def _pull(
+        self, saved: FloatArray, dy: FloatArray, input_gradient: bool, /
+    ) -> FloatArray | None:
+        return self._gradient(saved, dy) if input_gradient else None
+
+    @abstractmethod
+    def _value(self, x: FloatArray) -> FloatArray:
+        """Return y."""
+
+    @abstractmethod
+    def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
+        """Return dx."""
+
+
+@savable
+class ReLU(Activation):
+    """y = max(x, 0), element by element.
+
+    Examples
+    --------
+    >>> pygru.ReLU()([-1.0, 2.0])
+    array([0., 2.])
+    """
+
+    def _value(self, x: FloatArray) -> FloatArray:
+        return np.maximum(x, 0)
+
+    def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
+        return dy * (y > 0)
+
+
+@savable
+class Sigmoid(Activation):
+    """y = 1 / (1 + exp(-x)), element by element.
+
+    Examples
+    --------
+    >>> pygru.Sigmoid()([0.0])
+    array([0.5])
+    """
+
+    def _value(self, x: FloatArray) -> FloatArray:
+        return sigmoid(x)
+
+    def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
+        return dy * y * (1 - y)
+
+
+@savable
+class Tanh(Activation):
+    """y = tanh(x), element by element.
+
+    Examples
+    --------
+    >>> pygru.Tanh()([0.0])
+    array([0.])
+    """
+
+    def _value(self, x: FloatArray) -> FloatArray:
+        y: FloatArray = np.tanh(x)
+        return y
+
+    def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
+        return dy * (1 - y * y)
+
+
+@savable
+class Softmax(Activation):
+    """y_k = exp(x_k) / sum_j exp(x_j) along the last axis: scores become probabilities.
+
+    To train a classifier leave it out: ``loss="cross_entropy"`` takes the scores.
+
+    Examples
+    --------
+    >>> pygru.Softmax()([[0.0, 0.0, 1000.0]])
+    array([[0., 0., 1.]])
+    """
+
+    def _value(self, x: FloatArray) -> FloatArray:
+        # The largest exponent is 0, so that no finite x overflows.
+        e = np.exp(x - x.max(axis=-1, keepdims=True, initial=-np.inf))
+        y: FloatArray = e / e.sum(axis=-1, keepdims=True)
+        return y
+
+    def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
+        dx: FloatArray = y * (dy - (y * dy).sum(axis=-1, keepdims=True))
+        return dx

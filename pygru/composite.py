@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""Modules that are made of modules: one flat buffer for all, one dtype, one layout of time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+
+from pygru.checks import FloatArray, FloatDType
+from pygru.files import PathLike, save
+from pygru.module import Module
+from pygru.parameters import Parameter
+from pygru.pooling import TimeLayer
+
+__all__ = ["Composite"]
+
+_T = TypeVar("_T")
+
+
+class Composite(Module):
+    """What `Sequential` and `EncoderDecoder` share. Not for use on its own.
+
+    The model owns one flat buffer. Its parts' parameters move into it and are named
+    ``"{part}.{name}"``, so a part belongs to one model only.
+    """
+
+    _parts: Mapping[str, Module] = {}  # none yet while Module is made
+
+    def __init__(self, parts: Mapping[str, Module]) -> None:
+        modules = list(parts.values())
+        for i, (key, module) in enumerate(parts.items()):
+            if module._in_model or any(module is other for other in modules[:i]):
+                raise ValueError(
+                    f"{self._label(key, module)} must be in one place only, got one that already "
+                    "belongs to a model"
+                )
+        dtype = self._common_dtype(parts)
+        layout = self._common_layout(parts)
+        # Nothing has been changed up to here, and from here on nothing can fail but memory.
+        parameters = [
+            Parameter(f"{key}.{p.name}", p.shape, p.input_major)
+            for key, module in parts.items()
+            for p in module._parameters
+        ]
+        super().__init__(parameters, dtype)
+        flat_params, flat_grads = self._flat_params, self._flat_grads
+        if modules:
+            np.concatenate([module.flat_params for module in modules], out=flat_params)
+            np.concatenate([module.flat_grads for module in modules], out=flat_grads)
+        self._parts = dict(parts)
+        self._bind(flat_params, flat_grads)
+        self._adopt_layout(layout)
+
+    def _bind(self, flat_params: FloatArray, flat_grads: FloatArray) -> None:
+        super()._bind(flat_params, flat_grads)
+        start = 0
+        for module in self._parts.values():
+            end = start + module.flat_params.size
+            module._bind(flat_params[start:end], flat_grads[start:end])
+            module._in_model = True
+            start = end
+
+    def _adopt_layout(self, batch_first: bool | None) -> None:
+        """Give the layout to those parts that were not told one."""
+        self.batch_first = batch_first
+        for module in self._parts.values():
+            if isinstance(module, (Composite, TimeLayer)) and module.batch_first is None:
+                module._adopt_layout(batch_first)
+
+    def _functions(self) -> dict[str, str]:
+        parts = self._parts.items()
+        return {f"{key}.{k}": v for key, m in parts for k, v in m._functions().items()}
+
+    def _generators(self) -> dict[str, np.random.Generator]:
+        parts = self._parts.items()
+        return {f"{key}.{k}": v for key, m in parts for k, v in m._generators().items()}
+
+    def save(self, path: PathLike) -> None:
+        """Write the model to a file that `pygru.load` reads; see `pygru.save`."""
+        save(self, path)
+
+    def _label(self, key: str, module: Module) -> str:
+        """Return what an error calls a part."""
+        name = f"module {key}" if key.isdigit() else key
+        return f"{type(self).__name__}: {name} ({type(module).__name__})"
+
+    def _common_dtype(self, parts: Mapping[str, Module]) -> FloatDType:
+        """Return the dtype of all parts with parameters."""
+        dtypes = {key: m.dtype for key, m in parts.items() if m.flat_params.size}
+        return self._the_same("dtype", parts, dtypes) or np.dtype(np.float32)
+
+    def _common_layout(self, parts: Mapping[str, Module]) -> bool | None:
+        """Return batch_first of all parts that look at time, None where none says."""
+        told = {key: m.batch_first for key, m in parts.items() if m.batch_first is not None}
+        return self._the_same("batch_first", parts, told)
+
+    def _the_same(
+        self, what: str, parts: Mapping[str, Module], values: Mapping[str, _T]
+    ) -> _T | None:
+        """Return the one value that all have who have one."""
+        first = next(iter(values), None)
+        if first is None:
+            return None
+        for key, value in values.items():
+            if value != values[first]:
+                raise ValueError(
+                    f"{self._label(key, parts[key])} must have the {what} of "
+                    f"{self._label(first, parts[first]).partition(': ')[2]}, {values[first]}, "
+                    f"got {value}"
+                )
+        return values[first]

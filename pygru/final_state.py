@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""A recurrent layer of which a model reads the final state only.
+
+What `LastStep` reads of one direction, or `BothEnds` of two, is h_n of the top layer. So its
+gradient can go in as dh_n, in place of a dense dy that is 0 nearly everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy.typing as npt
+
+from pygru.checks import FloatArray
+from pygru.module import Layer
+from pygru.pooling import BothEnds, LastStep
+from pygru.recurrent import Recurrent
+
+__all__ = ["FinalState", "plan"]
+
+
+class FinalState:
+    """Two modules of a model that run as one."""
+
+    def __init__(self, recurrent: Recurrent, pooling: Layer) -> None:
+        self.recurrent, self.pooling = recurrent, pooling
+
+    @property
+    def flat_params(self) -> FloatArray:
+        """All parameters of both, (P,)."""
+        return self.recurrent.flat_params
+
+    def _carry_forward(
+        self,
+        x: npt.ArrayLike,
+        lengths: npt.ArrayLike | None,
+        training: bool,
+        h_0s: Iterator[npt.ArrayLike | None] | None,
+        h_ns: list[FloatArray],
+        /,
+    ) -> tuple[FloatArray, Any]:
+        y, saved = self.recurrent._carry_forward(x, lengths, training, h_0s, h_ns)
+        if lengths is None and h_0s is None and not self.recurrent.bidirectional:
+            return h_ns[-1][-1].copy(), saved
+        # An empty sequence has a state, what was carried into it, but no last step.
+        return self.pooling._apply(y, lengths, False)[0], saved
+
+    def _carry_backward(
+        self,
+        saved: Any,
+        d_last: FloatArray | None,  # (B, D*H) or, unbatched, (D*H,)
+        input_gradient: bool,
+        _dh_ns: list[FloatArray | None] | None,  # none: an `EncoderDecoder` has no pooling
+        _dh_0s: list[FloatArray | None] | None,
+        /,
+    ) -> FloatArray | None:
+        dh_n = None
+        if d_last is not None:
+            H, D = self.recurrent.hidden_size, 2 if self.recurrent.bidirectional else 1
+            dh_n = d_last.reshape(-1, D, H).swapaxes(0, 1)  # (D, B, H)
+        return self.recurrent._backward(saved, None, dh_n, input_gradient, False)[0]
+
+
+def plan(
+    modules: tuple[Layer | Recurrent, ...],
+) -> tuple[Layer | Recurrent | FinalState, ...]:
+    """Return the modules as a model runs them."""
+    steps: list[Layer | Recurrent | FinalState] = []
+    for module in modules:
+        below = steps[-1] if steps else None
+        # (A subclass may pool as it likes.)
+        if isinstance(below, Recurrent) and (
+            (type(module) is LastStep and not below.bidirectional)
+            or (type(module) is BothEnds and below.bidirectional)
+        ):
+            steps[-1] = FinalState(below, module)
+        else:
+            steps.append(module)
+    return tuple(steps)

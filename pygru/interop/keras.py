@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: MIT
+"""Keras 3: whole models in .keras files, weights in .weights.h5 files and models in memory.
+
+Neither Keras nor TensorFlow is imported to read or write weights, h5py is. Keras is always
+batch first, and so are the models made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pygru.interop import blocks
+from pygru.interop.blocks import Array, Block, modules_of, runs_of
+from pygru.interop.checking import unavailable
+from pygru.interop.containers import check_into, is_path, reading
+from pygru.interop.keras_check import compare_with_keras, keras_row
+from pygru.interop.keras_files import read_archive, read_weights, write_weights
+from pygru.interop.keras_layers import arrays_of, layer_blocks, recurrent_arrays, recurrent_run
+from pygru.layers import GRU, Embedding, Linear
+from pygru.module import Module
+from pygru.recurrent import Recurrent
+from pygru.regularization import LayerNorm
+
+__all__ = ["from_keras", "to_keras_weights", "write_keras_weights"]
+
+CLASSES = {Linear: "dense", Embedding: "embedding", LayerNorm: "layer_normalization"}
+
+
+def from_keras(source: Any, into: Module | None = None, *, check: bool = False) -> Any:
+    """Make a model of a Keras 3 model: same functions, same weights, bit for bit.
+
+    Parameters
+    ----------
+    source : path-like or keras.Model
+        A .keras file, a .weights.h5 file, or a model: a row (Sequential, or a functional model
+        without branches) of GRU, SimpleRNN, Bidirectional of these, Dense, Embedding, Dropout,
+        LayerNormalization, Activation, ReLU, Softmax, GlobalAveragePooling1D.
+    into : Module, optional
+        For a .weights.h5 file, which holds weights alone: the model to load them into. Every layer
+        of a GRU or RNN is a layer of its own in Keras.
+    check : bool
+        Where Keras is installed run both on random input, print the largest absolute difference.
+
+    Returns
+    -------
+    Sequential
+        Or ``into``, if given. A recurrent layer without return_sequences is followed by LastStep,
+        or by BothEnds if bidirectional; reset_after is ``reset``. What acts in training only
+        (dropout inside a recurrent layer, regularisers, constraints) does not come along.
+
+    Raises
+    ------
+    TypeError
+        When the source is none of these.
+    ValueError
+        When a layer or an option of one has no equal in pygru, named; when a file is corrupt.
+    ImportError
+        When a file is given and h5py is not installed.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> model = pygru.Sequential(pygru.GRU(3, 4, reset="before", batch_first=True, rng=0))
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
+    ...     path = pathlib.Path(folder) / "model.weights.h5"
+    ...     write_keras_weights(model, path)
+    ...     from_keras(path, into=pygru.GRU(3, 4, reset="before"))
+    GRU(input_size=3, hidden_size=4, ..., reset='before', dtype='float32')
+    """
+    check_into("from_keras", into)
+    if not is_path(source) and not hasattr(source, "get_config"):
+        raise TypeError(
+            f"from_keras: source must be a path or a keras.Model, got {type(source).__name__}"
+        )
+    path = Path(source) if is_path(source) else None
+    with reading("from_keras", path):
+        whole = path is None or path.suffix == ".keras"
+        if whole and into is not None:
+            raise ValueError("into must be None for a whole model, which tells everything itself")
+        if path is not None and not whole:
+            if into is None:
+                raise ValueError("holds weights alone, give into=, a model to load them into")
+            model: Module = into
+            _fill(into, read_weights(path))
+        elif path is not None:
+            model = blocks.build(_of_archive(*read_archive(path)), row=True)
+        else:
+            weights = {layer.name: layer.get_weights() for layer in source.layers}
+            named = {name: list(arrays) for name, arrays in weights.items()}
+            rows = _rows(type(source).__name__, source.get_config())
+            made = [layer_blocks(k, c, named.get(c.get("name"), [])) for k, c in rows]
+            model = blocks.build([block for row in made for block in row], row=True)
+    if check and not unavailable("from_keras", "keras", "keras"):
+        _check(model, source, path)
+    return model
+
+
+def _rows(kind: str, config: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Return class and config of every layer of a model that is a row of layers."""
+    layers = config["layers"]
+    if kind not in ("Sequential", "Functional", "Model"):
+        raise ValueError(f"must be a Sequential or Functional model, got {kind}")
+    rows: list[tuple[str, dict[str, Any]]] = []
+    before = None
+    for layer in layers:
+        of = layer["config"]
+        if kind != "Sequential":
+            read = list(_inputs(layer.get("inbound_nodes", [])))
+            if read != ([] if before is None else [before]):
+                raise ValueError(
+                    f"layer {of.get('name')!r} must read the layer before it alone, {before!r}, "
+                    f"got {read}"
+                )
+        before = of.get("name")
+        if layer["class_name"] != "InputLayer":
+            rows.append((layer["class_name"], of))
+    return rows
+
+
+def _inputs(nodes: Any) -> Iterator[str]:
+    """Give the layer of every tensor that a call refers to."""
+    if isinstance(nodes, dict):
+        if "keras_history" in nodes:
+            yield nodes["keras_history"][0]
+        nodes = list(nodes.values())
+    if isinstance(nodes, (list, tuple)):
+        for node in nodes:
+            yield from _inputs(node)
+
+
+def _of_archive(config: Any, groups: dict[str, list[Array]]) -> list[Block]:
+    """Return the blocks of a .keras file."""
+    made: list[Block] = []
+    used: dict[str, int] = {}
+    for kind, of in _rows(config["class_name"], config["config"]):
+        at = f"layers/{_group(kind, used)}"
+        arrays: list[Array] = []
+        for inside in {
+            "GRU": ["/cell"],
+            "SimpleRNN": ["/cell"],
+            "Bidirectional": ["/forward_layer/cell", "/backward_layer/cell"],
+            "TimeDistributed": ["/layer"],
+        }.get(kind, [""]):
+            arrays += groups.pop(f"{at}{inside}/vars", [])
+        made += layer_blocks(kind, of, arrays)
+    _all_used(groups)
+    return made
+
+
+def _group(kind: str, used: dict[str, int]) -> str:
+    """Return what Keras calls the next layer of a class: simple_rnn, simple_rnn_1, ..."""
+    import re
+
+    snake = re.sub(r"\W+", "", kind)
+    snake = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", snake)
+    snake = re.sub("([a-z])([A-Z])", r"\1_\2", snake).lower()
+    used[snake] = used.get(snake, -1) + 1
+    return f"{snake}_{used[snake]}" if used[snake] else snake
+
+
+def _all_used(groups: dict[str, list[Array]]) -> None:
+    if groups:
+        raise ValueError(f"must hold the weights of its layers alone, got also {sorted(groups)}")
+
+
+# Weights alone
+
+
+def _layers(model: Module) -> Iterator[tuple[str, Module, int]]:
+    """Give every layer that Keras would have: its group, the module, which layer of it."""
+    used: dict[str, int] = {}
+    for _, module in modules_of(model):
+        if isinstance(module, Recurrent):
+            kind = "GRU" if isinstance(module, GRU) else "SimpleRNN"
+            for layer in range(module.num_layers):
+                name = "Bidirectional" if module.bidirectional else kind
+                yield f"layers/{_group(name, used)}", module, layer
+        elif type(module) in CLASSES:
+            yield f"layers/{_group(CLASSES[type(module)], used)}", module, 0
+        elif module.flat_params.size:
+            raise ValueError(f"model must be of modules that Keras has, got {module!r}")
+
+
+def _cells(group: str, module: Recurrent) -> list[str]:
+    """Return the groups of one layer's directions."""
+    if module.bidirectional:
+        return [f"{group}/forward_layer/cell/vars", f"{group}/backward_layer/cell/vars"]
+    return [f"{group}/cell/vars"]
+
+
+def _fill(into: Module, groups: dict[str, list[Array]]) -> None:
+    """Load the groups of a weights file into a model."""
+    found: dict[int, tuple[str, dict[str, Array], str | None]] = {}
+    for group, module, layer in _layers(into):
+        name, arrays, function = found.setdefault(id(module), (group, {}, None))
+        if isinstance(module, Recurrent):
+            for way, cell in enumerate(_cells(group, module)):
+                taken = [*_pop(groups, cell, 2 + module.bias), None][:3]
+                run, reset = recurrent_run(cell, type(module), *taken)
+                suffix = f"l{layer}" + "_reverse" * way
+                kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                arrays |= {
+                    f"{kind}_{suffix}": array
+                    for kind, array in zip(kinds, run, strict=True)
+                    if array is not None
+                }
+                if reset is not None:
+                    function = f"reset={reset!r}"
+            found[id(module)] = (name, arrays, function)
+        else:
+            taken = _pop(groups, f"{group}/vars", len(module.params))
+            if isinstance(module, Linear):
+                taken[0] = taken[0].T
+            arrays |= dict(zip(module.params, taken, strict=True))
+    _all_used(groups)
+    blocks.fill(into, list(found.values()))
+
+
+def _pop(groups: dict[str, list[Array]], group: str, count: int) -> list[Any]:
+    arrays = groups.pop(group, [])
+    if len(arrays) != count:
+        raise ValueError(f"must hold {count} arrays in {group}, got {len(arrays)}")
+    return list(arrays)
+
+
+def to_keras_weights(model: Module) -> list[Array]:
+    """Return a model's weights as ``set_weights`` of the same Keras model takes them.
+
+    Every layer of a GRU or RNN is a layer of its own there. Where Keras has one bias (SimpleRNN,
+    and GRU with reset_after=False) it gets b_x + b_h.
+
+    Parameters
+    ----------
+    model : Module
+
+    Returns
+    -------
+    list of ndarray
+
+    Raises
+    ------
+    ValueError
+        When Keras has no equal of a module.
+
+    Examples
+    --------
+    >>> [w.shape for w in to_keras_weights(pygru.GRU(3, 4))]
+    [(3, 12), (4, 12), (2, 12)]
+    """
+    with reading("to_keras_weights", None):
+        return [array for arrays in _groups_of(model).values() for array in arrays]
+
+
+def write_keras_weights(model: Module, path: Any) -> None:
+    """Write a model's weights to a .weights.h5 file, for ``load_weights`` of the same Keras model.
+
+    Parameters
+    ----------
+    model : Module
+    path : path-like
+        Replaced if it exists, and only once the whole file has been written.
+
+    Raises
+    ------
+    ValueError
+        When Keras has no equal of a module.
+    ImportError
+        When h5py is not installed.
+    OSError
+        When the file cannot be written.
+    """
+    with reading("write_keras_weights", None):
+        groups = _groups_of(model)
+    write_weights(Path(path), groups)
+
+
+def _groups_of(model: Module) -> dict[str, list[Array]]:
+    groups: dict[str, list[Array]] = {}
+    for group, module, layer in _layers(model):
+        if isinstance(module, Recurrent):
+            cells = _cells(group, module)
+            runs = runs_of(module)[layer * len(cells) :]
+            for cell, run in zip(cells, runs, strict=False):
+                reset = getattr(module, "reset", None)
+                groups[cell] = recurrent_arrays(type(module), reset, run)
+        else:
+            groups[f"{group}/vars"] = arrays_of(module)
+    return groups
+
+
+# The proof
+
+
+def _check(model: Module, source: Any, path: Path | None) -> None:
+    import keras
+
+    if path is None:
+        theirs = source
+    elif path.suffix == ".keras":
+        theirs = keras.models.load_model(path, compile=False, safe_mode=True)
+    else:
+        theirs = keras_row("from_keras", model)
+        theirs.load_weights(path)
+    compare_with_keras("from_keras", model, theirs)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""A model beside Keras's: the same row of layers made there, and both run on random input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pygru.activations import Activation
+from pygru.interop.blocks import Array, modules_of
+from pygru.interop.checking import compare
+from pygru.layers import GRU, Embedding, Linear
+from pygru.module import Module
+from pygru.pooling import BothEnds, LastStep, MeanOverTime
+from pygru.recurrent import Recurrent
+from pygru.regularization import Dropout, LayerNorm
+
+__all__ = ["compare_with_keras", "keras_row"]
+
+
+def compare_with_keras(where: str, model: Module, theirs: Any) -> None:
+    """Compare a model with one of Keras, which is always batch first; see `compare`."""
+    import keras
+
+    def run(x: Array) -> Sequence[Array]:
+        given = x if model.batch_first else x.swapaxes(0, 1)
+        y = keras.ops.convert_to_numpy(theirs(given, training=False))
+        return [y.swapaxes(0, 1) if given is not x and y.ndim == 3 else y]
+
+    compare(where, model, f"keras {keras.__version__}", run)
+
+
+def keras_row(where: str, model: Module) -> Any:
+    """Return the same row of layers in Keras, with some weights."""
+    import keras
+
+    rows, layers = [module for _, module in modules_of(model)], keras.layers
+    shape = (None,) if isinstance(rows[0], Embedding) else (None, _width(where, rows[0]))
+    made: list[Any] = [keras.Input(shape)]
+    for before, module, after in zip([None, *rows], rows, [*rows[1:], None], strict=False):
+        kind: dict[str, Any] = {"dtype": module.dtype.name}
+        if isinstance(module, Recurrent):
+            ends = _ends(module)
+            for layer in range(module.num_layers):
+                last = layer == module.num_layers - 1
+                options = {"return_sequences": not (last and isinstance(after, ends))}
+                options |= {"use_bias": module.bias, **kind}
+                if isinstance(module, GRU):
+                    options["reset_after"] = module.reset == "after"
+                    one = layers.GRU(module.hidden_size, **options)
+                else:
+                    options["activation"] = module.config()["nonlinearity"]
+                    one = layers.SimpleRNN(module.hidden_size, **options)
+                made.append(layers.Bidirectional(one, **kind) if module.bidirectional else one)
+        elif isinstance(module, Linear):
+            made.append(layers.Dense(module.out_features, use_bias=module.bias, **kind))
+        elif isinstance(module, Embedding):
+            made.append(layers.Embedding(module.num_embeddings, module.embedding_dim, **kind))
+        elif isinstance(module, LayerNorm):
+            made.append(layers.LayerNormalization(epsilon=module.eps, **kind))
+        elif isinstance(module, Activation):
+            made.append(layers.Activation(type(module).__name__.lower()))
+        elif isinstance(module, MeanOverTime):
+            made.append(layers.GlobalAveragePooling1D())
+        elif not isinstance(module, (Dropout, _ends(before))):
+            raise ValueError(f"{where}: check must be False where Keras has no {module!r}")
+    return keras.Sequential(made)
+
+
+def _ends(module: Any) -> type[Module]:
+    """Return what a layer without return_sequences does after all its steps."""
+    return BothEnds if getattr(module, "bidirectional", False) else LastStep
+
+
+def _width(where: str, module: Any) -> int:
+    for name in ("input_size", "in_features", "normalized_shape"):
+        if hasattr(module, name):
+            return int(getattr(module, name))
+    raise ValueError(f"{where}: the model must begin with a layer of known width, got {module!r}")

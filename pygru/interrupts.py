@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""Ctrl-C in two stages: the first asks, the second insists.
+
+Depends on the standard library.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Interrupts"]
+
+
+class Interrupts:
+    """Within a ``with`` block, count Ctrl-C; the first is only noted, every further one raises.
+
+    So a training step is never torn, and a program that does not answer can still be stopped. In
+    another thread than the main one, or where somebody handles Ctrl-C already, nothing is changed.
+
+    Attributes
+    ----------
+    count : int
+
+    Examples
+    --------
+    >>> import signal
+    >>> with Interrupts() as interrupts:
+    ...     signal.raise_signal(signal.SIGINT)
+    ...     print(interrupts.count)
+    1
+    """
+
+    __slots__ = ("_before", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: Any = None
+
+    def __enter__(self) -> Interrupts:
+        import signal  # here, so that importing pygru does not wait for it
+        import threading
+
+        at_home = threading.current_thread() is threading.main_thread()
+        if at_home and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, *_: object) -> None:
+        self.count += 1
+        if self.count > 1:
+            raise KeyboardInterrupt

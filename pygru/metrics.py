@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""Metrics: what is reported beside the loss, by `fit` after each epoch and by `evaluate`.
+
+A metric is called as a loss is, ``metric(y, target, lengths=None, batch_first=False)``, and returns
+one number, the mean over the valid elements. `get` finds metrics by name; any callable of this form
+will do.
+
+Depends on NumPy and the losses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru import losses
+
+__all__ = ["Metric", "MetricLike", "accuracy", "get", "mae", "rmse"]
+
+MetricLike: TypeAlias = "str | Callable[..., float]"
+
+
+def accuracy(
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None = None,
+    *,
+    batch_first: bool = False,
+) -> float:
+    """Return the part of the decisions that is right.
+
+    Parameters
+    ----------
+    y : array_like of shape (..., C), or (...) for yes-or-no decisions
+        Logits.
+    target : array_like of shape (...)
+        Class indices: right where y is largest at that index. In the shape of `y`, probabilities:
+        right where y > 0 as target > 1/2.
+    lengths, batch_first
+        As in `losses.mae`.
+
+    Raises
+    ------
+    ValueError
+        The shape of `target` is neither that of `y` nor that without the last axis.
+
+    Examples
+    --------
+    >>> accuracy([[0.1, 0.9], [2.0, -1.0]], [1, 1])
+    0.5
+    """
+    y, target = np.asarray(y), np.asarray(target)
+    if target.shape == y.shape:
+        right = (y > 0) == (target > 0.5)
+    elif target.shape == y.shape[:-1]:
+        right = y.argmax(axis=-1) == target
+    else:
+        raise ValueError(
+            f"accuracy: target must have the shape of y, {y.shape}, with or without the last axis "
+            f"(classes), got {target.shape}"
+        )
+    return losses.mae(right, np.zeros_like(right), lengths, batch_first=batch_first)[0]
+
+
+def mae(
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None = None,
+    *,
+    batch_first: bool = False,
+) -> float:
+    """Return the mean absolute error: mean |y - target|; parameters as in `losses.mae`.
+
+    Examples
+    --------
+    >>> mae([[1.0], [2.0]], [[1.5], [0.5]])
+    1.0
+    """
+    return losses.mae(y, target, lengths, batch_first=batch_first)[0]
+
+
+def rmse(
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None = None,
+    *,
+    batch_first: bool = False,
+) -> float:
+    """Return the root mean squared error: sqrt(mean (y - target)^2); parameters as in `losses.mse`.
+
+    Over several batches it is the root of the mean over all of them, and not a mean of roots.
+
+    Examples
+    --------
+    >>> round(rmse([[1.0], [2.0]], [[1.0], [4.0]]), 4)
+    1.4142
+    """
+    return math.sqrt(_mse(y, target, lengths, batch_first=batch_first))
+
+
+def _mse(y: Any, target: Any, lengths: Any = None, *, batch_first: bool = False) -> float:
+    return losses.mse(y, target, lengths, batch_first=batch_first)[0]
+
+
+class Metric(NamedTuple):
+    """How a metric comes about over batches: a mean of means, and what is done with it then."""
+
+    name: str
+    mean: Callable[..., float]
+    finish: Callable[[float], float]
+
+
+METRICS: dict[str, Callable[..., float]] = {"accuracy": accuracy, "mae": mae, "rmse": rmse}
+
+
+def get(metrics: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]:
+    """Return metrics by name, or made of callables.
+
+    Parameters
+    ----------
+    metrics : one or several of "accuracy", "mae", "rmse" or a callable
+        A callable takes (y, target), and lengths= and batch_first= when there are lengths.
+
+    Raises
+    ------
+    ValueError
+        No metric of this name, or two of one name.
+    TypeError
+        Neither a name nor a callable.
+
+    Examples
+    --------
+    >>> [metric.name for metric in get(["mae", rmse])]
+    ['mae', 'rmse']
+    """
+    several = [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics)
+    result = tuple(map(_metric, several))
+    names = [metric.name for metric in result]
+    if len(set(names)) < len(names):
+        raise ValueError(f"get: metrics must have different names, got {names}")
+    return result
+
+
+def _metric(metric: Any) -> Metric:
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise ValueError(f"get: metric must be one of {', '.join(METRICS)}, got {metric!r}")
+        metric = METRICS[metric]
+    if not callable(metric):
+        raise TypeError(f"get: metric must be a name or a callable, got {type(metric).__name__}")
+    if metric is rmse:
+        return Metric("rmse", _mse, math.sqrt)
+    function = getattr(metric, "func", metric)  # of a functools.partial
+    return Metric(getattr(function, "__name__", type(metric).__name__), metric, float)

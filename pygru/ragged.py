@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""Sequences of unequal lengths: kept without padding, padded batch by batch.
+
+The steps of all sequences lie one after another in one array, so that padding costs memory only
+for the batch at hand, and only up to that batch's longest sequence.
+
+Depends on NumPy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Ragged"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+class Ragged:
+    """N sequences, (T_n, ...) each; indexed like an array, it gives padded batches.
+
+    Parameters
+    ----------
+    sequences : sequence of arrays
+        At least one, of one dtype and of equal shapes but for the first axis.
+
+    Attributes
+    ----------
+    values : array of shape (S, ...)
+        The steps of all sequences, one sequence after another.
+    lengths : array of shape (N,)
+
+    Examples
+    --------
+    >>> ragged = Ragged([np.array([1, 2, 3]), np.array([4])])
+    >>> ragged[:]
+    array([[1, 2, 3],
+           [4, 0, 0]])
+    >>> ragged[np.array([1])]
+    array([[4]])
+    """
+
+    __slots__ = ("_starts", "lengths", "values")
+
+    def __init__(self, sequences: Sequence[Array]) -> None:
+        self.values = np.concatenate(sequences)
+        self.lengths = np.array([len(sequence) for sequence in sequences])
+        self._starts = np.cumsum(self.lengths) - self.lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, batch: slice | Array) -> Array:
+        """Return the sequences of a batch, (B, T, ...), with zeros after each one's end."""
+        lengths, starts = self.lengths[batch].tolist(), self._starts[batch].tolist()
+        padded = np.zeros((len(lengths), max(lengths), *self.values.shape[1:]), self.values.dtype)
+        for row, start, length in zip(padded, starts, lengths, strict=True):
+            row[:length] = self.values[start : start + length]
+        return padded
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all sequences padded, (N, T, ...)."""
+        return (len(self), int(self.lengths.max()), *self.values.shape[1:])

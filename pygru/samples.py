@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""What `fit`, `evaluate` and `predict` ask of data, checked once and before anything is computed.
+
+Samples are the first axis of every array, or the items of a list of sequences of unequal lengths.
+
+Depends on NumPy, `checks` and `ragged`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru import checks
+from pygru.ragged import Ragged
+
+__all__ = ["Samples", "check_inputs", "check_layout", "check_samples", "reads_targets"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+class Samples(NamedTuple):
+    """Checked data: N samples, their targets and, or None, the lengths of both."""
+
+    X: Array | Ragged  # (N, ...)
+    Y: Array | Ragged  # (N, ...)
+    lengths: Array | None  # (N,)
+    target_lengths: Array | None  # (N,)  the same array, but for a model that reads its targets
+
+    def take(self, batch: slice | Array) -> tuple[Array, Array, Array | None, Array | None]:
+        """Return x (B, ...), targets (B, ...), lengths (B,) and target lengths (B,)."""
+        X, Y, lengths, target_lengths = self
+        ends = None if lengths is None else lengths[batch]
+        target_ends = ends
+        if target_lengths is not lengths:
+            target_ends = None if target_lengths is None else target_lengths[batch]
+        return X[batch], Y[batch], ends, target_ends
+
+
+def reads_targets(model: Any) -> bool:
+    """Whether a model is taught with its targets, which then have lengths of their own."""
+    return hasattr(model, "target_lengths")
+
+
+def check_layout(where: str, model: Any) -> None:
+    """Refuse a model whose first axis is time: samples are the first axis here."""
+    if getattr(model, "batch_first", None) is False:
+        raise ValueError(
+            f"{where}: model must have batch_first=True, because the first axis of X is the "
+            "samples, got batch_first=False"
+        )
+
+
+def check_samples(
+    where: str,
+    model: Any,
+    X: Any,
+    Y: Any,
+    lengths: npt.ArrayLike | None,
+    of: str = "",
+) -> Samples:
+    """Check data once and bring it to the model's dtype; `of` is put before the arrays' names."""
+    inputs, ends = check_inputs(where, model, X, lengths, of)
+    targets = _finite(where, f"{of}Y", Y, model.dtype)
+    if not targets.shape or len(targets) != len(inputs):
+        raise ValueError(
+            f"{where}: {of}Y must have as many samples as {of}X, {len(inputs)}, "
+            f"got shape {targets.shape}"
+        )
+    if len(inputs) == 0:
+        raise ValueError(f"{where}: {of}X must hold at least one sample, got shape {inputs.shape}")
+    if ends is not None and not ends.all():
+        raise ValueError(
+            f"{where}: {of}lengths must be at least 1, "
+            f"got an empty sequence at index {int(np.argmin(ends))}"
+        )
+    if reads_targets(model):
+        own = targets.lengths if isinstance(targets, Ragged) else model.target_lengths(targets)
+        return Samples(inputs, targets, ends, own)
+    if isinstance(targets, Ragged):
+        _check_steps(where, inputs, targets, of)
+    return Samples(inputs, targets, ends, ends)
+
+
+def check_inputs(
+    where: str, model: Any, X: Any, lengths: npt.ArrayLike | None, of: str = ""
+) -> tuple[Array | Ragged, Array | None]:
+    """Check what goes into a model: return X, and the lengths if there are any."""
+    inputs = _finite(where, f"{of}X", X, model.dtype)
+    if isinstance(inputs, Ragged):
+        if lengths is not None:
+            raise ValueError(
+                f"{where}: {of}lengths must be None for a list of sequences, which have their own"
+            )
+        if inputs.values.ndim < 2 and inputs.values.dtype.kind == "f":
+            raise ValueError(
+                f"{where}: {of}X must hold sequences of real numbers of shape (T, I), "
+                f"got shape ({inputs.lengths[0]},)"
+            )
+        return inputs, inputs.lengths
+    if inputs.shape == (0,):
+        raise ValueError(f"{where}: {of}X must hold at least one sample, got none")
+    if inputs.ndim < 2:
+        raise ValueError(
+            f"{where}: {of}X must have shape (N, ...) of at least two axes, got {inputs.shape}"
+        )
+    if lengths is None:
+        return inputs, None
+    where = f"{where}: {of}".rstrip(": ")
+    return inputs, checks.as_lengths(where, lengths, inputs.shape[1], inputs.shape[:1])
+
+
+def _check_steps(where: str, inputs: Array | Ragged, targets: Ragged, of: str) -> None:
+    """Refuse targets of other lengths than the inputs'."""
+    if not isinstance(inputs, Ragged):
+        raise ValueError(
+            f"{where}: {of}Y must be a rectangular array as {of}X is, {inputs.shape}, "
+            "got sequences of unequal lengths"
+        )
+    wrong = np.flatnonzero(inputs.lengths != targets.lengths)
+    if wrong.size:
+        n = int(wrong[0])
+        raise ValueError(
+            f"{where}: {of}Y[{n}] must have as many steps as {of}X[{n}], {inputs.lengths[n]}, "
+            f"got {targets.lengths[n]}"
+        )
+
+
+def _finite(where: str, name: str, values: Any, dtype: Any) -> Array | Ragged:
+    """Return real values, floating ones in the model's dtype; refuse NaN and infinity by index."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        return _unequal(where, name, values, dtype)
+    return _real(where, name, array, dtype)
+
+
+def _unequal(where: str, name: str, values: Sequence[Any], dtype: Any) -> Ragged:
+    """Return what is no rectangular array as sequences of unequal lengths."""
+    sequences = []
+    for n, value in enumerate(values):
+        item = f"{name}[{n}]"
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise ValueError(f"{where}: {item} must be a rectangular array (T, ...)") from None
+        if array.ndim == 0 or len(array) == 0:
+            raise ValueError(f"{where}: {item} must hold at least one step, got {array.shape}")
+        sequences.append(_real(where, item, array, dtype))
+        if array.shape[1:] != sequences[0].shape[1:]:
+            raise ValueError(
+                f"{where}: {item} must have the shape of {name}[0] but for the first axis, "
+                f"{sequences[0].shape}, got {array.shape}"
+            )
+    return Ragged(sequences)
+
+
+def _real(where: str, name: str, array: Array, dtype: Any) -> Array:
+    """Return finite real numbers, floating ones in the model's dtype."""
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{where}: {name} must hold real numbers, got dtype {array.dtype}")
+    if array.dtype.kind != "f":
+        return array
+    finite = np.isfinite(array)
+    if not finite.all():
+        index = tuple(np.argwhere(~finite)[0].tolist())
+        raise ValueError(
+            f"{where}: {name} must be finite, got {array[index]} at index {index} "
+            f"({finite.size - np.count_nonzero(finite)} such elements)"
+        )
+    return array.astype(dtype, copy=False)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""The layers and directions of a recurrent layer, over arrays that have been checked.
+
+The kernels run one layer in one direction or two; a `Stack` gives each its weights, its part of
+h_0 and h_n and the layer below, forward, and directly below that backward. Time is the first axis
+of everything; equations are in `pygru.reference`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from pygru import _core
+from pygru.checks import FloatArray, IntArray
+from pygru.parameters import Arrays
+from pygru.regularization import dropout_mask
+
+__all__ = ["CELLS", "Run", "Stack", "StackTape", "of_run"]
+
+
+class CellSize(NamedTuple):
+    """What the arrays of a cell are multiples of."""
+
+    gates: int  # W has gates * H rows
+    slots: int  # S: what is kept per unit and step for backward
+
+
+CELLS: dict[str, CellSize] = {
+    "gru_after": CellSize(3, 4),
+    "gru_before": CellSize(3, 4),
+    "rnn_tanh": CellSize(1, 1),
+    "rnn_relu": CellSize(1, 1),
+}
+"""Every cell by the name the kernels know it by."""
+
+
+class Run(NamedTuple):
+    """One direction of one layer: its weights and their gradients."""
+
+    reverse: bool  # each sequence backwards within its own length
+    weights: tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None]  # W, U, b_x, b_h
+    gradients: tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None]
+
+
+def of_run(
+    arrays: Arrays, suffix: str
+) -> tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None]:
+    """Return W, U, b_x and b_h of one run out of params or grads."""
+    return (
+        arrays[f"weight_ih{suffix}"],
+        arrays[f"weight_hh{suffix}"],
+        arrays.get(f"bias_ih{suffix}"),
+        arrays.get(f"bias_hh{suffix}"),
+    )
+
+
+# What one layer keeps: x (T, B, I or D*H); y (T, B, H) of each direction; what the kernels keep,
+# (D, T, B, S, H); and (T, B, D*H) or None, what dropout multiplied this layer's output with.
+_LayerTape: TypeAlias = tuple[FloatArray, list[FloatArray], FloatArray, "FloatArray | None"]
+
+
+class StackTape(NamedTuple):
+    """What a whole stack keeps."""
+
+    layers: list[_LayerTape]
+    h_0: FloatArray | None  # (L*D, B, H)
+    lengths: IntArray | None  # (B,)
+
+
+class Stack:
+    """L layers of D directions of one cell.
+
+    Parameters
+    ----------
+    cell : str
+        One of `CELLS`.
+    hidden_size : int
+        H.
+    dropout : float
+        Probability with which elements of every layer's output but the last's are zeroed.
+    rng : numpy.random.Generator
+        Where the masks come from.
+    layers : list of list of Run
+        By layer and direction.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        hidden_size: int,
+        dropout: float,
+        rng: np.random.Generator,
+        layers: list[list[Run]],
+    ) -> None:
+        self.cell, self.slots, self.H = cell, CELLS[cell].slots, hidden_size
+        self.dropout, self.rng, self.layers = dropout, rng, layers
+        self.D = len(layers[0])
+
+    def forward(
+        self,
+        x: FloatArray,  # (T, B, I)
+        h_0: FloatArray | None,  # (L*D, B, H)
+        lengths: IntArray | None,  # (B,)
+        y: FloatArray,  # (T, B, D*H)  out
+        h_n: FloatArray,  # (L*D, B, H)  out
+        training: bool,
+    ) -> StackTape | None:
+        """Run the sequences; when training return what `backward` needs."""
+        T, B, _ = x.shape
+        H, D, dtype = self.H, self.D, x.dtype
+        last = len(self.layers) - 1
+        kept: list[_LayerTape] = []
+        for layer, directions in enumerate(self.layers):
+            out = y if layer == last else np.empty((T, B, D * H), dtype)
+            ys = [out] if D == 1 else [out[:, :, :H], out[:, :, H:]]
+            tapes = np.empty((D, T, B, self.slots, H), dtype) if training else None
+            runs = []
+            for d, run in enumerate(directions):
+                k = layer * D + d
+                runs.append((
+                    run.reverse, *run.weights,
+                    None if h_0 is None else h_0[k],
+                    ys[d], h_n[k],
+                    None if tapes is None else tapes[d],
+                ))  # fmt: skip
+            _core.forward(self.cell, x, lengths, runs)
+            mask = None
+            if tapes is not None:
+                if self.dropout and layer < last:
+                    mask = dropout_mask(self.rng, out.shape, self.dropout, dtype)
+                kept.append((x, ys, tapes, mask))
+            x = out if mask is None else out * mask
+        return StackTape(kept, h_0, lengths) if training else None
+
+    def backward(
+        self,
+        saved: StackTape,
+        dy: FloatArray | None,  # (T, B, D*H), None is 0
+        dh_n: list[FloatArray | None],  # (B, H) or None, which is 0, of every layer and direction
+        dx: FloatArray | None,  # (T, B, I)  out
+        dh_0: FloatArray | None,  # (L*D, B, H)  out
+    ) -> None:
+        """Add to the gradients of the weights, write dx and dh_0 where they are wanted."""
+        H, D = self.H, self.D
+        above = dy
+        for layer in reversed(range(len(self.layers))):
+            x, ys, tapes, mask = saved.layers[layer]
+            if above is not None and mask is not None:
+                above = above * mask
+            below = dx if layer == 0 else np.empty(x.shape, x.dtype)  # what is passed down
+            dxs = [] if below is None else [below]
+            if below is not None and D == 2:
+                dxs.append(np.empty(x.shape, x.dtype))
+            runs = []
+            for d, run in enumerate(self.layers[layer]):
+                k = layer * D + d
+                runs.append((
+                    run.reverse, run.weights[0], run.weights[1],
+                    None if saved.h_0 is None else saved.h_0[k],
+                    ys[d], tapes[d],
+                    above if above is None or D == 1 else above[:, :, d * H : (d + 1) * H],
+                    dh_n[k],
+                    dxs[d] if dxs else None,
+                    None if dh_0 is None else dh_0[k],
+                    *run.gradients,
+                ))  # fmt: skip
+            _core.backward(self.cell, x, saved.lengths, runs)
+            if len(dxs) == 2:
+                dxs[0] += dxs[1]
+            above = below

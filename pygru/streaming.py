@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""Streaming inference: a model's packed weights and its state in one object, one call per step.
+
+The work is done in C++ (csrc/runtime/stream.h); this file says which layers of a model a stream
+runs and shares packed weights between the streams of one model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru import _core
+from pygru.checks import FloatArray, as_real, as_size
+from pygru.layers import Linear
+from pygru.model import Sequential
+from pygru.module import Module
+from pygru.pooling import LastStep
+from pygru.recurrent import Recurrent
+from pygru.regularization import Dropout
+
+__all__ = ["Stream"]
+
+_Layer: TypeAlias = tuple[
+    str | None, FloatArray, FloatArray | None, FloatArray | None, FloatArray | None
+]
+
+# model -> digest of its weights (and instruction set) -> packed weights, while a stream holds them
+_packed: WeakKeyDictionary[Module, WeakValueDictionary[bytes, _Packed]] = WeakKeyDictionary()
+
+
+class Stream(_core.Stream):
+    """A model run step by step, with its state kept inside.
+
+    The weights are packed once, as they are now: later training does not reach a stream. Streams of
+    one model share them. After construction `step` and `process` allocate nothing when ``out`` is
+    given. The result is bit for bit that of ``model(whole_sequence)`` at each step.
+
+    Parameters
+    ----------
+    model : Sequential, GRU, RNN or Linear
+        Of recurrent layers in one direction and Linear layers. Dropout does nothing here, and
+        LastStep nothing either: every step is the last one so far.
+    batch : int, optional
+        Number of sequences B that advance together. Absent: one, without an axis for it.
+
+    Raises
+    ------
+    TypeError
+        When the model holds a layer that can't be streamed; a bidirectional one needs the future.
+
+    Examples
+    --------
+    >>> gru = pygru.GRU(3, 8, rng=0)
+    >>> x = np.ones((5, 3), np.float32)
+    >>> stream = pygru.Stream(gru)
+    >>> np.array_equal([stream.step(x_t) for x_t in x], gru(x)[0])
+    True
+    >>> stream.state[0].shape  # (L, H)
+    (1, 8)
+    """
+
+    def __init__(self, model: Module, batch: int | None = None) -> None:
+        batch = -1 if batch is None else as_size("Stream", "batch", batch)
+        modules = list(model) if isinstance(model, Sequential) else [model]
+        packed = _shared(model, modules)
+        super().__init__(packed.model, batch)
+        self._packed = packed
+        self._recurrent = [m for m in modules if isinstance(m, Recurrent)]
+        self._batched, self._dtype = batch >= 0, model.dtype
+
+    @property
+    def state(self) -> list[FloatArray]:
+        """The state of each recurrent module: (L, H), or (L, B, H) with a batch. A copy.
+
+        Assigning a list of such arrays sets it; `reset` sets it to 0.
+        """
+        states = iter(self._states())
+        stacks = [np.stack([next(states) for _ in range(m.num_layers)]) for m in self._recurrent]
+        return stacks if self._batched else [stack[:, 0] for stack in stacks]
+
+    @state.setter
+    def state(self, state: Sequence[npt.ArrayLike]) -> None:
+        now = self.state
+        if len(state) != len(now):
+            raise ValueError(
+                f"Stream.state: must have one array per recurrent module = {len(now)}, "
+                f"got {len(state)}"
+            )
+        layers: list[FloatArray] = []
+        for k, (given, old) in enumerate(zip(state, now, strict=True)):
+            array = as_real("Stream.state", f"state[{k}]", given, self._dtype)
+            if array.shape != old.shape:
+                symbols = "(L, B, H)" if self._batched else "(L, H)"
+                raise ValueError(
+                    f"Stream.state: state[{k}] must have shape {symbols} = {old.shape}, "
+                    f"got {array.shape}"
+                )
+            layers.extend(np.ascontiguousarray(h if self._batched else h[None]) for h in array)
+        self._set_states(layers)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("Stream: can't be copied or pickled; make another from the model")
+
+
+class _Packed:
+    """Packed weights that can be referred to weakly."""
+
+    def __init__(self, layers: list[_Layer]) -> None:
+        self.model = _core.PackedModel(layers)
+
+
+def _shared(model: Module, modules: list[Module]) -> _Packed:
+    """Return the packed weights of a model, those of another stream if they are the same."""
+    import hashlib  # here, because it loads OpenSSL, and importing pygru should not wait for that
+
+    digest = hashlib.blake2b(_core.isa().encode())
+    digest.update(model.flat_params.data)
+    cache = _packed.setdefault(model, WeakValueDictionary())
+    packed = cache.get(digest.digest())
+    if packed is None:
+        packed = _Packed(list(_layers(modules)))
+        cache[digest.digest()] = packed
+    return packed
+
+
+def _layers(modules: list[Module]) -> Iterator[_Layer]:
+    found = False
+    for module in modules:
+        name = type(module).__name__
+        if isinstance(module, Recurrent):
+            if module.bidirectional:
+                raise TypeError(f"Stream: a bidirectional {name} needs the future of its input")
+            found = True
+            yield from module.layer_weights()
+        elif isinstance(module, Linear):
+            found = True
+            yield None, module.params["weight"], None, module.params.get("bias"), None
+        elif not isinstance(module, Dropout | LastStep):
+            raise TypeError(
+                f"Stream: model must consist of GRU, RNN, Linear, Dropout and LastStep, got {name}"
+            )
+    if not found:
+        raise TypeError("Stream: model must hold a GRU, an RNN or a Linear")

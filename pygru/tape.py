@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""What passes from ``forward`` to ``backward``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pygru.checks import FloatArray, FloatDType
+
+__all__ = ["Tape"]
+
+
+class Tape:
+    """What one call of ``forward`` keeps for one call of ``backward``; opaque to the user.
+
+    A tape belongs to the module that made it and serves once. It refers to the arrays given to
+    ``forward`` and returned by it, so these must not be changed before ``backward``.
+
+    Attributes
+    ----------
+    state : list of ndarray
+        h_n of every recurrent module that ``forward`` ran: the state to go on from.
+
+    Examples
+    --------
+    >>> linear = pygru.Linear(3, 2, rng=0)
+    >>> y, tape = linear.forward(np.ones(3))
+    >>> linear.backward(tape, np.ones(2)).shape
+    (3,)
+    >>> linear.backward(tape, np.ones(2))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    RuntimeError: Linear.backward: tape was already used by a backward; ...
+    """
+
+    __slots__ = ("_owner", "_saved", "dtype", "shape", "state")
+
+    def __init__(
+        self,
+        owner: object,
+        saved: object,
+        shape: tuple[int, ...],
+        dtype: FloatDType,
+        state: list[FloatArray],
+    ) -> None:
+        self._owner = owner
+        self._saved: object | None = (saved,)
+        self.shape = shape  # of y, hence of dy
+        self.dtype = dtype
+        self.state = state
+
+    def check(self, owner: object) -> None:
+        """Raise unless ``owner`` made this tape and has not used it."""
+        where = f"{type(owner).__name__}.backward"
+        if self._owner is not owner:
+            raise ValueError(
+                f"{where}: tape must come from forward of the same module, "
+                f"got one of another {type(self._owner).__name__}"
+            )
+        if self._saved is None:
+            raise RuntimeError(
+                f"{where}: tape was already used by a backward; a tape serves once, "
+                "call forward again for another"
+            )
+
+    def spend(self) -> Any:
+        """Hand out what was kept and let go of it."""
+        (saved,) = self._saved  # type: ignore[misc]
+        self._saved = None
+        return saved

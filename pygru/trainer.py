@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+"""One step and one epoch of training, and the parameters to fall back on.
+
+A step is a forward pass, the loss, a backward pass and an update. All checks on the data have been
+made by then, so that a step adds little to what the kernels do.
+
+Depends on modules, losses, metrics, optimisers and data.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru import losses
+from pygru.checkpoint import Snapshot
+from pygru.clipping import clip_by_global_norm, clip_by_value
+from pygru.data import Batch, Sampler
+from pygru.evaluation import Means, measure, weighted_loss
+from pygru.history import EpochRecord, History
+from pygru.interrupts import Interrupts
+from pygru.metrics import Metric
+from pygru.optim import Optimizer
+from pygru.progress import Progress
+from pygru.recurrent import Recurrent
+from pygru.samples import Samples, reads_targets
+from pygru.schedules import Schedule
+
+__all__ = ["GradientHook", "Settings", "Trainer"]
+
+Array: TypeAlias = npt.NDArray[Any]
+GradientHook: TypeAlias = "Callable[[Array], object]"
+# What one step is taken on: x (B, T, ...), targets (B, ...), lengths of both (B,), and whether it
+# goes on from the piece before it
+_Piece: TypeAlias = "tuple[Array, Array, Array | None, Array | None, bool]"
+
+
+class Settings(NamedTuple):
+    """How to train; see `fit`."""
+
+    loss: losses.Loss
+    metrics: tuple[Metric, ...]
+    batch_size: int
+    sampler: Sampler
+    schedule: Schedule | None
+    bptt: int | None
+    stateful: bool
+    clip_norm: float | None
+    clip_value: float | None
+    on_gradient: GradientHook | None
+
+
+class Trainer:
+    """The state of one training.
+
+    Attributes
+    ----------
+    history : History
+    best_record : EpochRecord or None
+        The best epoch so far.
+    best : array of shape (P,)
+        The parameters after it.
+    base_lr : float
+        The optimiser's learning rate before any schedule.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Optimizer,
+        data: Samples,
+        validation: Samples | None,
+        settings: Settings,
+        rng: np.random.Generator,
+    ) -> None:
+        self.model, self.optimizer, self.rng = model, optimizer, rng
+        self.data, self.validation, self.settings = data, validation, settings
+        self.base_lr = optimizer.lr
+        self.history = History()
+        self.params, self.grads = model.flat_params, model.flat_grads  # (P,) each
+        self.last_good = self.params.copy()  # (P,)  gave a finite loss
+        self.best = self.params.copy()  # (P,)  after the epoch of best_record
+        self.best_record: EpochRecord | None = None
+        self._teaches = reads_targets(model)
+        self._carries = settings.bptt is not None and settings.stateful
+        self._state: Any = None  # of the recurrent modules, between two pieces
+
+    # An epoch
+
+    def run_epoch(self, epoch: int, progress: Progress, interrupts: Interrupts) -> EpochRecord:
+        """Take the steps of one epoch (counted from 1), then evaluate.
+
+        Raises
+        ------
+        FloatingPointError
+            As `fit` does.
+        KeyboardInterrupt
+            Between two steps, after somebody asked for it.
+        """
+        loss, metrics, batch_size, sampler, schedule, *_ = self.settings
+        started = time.perf_counter()
+        plan = list(sampler(len(self.data.X), batch_size, self.rng))
+        if not plan:
+            raise ValueError(
+                f"fit: sampler must give at least one batch, got none in epoch {epoch}"
+            )
+        steps = sum(map(self._pieces_in, plan))
+        advance = progress.start_epoch(epoch, steps)
+        means = Means(metrics)
+        for i, piece in enumerate(self._pieces(plan)):
+            if schedule is not None:
+                self.optimizer.lr = self.base_lr * schedule(epoch - 1 + i / steps)
+            value = self.step(piece, means)
+            if not math.isfinite(value):
+                self._fail(f"the loss became {value} in epoch {epoch}, step {i + 1}")
+            if advance is not None and advance():
+                progress.show(means.loss)
+            if interrupts.count:
+                raise KeyboardInterrupt
+        if not np.isfinite(self.params).all():
+            self._fail(f"a parameter became NaN or infinite in epoch {epoch}, step {steps}")
+        held_out = None
+        if self.validation is not None:
+            held_out = measure(self.model, self.validation, loss, metrics, batch_size)
+            if not math.isfinite(held_out.loss):
+                self._fail(f"the validation loss became {held_out.loss} in epoch {epoch}")
+        record = EpochRecord(
+            epoch=epoch,
+            loss=means.loss,
+            validation=None if held_out is None else held_out.loss,
+            lr=self.optimizer.lr,
+            steps=steps,
+            seconds=time.perf_counter() - started,
+            metrics=means.named(),
+            validation_metrics={} if held_out is None else held_out.named(),
+        )
+        self.history.epochs.append(record)
+        if self.best_record is None or record.monitored < self.best_record.monitored:
+            self.best_record = record
+            np.copyto(self.best, self.params)
+        if schedule is not None:
+            schedule.observe(record.monitored)
+        return record
+
+    def _pieces_in(self, batch: Batch) -> int:
+        """Return how many steps a batch makes."""
+        bptt = self.settings.bptt
+        return 1 if bptt is None else -(-self._longest(batch) // bptt)
+
+    def _longest(self, batch: Batch) -> int:
+        """Return the steps of the longest series of a batch."""
+        X, lengths = self.data.X, self.data.lengths
+        return X.shape[1] if lengths is None else int(lengths[batch].max())
+
+    def _pieces(self, plan: list[Batch]) -> Iterator[_Piece]:
+        """Yield whole batches, or batches cut along time."""
+        data, bptt = self.data, self.settings.bptt
+        for batch in plan:
+            x, target, ends, target_ends = data.take(batch)
+            if bptt is None:
+                yield x, target, ends, target_ends, False
+                continue
+            for start in range(0, self._longest(batch), bptt):
+                part = slice(start, start + bptt)
+                left = None if ends is None else np.clip(ends - start, 0, bptt)
+                yield x[:, part], target[:, part], left, left, start > 0
+
+    # A step
+
+    def step(self, piece: _Piece, means: Means) -> float:
+        """Forward, loss, backward, update; return the loss. If it is not finite, update nothing."""
+        _, target, _, ends, _ = piece
+        settings, grads = self.settings, self.grads
+        y, tape = self._forward(*piece)
+        value, dy, elements = weighted_loss(settings.loss, y, target, ends)
+        if not math.isfinite(value):
+            return value
+        means.add(value, y, target, ends, elements)
+        grads.fill(0)
+        self.model.backward(tape, dy, input_gradient=False)
+        if settings.on_gradient is not None:
+            settings.on_gradient(grads)
+        if settings.clip_value is not None:
+            clip_by_value(grads, settings.clip_value)
+        if settings.clip_norm is not None:
+            clip_by_global_norm(grads, settings.clip_norm)
+        np.copyto(self.last_good, self.params)
+        self.optimizer.step(self.params, grads)
+        return value
+
+    def _forward(
+        self,
+        x: Array,
+        target: Array,
+        ends: Array | None,
+        target_ends: Array | None,
+        goes_on: bool,
+    ) -> tuple[Array, Any]:
+        """Return y and the tape; keep the state where a next piece goes on from it."""
+        model = self.model
+        if self._teaches:
+            y, tape = model.forward(x, target, lengths=ends, target_lengths=target_ends)
+            return y, tape
+        if not self._carries:
+            # A recurrent layer by itself gives (y, h_n, tape), everything else (y, tape).
+            y, *_, tape = model.forward(x) if ends is None else model.forward(x, lengths=ends)
+            return y, tape
+        state = self._state if goes_on else None
+        if isinstance(model, Recurrent):
+            y, self._state, tape = model.forward(x, state, lengths=ends)
+        else:
+            y, tape = model.forward(x, lengths=ends, state=state)
+            self._state = tape.state
+        return y, tape
+
+    # What to go on from, and what to fall back on
+
+    def snapshot(self) -> Snapshot:
+        """Return how far the training has come."""
+        return Snapshot(self.history.epochs, self.best, self.base_lr)
+
+    def go_on_from(self, snapshot: Snapshot) -> None:
+        """Take over how far another training had come."""
+        epochs, best, self.base_lr = snapshot
+        self.history.epochs[:] = epochs
+        self.best_record = self.history.best
+        np.copyto(self.best, best)
+        np.copyto(self.last_good, self.params)
+
+    def keep_best(self) -> str:
+        """Put the best epoch's parameters into the model, and say which these are."""
+        best = self.best_record
+        if best is None:
+            np.copyto(self.params, self.last_good)
+            return "its latest parameters, as no epoch was complete"
+        np.copyto(self.params, self.best)
+        kind = "training" if best.validation is None else "validation"
+        return f"the parameters of epoch {best.epoch} ({kind} loss {best.monitored:.4g})"
+
+    def _fail(self, what: str) -> None:
+        np.copyto(self.params, self.last_good)
+        raise FloatingPointError(
+            f"fit: {what}; the model holds the last parameters that gave a finite loss "
+            "(a lower learning rate or clip_norm may help)"
+        )

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""Same bits: whatever the threads, the batch, the steps of a call, the tape or the register width.
+
+Every output is one chain of multiply-adds in one order, so nothing here is compared with a
+tolerance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from problems import Options, assert_same_bits, draw, run_forward, solve
+
+from pygru import _core
+from pygru.reference import CELLS
+
+# (T, B, I, H), and how threads divide it.
+SHAPES = [
+    (5, 64, 1, 64),  # by sequences
+    (6, 1, 24, 320),  # by units
+    (4, 3, 40, 136),  # by units, with x W^T for many steps at once
+    (40, 9, 3, 33),  # by sequences that are no whole tiles
+    (30, 20, 35, 40),  # more than one chunk of gradients
+]
+PER_SEQUENCE = ("y", "h_n", "dx", "dh_0")
+
+
+@pytest.fixture(params=CELLS)
+def cell(request):
+    """Every cell."""
+    return request.param
+
+
+@pytest.fixture(params=["plain", "reverse-lengths-stateless"])
+def options(request):
+    """Each option both ways."""
+    other = request.param != "plain"
+    return Options(reverse=other, lengths=other, initial=not other)
+
+
+def test_thread_count_does_not_change_a_bit(cell, options, isa, dtype, keep_threads):
+    for sizes in SHAPES:
+        p = draw(cell, *sizes, options, dtype)
+        _core.set_num_threads(1)
+        expected = solve(p)
+        for n in (2, 3, 4):
+            _core.set_num_threads(n)
+            assert_same_bits(solve(p), expected, f"with {n} threads at {sizes}")
+
+
+def test_directions_that_run_at_the_same_time_give_the_same_bits(cell, isa, threads):
+    for T, B, I, H in SHAPES[:2]:  # noqa: E741
+        ways = [draw(cell, T, B, I, H, Options(r, lengths=True)) for r in (False, True)]
+        y, h_n = np.empty((T, B, 2 * H), np.float32), np.empty((2, B, H), np.float32)
+        halves = y[:, :, :H], y[:, :, H:]
+        runs = [
+            (p.reverse, p.W, p.U, p.b_x, p.b_h, p.h_0, halves[d], h_n[d], None)
+            for d, p in enumerate(ways)
+        ]
+        _core.forward(cell, ways[0].x, ways[0].lengths, runs)
+        _core.set_num_threads(1)
+        for d, p in enumerate(ways):
+            y_1, h_1, _ = run_forward(p)
+            assert_same_bits({"y": halves[d], "h_n": h_n[d]}, {"y": y_1, "h_n": h_1})
+
+
+def test_a_sequence_alone_is_the_same_in_any_batch(cell, options, isa, dtype):
+    for T, batch, I, H in ((5, 2, 3, 33), (5, 7, 40, 17), (3, 64, 3, 17), (3, 64, 40, 33)):  # noqa: E741
+        p = draw(cell, T, batch, I, H, options, dtype)
+        together = solve(p)
+        for b in {0, 1, batch // 2, batch - 1}:
+            own = {name: together[name] for name in PER_SEQUENCE}
+            own |= {name: own[name][:, b : b + 1] for name in ("y", "dx")}
+            own |= {name: own[name][b : b + 1] for name in ("h_n", "dh_0")}
+            assert_same_bits(own, solve(p.only(b)), f"of sequence {b} of {batch}")
+
+
+def test_step_by_step_is_the_whole_sequence(cell, isa, dtype):
+    for sizes in ((9, 1, 3, 33), (9, 6, 40, 17), (6, 1, 24, 320)):
+        for reverse in (False, True):
+            p = draw(cell, *sizes, Options(reverse), dtype)
+            y, h_n, _ = run_forward(p)
+            h = p.h_0
+            for t in reversed(range(sizes[0])) if reverse else range(sizes[0]):
+                y_t, h, _ = run_forward(p._replace(x=p.x[t : t + 1], h_0=h))
+                assert_same_bits({"y": y_t[0], "h_n": h}, {"y": y[t], "h_n": y[t]}, f"at step {t}")
+            assert_same_bits({"h_n": h}, {"h_n": h_n})
+
+
+def test_blocks_of_steps_are_the_whole_sequence(cell, isa, dtype):
+    p = draw(cell, 90, 4, 40, 33, Options(), dtype)
+    y, h_n, _ = run_forward(p)
+    h = p.h_0
+    for first, last in ((0, 1), (1, 50), (50, 89), (89, 90)):
+        y_part, h, _ = run_forward(p._replace(x=p.x[first:last], h_0=h))
+        assert_same_bits({"y": y_part}, {"y": y[first:last]}, f"in steps {first} to {last}")
+    assert_same_bits({"h_n": h}, {"h_n": h_n})
+
+
+def test_no_initial_state_is_a_state_of_zeros(cell, options, isa, dtype):
+    p = draw(cell, 7, 5, 3, 33, options._replace(initial=True), dtype)
+    zeros = solve(p._replace(h_0=np.zeros_like(p.h_0)))
+    assert_same_bits(solve(p._replace(h_0=None)), zeros)
+
+
+def test_the_tape_does_not_change_a_bit(cell, options, isa, dtype):
+    for sizes in SHAPES:
+        p = draw(cell, *sizes, options, dtype)
+        y, h_n, _ = run_forward(p, with_tape=True)
+        y_2, h_n2, _ = run_forward(p, with_tape=False)
+        assert_same_bits({"y": y, "h_n": h_n}, {"y": y_2, "h_n": h_n2}, f"at {sizes}")
+
+
+def test_run_to_run_every_gradient_is_the_same(cell, isa, threads):
+    for sizes in SHAPES[::2]:
+        p = draw(cell, *sizes, Options(lengths=True))
+        expected = solve(p)
+        for _ in range(2):
+            assert_same_bits(solve(p), expected, f"at {sizes}")
+
+
+def test_the_order_of_a_batch_does_not_change_a_sequence(cell, options, isa):
+    p = draw(cell, 7, 9, 3, 33, options._replace(initial=True))
+    order = np.random.default_rng(0).permutation(9)
+    inverse = np.argsort(order)
+    shuffled = p._replace(
+        x=p.x[:, order],
+        dy=p.dy[:, order],
+        h_0=p.h_0[order],
+        dh_n=p.dh_n[order],
+        lengths=None if p.lengths is None else p.lengths[order],
+    )
+    expected, actual = solve(p), solve(shuffled)
+    own = {name: actual[name][:, inverse] for name in ("y", "dx")}
+    own |= {name: actual[name][inverse] for name in ("h_n", "dh_0")}
+    assert_same_bits(own, expected)
+
+
+def test_avx2_is_avx512(cell, options, dtype, two_widths):
+    for sizes in [*SHAPES, (7, 5, 3, 17), (2, 3, 300, 65)]:
+        p = draw(cell, *sizes, options, dtype)
+        results = []
+        for isa in two_widths:
+            _core.use_isa(isa)
+            results.append(solve(p))
+        assert_same_bits(*results, f"at {sizes}")
+
+
+# Linear
+
+
+def linear(x, W, b, dy):
+    """Return y, dx, dW and db."""
+    y, dx = np.empty((x.shape[0], W.shape[0]), x.dtype), np.empty_like(x)
+    dW, db = np.zeros_like(W, order="F"), np.zeros_like(b)
+    _core.linear_forward(x, W, b, y)
+    _core.linear_backward(x, W, dy, dx, dW, db)
+    return {"y": y, "dx": dx, "dW": dW, "db": db}
+
+
+def draw_linear(N, K, M, dtype):
+    """Return x, W, b and dy."""
+    rng = np.random.default_rng([N, K, M])
+    return [rng.standard_normal(s).astype(dtype) for s in ((N, K), (M, K), M, (N, M))]
+
+
+def test_linear_is_the_same_alone_in_any_batch_and_with_any_threads(isa, dtype, keep_threads):
+    for N, K, M in ((2, 3, 1), (7, 33, 17), (64, 300, 65), (700, 40, 200)):
+        x, W, b, dy = draw_linear(N, K, M, dtype)
+        _core.set_num_threads(1)
+        expected = linear(x, W, b, dy)
+        for n in (2, 3, 4):
+            _core.set_num_threads(n)
+            assert_same_bits(linear(x, W, b, dy), expected, f"with {n} threads")
+        for i in {0, 1, N // 2, N - 1}:
+            row = slice(i, i + 1)
+            own = {name: expected[name][row] for name in ("y", "dx")}
+            assert_same_bits(own, linear(x[row], W, b, dy[row]), f"in row {i} of {N}")
+
+
+def test_linear_with_avx2_is_avx512(dtype, two_widths):
+    arrays = draw_linear(700, 40, 200, dtype)
+    results = []
+    for isa in two_widths:
+        _core.use_isa(isa)
+        results.append(linear(*arrays))
+    assert_same_bits(*results)

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: MIT
+"""Stop and go on equals never stopped, bit for bit; and a bad checkpoint never does harm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import pygru
+from pygru import optim, schedules
+from pygru.checkpoint import Checkpoint
+
+EPOCHS = 6
+
+
+class Run:
+    """A training with everything in it that has a state."""
+
+    def __init__(self, *, hidden: int = 5, seed: int = 0, bit_generator: Any = np.random.PCG64):
+        gru = pygru.GRU(2, hidden, num_layers=2, dropout=0.2, batch_first=True, rng=seed)
+        head = pygru.Linear(hidden, 1, rng=seed)
+        self.model = pygru.Sequential(gru, pygru.Dropout(0.3, rng=seed), pygru.LastStep(), head)
+        self.optimizer: Any = optim.Adam(0.01)
+        self.schedule: Any = schedules.WarmUp(1, schedules.ReduceOnPlateau(0.5, patience=0))
+        self.rng = np.random.Generator(bit_generator(seed))
+        data = np.random.default_rng(1)
+        self.X = [data.standard_normal((n, 2)) for n in data.integers(1, 9, 40)]
+        self.Y = data.standard_normal((40, 1))
+
+    def fit(self, **changes: Any) -> Any:
+        settings: dict[str, Any] = {
+            "loss": "mse",
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "epochs": EPOCHS,
+            "batch_size": 7,
+            "metrics": ["mae", "rmse"],
+            "validation": (self.X[:9], self.Y[:9]),
+            "verbose": 0,
+            "rng": self.rng,
+        }
+        self.history = pygru.fit(self.model, self.X, self.Y, **(settings | changes))
+        return self.history
+
+    def state(self) -> dict[str, Any]:
+        """Everything that must come out the same."""
+        return {
+            "params": self.model.flat_params.tolist(),
+            "optimizer": {
+                k: np.asarray(v).tolist() for k, v in self.optimizer.state_dict().items()
+            },
+            "schedule": self.schedule.state_dict(),
+            "rng": str(self.rng.bit_generator.state),
+            "model rng": str(self.model.rng_state()),
+            "history": [record._replace(seconds=0) for record in self.history.epochs],
+        }
+
+
+@pytest.fixture(scope="module")
+def never_stopped() -> dict[str, Any]:
+    run = Run()
+    run.fit()
+    return run.state()
+
+
+@pytest.mark.parametrize("stop", range(1, EPOCHS + 1))
+def test_stopping_between_epochs_changes_no_bit(
+    stop: int, never_stopped: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.safetensors"
+    Run().fit(epochs=stop, checkpoint=path)
+    other = Run(seed=9)  # other weights, other generators: all of it comes from the file
+    other.optimizer.lr = 0.5
+    history = other.fit(checkpoint=path, resume=True)
+    assert other.state() == never_stopped
+    assert [record.epoch for record in history.epochs] == list(range(1, EPOCHS + 1))
+    assert other.optimizer.lr == 0.01
+
+
+@pytest.mark.parametrize("step", [1, 10, 23])
+def test_dying_at_any_step_changes_no_bit(
+    step: int, never_stopped: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.safetensors"
+    steps: list[int] = []
+
+    def die(_: Any) -> None:
+        steps.append(1)
+        if len(steps) == step:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        Run().fit(checkpoint=path, on_gradient=die)
+    other = Run()
+    other.fit(checkpoint=path, resume=True)  # from the last epoch, or from the beginning
+    assert other.state() == never_stopped
+
+
+@pytest.mark.parametrize("name", ["MT19937", "PCG64DXSM", "Philox", "SFC64"])
+def test_every_generator_of_numpy_goes_on(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    whole, first, second = (Run(bit_generator=getattr(np.random, name)) for _ in range(3))
+    whole.fit(epochs=2)
+    first.fit(epochs=1, checkpoint=path)
+    second.fit(epochs=2, checkpoint=path, resume=True)
+    assert second.state() == whole.state()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optim.SGD(0.01),
+        lambda: optim.SGD(0.01, momentum=0.9, nesterov=True),
+        lambda: optim.AdamW(0.01),
+        lambda: optim.RMSprop(0.01),
+    ],
+)
+def test_every_optimiser_goes_on_and_no_schedule_is_fine(make: Any, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    whole, first, second = Run(), Run(), Run()
+    for run in (whole, first, second):
+        run.optimizer = make()
+    whole.fit(epochs=2, schedule=None)
+    first.fit(epochs=1, schedule=None, checkpoint=path)
+    second.fit(epochs=2, schedule=None, checkpoint=path, resume=True)
+    assert second.state() == whole.state()
+
+
+def test_what_callbacks_change_is_in_the_checkpoint(tmp_path: Path) -> None:
+    def shrink(record: Any, model: Any) -> None:
+        model.flat_params[:] *= 0.9
+
+    path = tmp_path / "run.safetensors"
+    whole, first, second = Run(), Run(), Run()
+    whole.fit(epochs=3, callbacks=[shrink])
+    first.fit(epochs=2, callbacks=[shrink], checkpoint=path)
+    second.fit(epochs=3, callbacks=[shrink], checkpoint=path, resume=True)
+    assert second.state() == whole.state()
+
+
+def test_early_stopping_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    whole, first, second = Run(), Run(), Run()
+    settings: dict[str, Any] = {"epochs": 60, "patience": 3}
+    whole.fit(**settings)
+    stop = len(whole.history.epochs) - 2  # in the middle of waiting
+    first.fit(**settings | {"epochs": stop}, checkpoint=path)
+    second.fit(**settings, checkpoint=path, resume=True)
+    assert len(whole.history.epochs) < 60
+    assert second.state() == whole.state()
+    # Once it has ended there is nothing to go on with, and the best is still there.
+    third = Run(seed=3)
+    third.fit(**settings, checkpoint=path, resume=True)
+    assert third.state()["history"] == whole.state()["history"]
+    assert np.array_equal(third.model.flat_params, whole.model.flat_params)
+
+
+def test_truncated_bptt_goes_on(tmp_path: Path) -> None:
+    path, X = tmp_path / "run.safetensors", np.random.default_rng(0).standard_normal((4, 20, 1))
+    weights = []
+    for stops in ([4], [2, 4]):
+        for epochs in stops:
+            gru = pygru.GRU(1, 5, batch_first=True, rng=0)
+            model = pygru.Sequential(gru, pygru.Linear(5, 1, rng=0))
+            pygru.fit(
+                model, X, X, loss="mae", optimizer=pygru.Adam(0.01), epochs=epochs, batch_size=2,
+                bptt=7, verbose=0, rng=0, checkpoint=path, resume=True,
+            )  # fmt: skip
+        weights.append(model.flat_params.copy())
+        path.unlink()
+    assert np.array_equal(*weights)
+
+
+def finished(tmp_path: Path) -> Path:
+    path = tmp_path / "run.safetensors"
+    Run().fit(epochs=1, checkpoint=path)
+    return path
+
+
+def refused(run: Run, path: Path, message: str, error: Any = ValueError, **changes: Any) -> None:
+    """Resuming fails with this message, before a step, and changes neither run nor file."""
+    run.history = pygru.History()
+    before, content = run.state(), path.read_bytes()
+    with pytest.raises(error, match=message):
+        run.fit(checkpoint=path, **({"resume": True} | changes))
+    assert run.state() == before
+    assert path.read_bytes() == content
+
+
+def test_a_checkpoint_is_not_overwritten_by_accident(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    refused(Run(), path, "must not exist yet, or pass resume=True", FileExistsError, resume=False)
+    with pytest.raises(ValueError, match="resume needs a checkpoint"):
+        Run().fit(resume=True)
+    with pytest.raises(FileNotFoundError, match=r"in a folder that exists, got .*nowhere"):
+        Run().fit(checkpoint=tmp_path / "nowhere" / "run.safetensors")
+
+
+def test_only_modules_go_into_a_checkpoint(tmp_path: Path) -> None:
+    run, own = Run(), type("Own", (), {"dtype": np.dtype(np.float32)})()
+    with pytest.raises(TypeError, match="model must be a Module to go into a checkpoint, got Own"):
+        Checkpoint(tmp_path / "run", model=own, optimizer=run.optimizer, schedule=None, rng=run.rng)
+
+
+def test_a_checkpoint_of_another_training_says_what_differs(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    refused(Run(hidden=6), path, r"its model has GRU.*hidden_size=5.*, not GRU.*hidden_size=6")
+    refused(Run(hidden=6), path, r"parameters has \d+ float32, not \d+ float32")
+    other = Run()
+    other.optimizer = optim.RMSprop(0.01)
+    refused(other, path, "its optimizer has Adam, not RMSprop")
+    other = Run()
+    other.schedule = schedules.CosineDecay(5)
+    refused(other, path, "its schedule has WarmUp, not CosineDecay")
+    refused(Run(bit_generator=np.random.SFC64), path, "its generators has PCG64, not SFC64")
+    longer = Run()
+    model = longer.model
+    longer.model = pygru.Sequential(model, pygru.Linear(1, 1))
+    refused(longer, path, "must be of this training, but its model has")
+
+
+def test_a_checkpoint_of_another_version_says_so(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    arrays, metadata = load_file(path), _metadata(path)
+    save_file(arrays, path, metadata | {"pygru": "0.0.1"})
+    refused(Run(), path, rf"this version of pygru, {pygru.__version__}, .* got one of 0\.0\.1")
+
+
+def test_what_is_no_checkpoint_is_never_loaded(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    whole, arrays, metadata = path.read_bytes(), load_file(path), _metadata(path)
+    for size in (0, 7, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        refused(Run(), path, "run.safetensors is not a whole safetensors file")
+    Run().model.save(path)
+    refused(Run(), path, "must be a checkpoint, got a file that fit did not write")
+    for broken in ({"state": "{}"}, {"state": "no JSON"}, {"of": "[]"}, {"state": "[1]"}):
+        save_file(arrays, path, metadata | broken)
+        refused(Run(), path, "is corrupt")
+    save_file(arrays | {"best": np.zeros(3, np.float32)}, path, metadata)
+    refused(Run(), path, r"is corrupt: arrays of shapes \[\(3,\), ")
+
+
+def test_a_failed_write_leaves_the_good_checkpoint_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = finished(tmp_path)
+    content = path.read_bytes()
+
+    def full(_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        Run().fit(checkpoint=path, resume=True)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_parameters_in_a_checkpoint_are_the_flat_ones(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    run = Run()
+    run.fit(checkpoint=path)
+    assert np.array_equal(load_file(path)["params"], run.model.flat_params)
+
+
+def test_the_file_holds_nothing_but_numbers_and_json(tmp_path: Path) -> None:
+    metadata = _metadata(finished(tmp_path))
+    assert set(metadata) == {"format", "pygru", "of", "state"}
+    json.loads(metadata["state"])
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    result: dict[str, str] = json.loads(content[8 : 8 + size])["__metadata__"]
+    return result

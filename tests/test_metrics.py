@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""Metrics: right by hand, masked by lengths, the same for every batch size, reported everywhere."""
+
+from __future__ import annotations
+
+import csv
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pygru
+from pygru import metrics
+
+
+def test_accuracy_of_classes_and_of_decisions() -> None:
+    logits = np.array([[[0.0, 1.0, 2.0], [5.0, 1.0, 2.0]], [[0.0, 3.0, 2.0], [0.0, 1.0, 2.0]]])
+    assert metrics.accuracy(logits, [[2, 1], [1, 0]]) == 0.5
+    assert metrics.accuracy([[0.3], [-0.2], [2.0]], [[1.0], [1.0], [0.0]]) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match=r"target must .* y, \(2, 3\), .* got \(2, 1\)"):
+        metrics.accuracy(np.zeros((2, 3)), np.zeros((2, 1)))
+
+
+def test_padding_does_not_count() -> None:
+    rng = np.random.default_rng(0)
+    y, target, lengths = rng.random((4, 5, 3)), rng.integers(0, 3, (4, 5)), [5, 1, 0, 3]
+    valid = np.arange(5) < np.array(lengths)[:, None]
+    expected = metrics.accuracy(y[valid], target[valid])
+    target[~valid] = 99
+    assert metrics.accuracy(y, target, lengths, batch_first=True) == pytest.approx(expected)
+    reals = rng.random((4, 5, 3))
+    for name in ("mae", "rmse"):
+        metric = metrics.METRICS[name]
+        value = metric(y, reals, lengths, batch_first=True)
+        assert value == pytest.approx(metric(y[valid], reals[valid]))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 23, 100])
+def test_the_batch_size_does_not_matter(batch_size: int) -> None:
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((23, 2)), rng.standard_normal((23, 1))
+    model = pygru.Linear(2, 1, dtype=np.float64, rng=0)
+    found = pygru.evaluate(
+        model, X, Y, loss="mse", metrics=["mae", metrics.rmse], batch_size=batch_size
+    )
+    error = model(X) - Y
+    assert found == pytest.approx(
+        {"loss": np.mean(error**2), "mae": np.abs(error).mean(), "rmse": np.mean(error**2) ** 0.5}
+    )
+    history = pygru.fit(
+        model, X, Y, loss="mse", optimizer=pygru.optim.SGD(0.0), epochs=2, metrics=("rmse", "mae"),
+        batch_size=batch_size, validation=(X[:7], Y[:7]), verbose=0, rng=0,
+    )  # fmt: skip
+    assert history["rmse"] == pytest.approx([found["rmse"]] * 2)
+    assert history["validation_mae"] == pytest.approx([np.abs(error[:7]).mean()] * 2)
+
+
+def test_callables_are_metrics_and_may_see_lengths() -> None:
+    seen: list[Any] = []
+
+    def worst(y: Any, target: Any, lengths: Any = None, batch_first: bool = False) -> float:
+        seen.append((lengths is None, batch_first))
+        return float(np.abs(y - target).max())
+
+    model = pygru.Sequential(pygru.GRU(1, 1, batch_first=True))
+    X = np.zeros((3, 4, 1))
+    found = pygru.evaluate(model, X, X, loss="mae", metrics=[worst], lengths=[1, 2, 4])
+    assert set(found) == {"loss", "worst"}
+    assert seen == [(False, True)]
+    assert metrics.get(partial(worst, batch_first=True))[0].name == "worst"
+
+
+def test_metrics_are_in_the_table_the_picture_and_the_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X = np.random.default_rng(0).standard_normal((20, 1))
+    history = pygru.fit(
+        pygru.Linear(1, 1, rng=0), X, X, loss="mse", optimizer=pygru.Adam(0.01), epochs=2,
+        metrics="mae", validation=(X, X), rng=0,
+    )  # fmt: skip
+    line, last = capsys.readouterr().out.splitlines()
+    assert [word for word in line.split() if word.isalpha()] == [
+        "epoch", "loss", "mae", "validation", "mae", "s", "s", "left",
+    ]  # fmt: skip
+    assert "steps/s" in line
+    assert "left" not in last
+    history.to_csv(tmp_path / "history.csv")
+    with (tmp_path / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["validation_mae"]) for row in rows] == history["validation_mae"]
+    assert [*rows[0]][-2:] == ["mae", "validation_mae"]
+    with pytest.raises(ValueError, match=r"of must be one of .*'mae', .* got 'accuracy'"):
+        history.plot(of="accuracy")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    ax = history.plot(of="mae")
+    assert ax.get_ylabel() == "mae"
+    assert len(ax.lines) == 2
+    plt.close("all")
+
+
+def test_what_is_no_metric_is_named() -> None:
+    assert metrics.get(()) == ()
+    with pytest.raises(ValueError, match="must be one of accuracy, mae, rmse, got 'acuracy'"):
+        metrics.get(["mae", "acuracy"])
+    with pytest.raises(TypeError, match="must be a name or a callable, got int"):
+        metrics.get([3])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"different names, got \['mae', 'mae'\]"):
+        metrics.get(["mae", metrics.mae])

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""Lists of sequences of unequal lengths: padded, put into buckets, trained on, taken apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tolerances import assert_close
+
+import pygru
+from pygru.data import BucketedBatches, ContiguousBatches, ShuffledBatches
+from pygru.ragged import Ragged
+
+LENGTHS = [5, 2, 7, 1, 4, 4, 3, 6]
+
+
+def make_sequences(features: int = 3) -> list[Any]:
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal((n, features)) for n in LENGTHS]
+
+
+def padded(sequences: list[Any]) -> Any:
+    array = np.zeros((len(sequences), max(map(len, sequences)), *sequences[0].shape[1:]))
+    for row, sequence in zip(array, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return array
+
+
+def build(per_step: bool, seed: int = 0) -> Any:
+    gru = pygru.GRU(3, 5, batch_first=True, dtype=np.float64, rng=seed)
+    head = pygru.Linear(5, 2, dtype=np.float64, rng=seed)
+    return pygru.Sequential(gru, *([] if per_step else [pygru.LastStep()]), head)
+
+
+def fit(model: Any, X: Any, Y: Any, **changes: Any) -> Any:
+    settings: dict[str, Any] = {
+        "loss": "mse",
+        "optimizer": pygru.Adam(0.01),
+        "epochs": 2,
+        "batch_size": 3,
+        "verbose": 0,
+        "rng": 0,
+    }
+    return pygru.fit(model, X, Y, **(settings | changes))
+
+
+def test_a_batch_is_padded_to_its_own_longest_sequence() -> None:
+    sequences = make_sequences()
+    ragged = Ragged(sequences)
+    assert ragged.shape == (8, 7, 3)
+    assert len(ragged) == 8
+    assert np.array_equal(ragged[:], padded(sequences))
+    batch = np.array([1, 4, 3])
+    assert np.array_equal(ragged[batch], padded([sequences[n] for n in batch]))
+    assert ragged[batch].shape == (3, 4, 3)
+    assert ragged[2:3].shape == (1, 7, 3)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_a_list_trains_as_the_padded_array_with_its_lengths_does(per_step: bool) -> None:
+    sequences = make_sequences()
+    rng = np.random.default_rng(1)
+    targets: Any = [rng.standard_normal((n, 2)) for n in LENGTHS]
+    dense = padded(targets)
+    if not per_step:
+        targets = dense = rng.standard_normal((8, 2))
+    order = ShuffledBatches()
+    one, other = build(per_step), build(per_step)
+    history = fit(one, sequences, targets, sampler=order, validation=(sequences, targets))
+    expected = fit(
+        other, padded(sequences), dense, lengths=LENGTHS, sampler=order,
+        validation=(padded(sequences), dense, LENGTHS),
+    )  # fmt: skip
+    assert_close(one.flat_params, other.flat_params, "reference")
+    assert history.loss == pytest.approx(expected.loss)
+    assert history.validation == pytest.approx(expected.validation)
+
+    outputs = pygru.predict(one, sequences, batch_size=3)
+    whole = pygru.predict(one, padded(sequences), lengths=LENGTHS)
+    for n, (y, row) in enumerate(zip(outputs, whole, strict=True)):
+        assert_close(y, row[: LENGTHS[n]] if per_step else row, "reference")
+    assert pygru.evaluate(one, sequences, targets, loss="mse", batch_size=3) == pytest.approx(
+        pygru.evaluate(one, padded(sequences), dense, loss="mse", lengths=LENGTHS)
+    )
+
+
+def test_sequences_of_integers_reach_an_embedding() -> None:
+    model = pygru.Sequential(
+        pygru.Embedding(4, 3, rng=0), pygru.GRU(3, 5, batch_first=True, rng=0),
+        pygru.Linear(5, 4, rng=0),
+    )  # fmt: skip
+    texts = [[0, 1, 2], [3], [2, 2, 1, 0, 3]]
+    history = fit(model, texts, texts, loss="cross_entropy", epochs=200, metrics="accuracy")
+    assert history["accuracy"][-1] == 1
+    assert [y.shape for y in pygru.predict(model, texts)] == [(3, 4), (1, 4), (5, 4)]
+
+
+def test_buckets_hold_similar_lengths_and_every_sample_once() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 1000)
+    rng = np.random.default_rng(1)
+    first, second = (list(BucketedBatches(lengths)(1000, 32, rng)) for _ in range(2))
+    for epoch in (first, second):
+        assert sorted(np.concatenate(epoch)) == list(range(1000))
+        steps = sum(lengths[batch].max() * len(batch) for batch in epoch)
+        assert steps < 1.25 * lengths.sum()  # plain shuffling: twice
+    assert {tuple(sorted(b)) for b in first} != {tuple(sorted(b)) for b in second}
+    assert [len(b) for b in first] != sorted((len(b) for b in first), reverse=True)
+    with pytest.raises(ValueError, match=r"lengths must have shape \(n,\) = \(5,\), got \(1000,\)"):
+        list(BucketedBatches(lengths)(5, 2, rng))
+    with pytest.raises(ValueError, match="spread must be at least 0, got -1"):
+        BucketedBatches(lengths, spread=-1)
+
+
+def test_lists_come_in_buckets_by_default_and_in_any_order_on_demand() -> None:
+    seen: list[Any] = []
+
+    def watch(n: int, batch_size: int, rng: Any) -> Any:
+        seen.append((n, batch_size))
+        return ContiguousBatches()(n, batch_size, rng)
+
+    sequences, targets = make_sequences(), np.zeros((8, 2))
+    fit(build(False), sequences, targets, sampler=watch)
+    assert seen == [(8, 3)] * 2
+    one, other = build(False), build(False)
+    fit(one, sequences, targets)
+    fit(other, sequences, targets, sampler=BucketedBatches(LENGTHS))
+    assert np.array_equal(one.flat_params, other.flat_params)
+
+
+GOOD = make_sequences()
+EMPTY, BROKEN, WIDE = [*GOOD], [*GOOD], [*GOOD]
+EMPTY[3] = np.zeros((0, 3))
+BROKEN[2] = GOOD[2].copy()
+BROKEN[2][4, 1] = np.nan
+WIDE[1] = np.zeros((2, 4))
+
+
+@pytest.mark.parametrize(
+    "X, Y, changes, error, message",
+    [
+        (EMPTY, np.zeros((8, 2)), {}, ValueError, r"X\[3\] must hold at least one step, got \(0, "),
+        (BROKEN, np.zeros((8, 2)), {}, ValueError, r"X\[2\] .* finite, got nan at index \(4, 1\)"),
+        (WIDE, np.zeros((8, 2)), {}, ValueError, r"X\[1\] .* first axis, \(5, 3\), got \(2, 4\)"),
+        ([*GOOD, "x"], np.zeros((9, 2)), {}, ValueError, r"X\[8\] must hold at least one step"),
+        ([*GOOD, ["x"]], np.zeros((9, 2)), {}, TypeError, r"X\[8\] .* real numbers, got dtype <U1"),
+        (GOOD, np.zeros((7, 2)), {}, ValueError, "as many samples as X, 8, got shape"),
+        (GOOD, [g[:2] for g in GOOD], {}, ValueError, r"Y\[0\] .* steps as X\[0\], 5, got 2"),
+        (np.zeros((8, 7, 3)), GOOD, {}, ValueError, r"Y must be .* as X is, \(8, 7, 3\)"),
+        (GOOD, np.zeros((8, 2)), {"lengths": LENGTHS}, ValueError, "lengths must be None for a"),
+        (GOOD, np.zeros((8, 3)), {}, ValueError, r"fit: Y .* mse: .* \(1, 2\), got \(1, 3\)"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(
+    X: Any, Y: Any, changes: dict[str, Any], error: Any, message: str
+) -> None:
+    model = build(False)
+    before = model.flat_params.copy()
+    with pytest.raises(error, match=message):
+        fit(model, X, Y, **changes)
+    assert np.array_equal(model.flat_params, before)
+
+
+def test_an_empty_sequence_in_a_padded_array_is_named() -> None:
+    with pytest.raises(ValueError, match=r"lengths must be at least 1, got an empty .* index 2"):
+        fit(build(False), np.zeros((4, 5, 3)), np.zeros((4, 2)), lengths=[5, 1, 0, 2])
+
+
+@pytest.mark.parametrize("bad", [-1, 4])
+@pytest.mark.parametrize("where", ["Y", "validation Y"])
+def test_classes_out_of_range_anywhere_are_found_before_the_first_step(
+    bad: int, where: str
+) -> None:
+    model = pygru.Sequential(pygru.GRU(3, 5, batch_first=True), pygru.Linear(5, 4))
+    targets = [np.zeros(n, int) for n in LENGTHS]
+    wrong = [*targets[:-1], np.full(LENGTHS[-1], bad)]
+    before = model.flat_params.copy()
+    Y, Y_v = (wrong, targets) if where == "Y" else (targets, wrong)
+    with pytest.raises(ValueError, match=rf"fit: {where} must .* in 0 \.\. 3 .* got {bad}"):
+        fit(model, GOOD, Y, loss="cross_entropy", validation=(GOOD, Y_v))
+    assert np.array_equal(model.flat_params, before)
+    # Past a sequence's end, targets may be anything.
+    dense = padded(targets).astype(int)
+    dense[np.arange(7) >= np.array(LENGTHS)[:, None]] = bad
+    fit(model, padded(GOOD), dense, loss="cross_entropy", lengths=LENGTHS)
+    dense[0, 0] = bad
+    with pytest.raises(ValueError, match=rf"fit: Y must .* in 0 \.\. 3 .* got {bad}"):
+        fit(model, padded(GOOD), dense, loss="cross_entropy", lengths=LENGTHS)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_the_number_of_threads_does_not_change_a_bit_of_training(per_step: bool) -> None:
+    targets: Any = [s[:, :2] for s in GOOD] if per_step else np.ones((8, 2))
+    before, weights = pygru.get_num_threads(), []
+    for threads in (1, 2, 3):
+        pygru.set_num_threads(threads)
+        model = build(per_step)
+        fit(model, GOOD, targets, clip_norm=1.0)
+        weights.append(model.flat_params)
+    pygru.set_num_threads(before)
+    assert np.array_equal(weights[0], weights[1])
+    assert np.array_equal(weights[0], weights[2])

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""Streams: step by step gives what the whole sequence gives, and costs no memory."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+import pygru
+
+
+def stack(reset: str = "after", dtype: type = np.float32) -> pygru.Sequential:
+    return pygru.Sequential(
+        pygru.GRU(3, 17, 2, reset=reset, dtype=dtype, rng=0),
+        pygru.Dropout(0.5, rng=1),
+        pygru.Linear(17, 5, dtype=dtype, rng=2),
+        pygru.RNN(5, 8, dtype=dtype, rng=3),
+        pygru.Linear(8, 2, dtype=dtype, rng=4),
+    )
+
+
+def sequences(rng: np.random.Generator, T: int, B: int, dtype: type = np.float32) -> np.ndarray:
+    return rng.standard_normal((T, B, 3)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("reset", ["after", "before"])
+@pytest.mark.parametrize("B", [1, 5])
+def test_stepping_and_blocks_equal_the_whole_sequence(rng, isa, reset, dtype, B):
+    model = stack(reset, dtype)
+    x = sequences(rng, 150, B, dtype)  # longer than what a block is cut into
+    y = model(x)  # (T, B, O)
+    stream = pygru.Stream(model, batch=B)
+    np.testing.assert_array_equal(np.stack([stream.step(x_t) for x_t in x[:7]]), y[:7])
+    np.testing.assert_array_equal(stream.process(x[7:]), y[7:])
+
+
+def test_one_sequence_has_no_batch_axis(rng):
+    model = stack()
+    x = sequences(rng, 9, 3)
+    stream = pygru.Stream(model)
+    assert stream.step(x[0, 1]).shape == (2,)
+    stream.reset()
+    np.testing.assert_array_equal(stream.process(x[:, 1]), model(x)[:, 1])
+
+
+def test_last_step_is_every_step_of_a_stream(rng):
+    model = pygru.Sequential(pygru.GRU(3, 4, rng=0), pygru.LastStep(), pygru.Linear(4, 1, rng=0))
+    x = sequences(rng, 6, 1)
+    stream = pygru.Stream(model)
+    for t in range(6):
+        np.testing.assert_array_equal(stream.step(x[t, 0]), model(x[: t + 1])[0])
+
+
+def test_the_state_can_be_taken_out_and_put_back(rng):
+    model, x = stack(), sequences(rng, 8, 2)
+    stream = pygru.Stream(model, batch=2)
+    stream.process(x[:4])
+    state = stream.state
+    assert [s.shape for s in state] == [(2, 2, 17), (1, 2, 8)]
+    after = stream.process(x[4:])
+    stream.state = state
+    np.testing.assert_array_equal(stream.process(x[4:]), after)
+    stream.reset()
+    assert not any(s.any() for s in stream.state)
+
+
+def test_a_state_that_does_not_fit_changes_nothing(rng):
+    stream = pygru.Stream(stack())
+    stream.process(sequences(rng, 4, 1)[:, 0])
+    before = stream.state
+    with pytest.raises(ValueError, match=r"one array per recurrent module = 2, got 1"):
+        stream.state = before[:1]
+    with pytest.raises(ValueError, match=r"state\[1\] must have shape \(L, H\) = \(1, 8\)"):
+        stream.state = [before[0], before[0]]
+    with pytest.raises(TypeError):
+        stream.state = [before[0], "no state"]
+    for now, then in zip(stream.state, before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_streams_of_one_model_share_its_packed_weights_until_they_change():
+    model = stack()
+    first, second = pygru.Stream(model), pygru.Stream(model, batch=4)
+    assert first._packed is second._packed
+    model.params["2.bias"] += 1
+    assert pygru.Stream(model)._packed is not first._packed
+
+
+def test_later_training_does_not_reach_a_stream(rng):
+    model, x = stack(), sequences(rng, 1, 1)[0, 0]
+    stream = pygru.Stream(model)
+    before = stream.step(x)
+    model.flat_params[:] = 0
+    stream.reset()
+    np.testing.assert_array_equal(stream.step(x), before)
+
+
+def test_out_is_written_and_given_back(rng):
+    stream, x = pygru.Stream(stack()), sequences(rng, 1, 1)[0, 0]
+    out = np.empty(2, np.float32)
+    assert stream.step(x, out=out) is out
+    expected = out.copy()
+    stream.reset()
+    np.testing.assert_array_equal(stream.step(x.astype(np.float64)[::-1][::-1]), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda s: s.step(np.zeros(4)), ValueError, r"Stream.step: x must have shape \(3,\)"),
+        (lambda s: s.step(np.zeros((1, 3))), ValueError, r"got \(1, 3\)"),
+        (lambda s: s.step("abc"), TypeError, "real numbers"),
+        (lambda s: s.step(np.zeros(3, complex)), TypeError, "real numbers, got dtype complex128"),
+        (lambda s: s.process(np.zeros(3)), ValueError, r"block must have shape \(3, 3\)"),
+        (lambda s: s.process(np.float32(1)), ValueError, "time axis"),
+        (lambda s: s.step(np.zeros(3), out=np.zeros(2)), TypeError, "out must be a C-contiguous"),
+        (lambda s: s.step(np.zeros(3), out=np.zeros(3, np.float32)), ValueError, "out must have"),
+    ],
+)
+def test_bad_input_is_an_error_and_leaves_the_state(call, error, message):
+    stream = pygru.Stream(stack())
+    with pytest.raises(error, match=message):
+        call(stream)
+    assert not any(s.any() for s in stream.state)
+
+
+def test_a_read_only_out_is_an_error():
+    out = np.zeros(2, np.float32)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match=r"read-only|writeable"):
+        pygru.Stream(stack()).step(np.zeros(3), out=out)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: pygru.GRU(3, 4, bidirectional=True), "a bidirectional GRU needs the future"),
+        (lambda: pygru.Sequential(pygru.GRU(3, 4), pygru.LayerNorm(4)), "got LayerNorm"),
+        (lambda: pygru.Sequential(pygru.LastStep(batch_first=True)), "must hold a GRU"),
+    ],
+)
+def test_what_can_not_be_streamed_is_refused_by_name(model, message):
+    with pytest.raises(TypeError, match=message):
+        pygru.Stream(model())
+
+
+def test_a_stream_is_not_copied_or_batched_by_nonsense():
+    stream = pygru.Stream(stack())
+    with pytest.raises(TypeError, match="make another from the model"):
+        copy.deepcopy(stream)
+    with pytest.raises(ValueError, match="batch"):
+        pygru.Stream(stack(), batch=0)
+
+
+def test_an_empty_block_is_an_empty_result():
+    assert pygru.Stream(stack()).process(np.zeros((0, 3))).shape == (0, 2)
+
+
+def test_two_threads_in_one_stream_are_told_so_or_wait_their_turn(rng):
+    stream = pygru.Stream(pygru.GRU(3, 64, rng=0))
+    block = rng.standard_normal((2000, 3)).astype(np.float32)
+    told: list[str] = []
+
+    def work() -> None:
+        for _ in range(20):
+            try:
+                stream.process(block)
+            except RuntimeError as error:
+                told.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all("two threads" in text for text in told)
+
+
+COUNTER = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stddef.h>
+static long count;
+long allocations(void) { return count; }
+void *malloc(size_t n) {
+  static void *(*real)(size_t);
+  if (!real) real = dlsym(RTLD_NEXT, "malloc");
+  ++count;
+  return real(n);
+}
+void *aligned_alloc(size_t a, size_t n) {
+  static void *(*real)(size_t, size_t);
+  if (!real) real = dlsym(RTLD_NEXT, "aligned_alloc");
+  ++count;
+  return real(a, n);
+}
+"""
+
+COUNTED = """
+import ctypes, sys
+import numpy as np, pygru
+counter = ctypes.CDLL(sys.argv[1])
+counter.allocations.restype = ctypes.c_long
+model = pygru.Sequential(pygru.GRU(3, 64, 2, rng=0), pygru.Linear(64, 2, rng=0))
+x, out = np.zeros(3, np.float32), np.empty(2, np.float32)
+block, outs = np.zeros((100, 3), np.float32), np.empty((100, 2), np.float32)
+stream = pygru.Stream(model)
+def run():
+    before = counter.allocations()
+    for _ in range(1000):
+        stream.step(x, out)
+    stream.process(block, outs)
+    return counter.allocations() - before
+run()
+print(min(run() for _ in range(5)))
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not shutil.which("cc"), reason="needs LD_PRELOAD and a C compiler"
+)
+def test_a_step_into_out_allocates_nothing(tmp_path):
+    source, library = tmp_path / "counter.c", tmp_path / "counter.so"
+    source.write_text(COUNTER)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(COUNTED), str(library)],
+        env=os.environ | {"LD_PRELOAD": str(library), "PYGRU_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert int(run.stdout) == 0

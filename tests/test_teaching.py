@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""`fit` with a model that reads its targets: delayed many to many, with teacher forcing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tolerances import assert_close
+
+import pygru
+from pygru.encoder_decoder import EncoderDecoder
+
+END, START = 4, 5
+RNG = np.random.default_rng(0)
+X = [RNG.integers(0, 4, n) for n in RNG.integers(1, 6, 40)]
+Y = [np.append(x[::-1], END) for x in X]  # what was read, backwards
+
+
+def padded(sequences: list[Any], filler: int) -> Any:
+    array = np.full((len(sequences), max(map(len, sequences))), filler)
+    for row, sequence in zip(array, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return array
+
+
+def build(seed: int = 0) -> Any:
+    options: dict[str, Any] = {"dtype": np.float64, "rng": seed}
+    parts = [
+        (pygru.Embedding(n, 4, **options), pygru.GRU(4, 12, batch_first=True, **options))
+        for n in (4, 6)
+    ]
+    encoder = pygru.Sequential(*parts[0])
+    decoder = pygru.Sequential(*parts[1], pygru.Linear(12, 5, **options))
+    return EncoderDecoder(encoder, decoder, start=START, end=END)
+
+
+def fit(model: Any, X: Any = X, Y: Any = Y, **changes: Any) -> Any:
+    settings: dict[str, Any] = {
+        "loss": "cross_entropy",
+        "optimizer": pygru.Adam(0.02),
+        "epochs": 2,
+        "batch_size": 8,
+        "verbose": 0,
+        "rng": 0,
+    }
+    return pygru.fit(model, X, Y, **(settings | changes))
+
+
+def test_it_learns_to_write_backwards_what_it_read() -> None:
+    model = build()
+    history = fit(model, epochs=150, metrics="accuracy", validation=(X[:9], Y[:9]))
+    assert history["accuracy"][-1] == history["validation_accuracy"][-1] == 1
+    found = pygru.evaluate(model, X, Y, loss="cross_entropy", metrics="accuracy", batch_size=7)
+    assert found["accuracy"] == 1
+    written = model.generate(padded(X, 0), 6, lengths=[len(x) for x in X])
+    assert np.array_equal(written, padded(Y, END))
+
+
+def test_a_step_is_the_one_taken_by_hand() -> None:
+    model, expected = build(), build()
+    fit(model, optimizer=pygru.optim.SGD(0.1), epochs=1, batch_size=40)
+    lengths, target_lengths = [len(x) for x in X], [len(y) for y in Y]
+    y, tape = expected.forward(padded(X, 0), padded(Y, END), lengths=lengths)
+    _, dy = pygru.losses.cross_entropy(y, padded(Y, END), target_lengths, batch_first=True)
+    expected.backward(tape, dy)
+    expected.flat_params[:] -= 0.1 * expected.flat_grads
+    assert_close(model.flat_params, expected.flat_params, "reference")
+
+
+def test_padded_arrays_end_where_the_end_is() -> None:
+    lengths = [len(x) for x in X]
+    order = pygru.data.ShuffledBatches()
+    one, other = build(), build()
+    history = fit(one, sampler=order)
+    expected = fit(other, padded(X, 0), padded(Y, END), lengths=lengths, sampler=order)
+    assert_close(one.flat_params, other.flat_params, "reference")
+    assert history.loss == pytest.approx(expected.loss)
+
+
+def test_it_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    whole, first, second = build(), build(), build(1)
+    fit(whole, epochs=3)
+    fit(first, epochs=1, checkpoint=tmp_path / "run")
+    fit(second, epochs=3, checkpoint=tmp_path / "run", resume=True)
+    assert np.array_equal(whole.flat_params, second.flat_params)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    model = build()
+    before = model.flat_params.copy()
+    wrong = [*Y[:-1], np.append(Y[-1], START)]
+    with pytest.raises(ValueError, match=r"fit: Y must fit the loss: .* in 0 \.\. 4 .* got 5"):
+        fit(model, Y=wrong)
+    with pytest.raises(ValueError, match="Y must have as many samples as X, 40, got shape"):
+        fit(model, Y=Y[:-1])
+    with pytest.raises(TypeError, match="bptt must be None for an EncoderDecoder"):
+        fit(model, padded(X, 0), padded(X, 0), bptt=2)
+    with pytest.raises(TypeError, match=r"predict: model must answer from X .* its generate"):
+        pygru.predict(model, X)
+    assert np.array_equal(model.flat_params, before)

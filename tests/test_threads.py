@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: MIT
+"""Threads: how many, who decides, and that nothing gets stuck whatever happens around a call."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+from problems import OPTIONS, Options, assert_same_bits, draw, solve
+
+import pygru
+from pygru import _core
+
+VALID = "must be an integer from 1 to 1024"
+
+# A layer large enough for four threads, and the bits of all it computes.
+LAYER = """
+import os, sys, time
+import numpy as np
+import pygru
+
+def layer():
+    gru = pygru.GRU(8, 64, rng=0)
+    x = np.random.default_rng(0).standard_normal((5, 32, 8)).astype(np.float32)
+    def bits():
+        gru.zero_grad()
+        y, h_n, tape = gru.forward(x)
+        dx, _ = gru.backward(tape, y, h_n)
+        return y.tobytes() + dx.tobytes() + gru.flat_grads.tobytes()
+    return bits
+
+def threads():  # of pygru
+    return len(os.listdir("/proc/self/task")) - others
+
+others = 0
+others = threads() - 1  # NumPy has some
+pygru.set_num_threads(1)
+bits = layer()
+expected = bits()
+"""
+
+# Leaves memory for everything but the stack of a thread.
+LIMIT = """
+import resource, warnings
+before = resource.getrlimit(resource.RLIMIT_AS)
+def limit():
+    with open("/proc/self/statm") as sizes:
+        used = int(sizes.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, before[1]))
+def unlimit():
+    resource.setrlimit(resource.RLIMIT_AS, before)
+"""
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="knows how glibc makes a thread's stack"
+)
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def succeed(process):
+    """Assert that a script ran to its end without a word."""
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout.split()
+
+
+@pytest.fixture
+def script(python):
+    """Run pieces of code after `LAYER`; they must succeed."""
+    return lambda *code: succeed(python(LAYER + "".join(map(textwrap.dedent, code))))
+
+
+# How many
+
+
+def test_the_number_that_is_set_is_the_number_in_use(keep_threads):
+    for n in (1, 2, np.int64(3), 1024):
+        pygru.set_num_threads(n)
+        assert pygru.get_num_threads() == n
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2000, 1025, 2**31])
+def test_a_nonsense_number_is_an_error_that_says_what_is_valid(wrong, keep_threads):
+    pygru.set_num_threads(2)
+    with pytest.raises(ValueError, match=rf"set_num_threads: n must be .*, got {wrong}"):
+        pygru.set_num_threads(wrong)
+    with pytest.raises(ValueError, match=VALID):
+        _core.set_num_threads(wrong)
+    assert pygru.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("wrong", ["x", "2", 1.0, None, True, [2]], ids=repr)
+def test_what_is_no_number_is_a_type_error(wrong, keep_threads):
+    with pytest.raises(TypeError, match="set_num_threads: n must be an integer"):
+        pygru.set_num_threads(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["0", "2000", "abc", "1.5"])
+def test_a_nonsense_variable_is_an_error_that_says_what_is_valid(wrong, python):
+    process = python("import pygru", PYGRU_NUM_THREADS=wrong)
+    assert process.returncode == 1
+    assert f"PYGRU_NUM_THREADS={wrong}: {VALID}" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"PYGRU_NUM_THREADS": "3"}, 3),
+        ({"PYGRU_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3),
+        ({"PYGRU_NUM_THREADS": "", "OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),  # for nested teams
+    ],
+    ids=str,
+)
+def test_variables_say_how_many(variables, expected, python):
+    code = "import pygru; print(pygru.get_num_threads())"
+    assert succeed(python(code, **variables)) == [str(expected)]
+
+
+@linux
+def test_affinity_says_how_many(python):
+    code = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import pygru
+assert pygru.get_num_threads() == 1, pygru.get_num_threads()
+"""
+    succeed(python(code, OMP_NUM_THREADS="abc"))  # for OpenMP to complain about
+
+
+@linux
+def test_as_many_threads_run_as_are_asked_for_and_only_when_needed(script):
+    script("""
+        for n, before, after in ((2, 1, 2), (4, 2, 4), (3, 4, 4)):
+            pygru.set_num_threads(n)
+            pygru.GRU(1, 2)(np.zeros((1, 1, 1)))  # too small to divide
+            assert threads() == before, (n, threads())
+            assert bits() == expected
+            assert threads() == after, (n, threads())
+    """)
+
+
+# Which instruction set
+
+
+def test_the_instruction_set_can_be_forced(python):
+    code = "from pygru import _core; print(_core.isa())"
+    for name in _core.available_isas():
+        assert succeed(python(code, PYGRU_ISA=name)) == [name]
+    assert succeed(python(code, PYGRU_ISA="")) == [_core.available_isas()[-1]]
+
+
+def test_an_unknown_instruction_set_is_an_error_that_lists_the_others(python, keep_isa):
+    available = ", ".join(_core.available_isas())
+    told = f"PYGRU_ISA=mmx: no such instruction set (available: {available})"
+    process = python("import pygru", PYGRU_ISA="mmx")
+    assert process.returncode == 1
+    assert told in process.stderr
+    before = _core.isa()
+    with pytest.raises(ValueError, match=r"mmx: no such instruction set \(available: "):
+        _core.use_isa("mmx")
+    assert _core.isa() == before
+
+
+def test_an_unsupported_instruction_set_is_an_error_that_lists_the_others(python):
+    known = {"baseline", "avx2", "avx512"} if platform.machine() in {"x86_64", "AMD64"} else set()
+    missing = known - {*_core.available_isas()}
+    if not missing:
+        pytest.skip("this CPU supports all that were built")
+    for name in missing:
+        process = python("import pygru", PYGRU_ISA=name)
+        assert process.returncode == 1
+        assert f"PYGRU_ISA={name}: this CPU does not support it (available: " in process.stderr
+
+
+# Nothing gets stuck
+
+
+def test_several_python_threads_at_once_get_the_right_answers(threads):
+    cells = ("gru_after", "gru_before", "rnn_tanh", "gru_after")
+    options = (Options(), OPTIONS[3], Options(lengths=True), Options(reverse=True))
+    problems = [draw(c, 5, 32, 8, 64, o) for c, o in zip(cells, options, strict=True)]
+    expected = [solve(p) for p in problems]
+    start, failures = threading.Barrier(len(problems)), []
+
+    def work(i):
+        try:
+            start.wait()
+            for _ in range(10):
+                assert_same_bits(solve(problems[i]), expected[i], f"in thread {i}")
+        except BaseException as failure:
+            failures.append(failure)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(problems))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert not any(worker.is_alive() for worker in workers)
+    assert not failures, failures[0]
+
+
+def test_changing_settings_during_calls_changes_no_answer(keep_threads, keep_isa):
+    p = draw("gru_after", 5, 32, 8, 64)
+    expected = solve(p)
+    done, failures = threading.Event(), []
+
+    def work():
+        try:
+            while not done.is_set():
+                assert_same_bits(solve(p), expected)
+        except BaseException as failure:
+            failures.append(failure)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    for n in range(300):
+        pygru.set_num_threads(1 + n % 5)
+    done.set()
+    worker.join(60)
+    assert not worker.is_alive()
+    assert not failures, failures[0]
+
+
+@forks
+def test_after_a_fork_parent_and_child_go_on_with_threads(script):
+    script("""
+        pygru.set_num_threads(2)
+        assert bits() == expected
+        for _ in range(3):
+            child = os.fork()
+            if not child:
+                right = all(bits() == expected for _ in range(3))
+                grandchild = os.fork()
+                if not grandchild:
+                    os._exit(bits() != expected)
+                right = right and bits() == expected
+                os._exit(not right or os.waitpid(grandchild, 0)[1] != 0)
+            assert bits() == expected
+            assert os.waitpid(child, 0)[1] == 0
+        assert pygru.get_num_threads() == 2
+    """)
+
+
+@forks
+def test_a_fork_in_the_middle_of_calls_leaves_parent_and_child_working(script):
+    script("""
+        import threading
+        pygru.set_num_threads(2)
+        done, wrong = threading.Event(), []
+        def work():
+            own = layer()
+            while not done.is_set():
+                if own() != expected:
+                    wrong.append(1)
+        workers = [threading.Thread(target=work) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        for _ in range(20):
+            child = os.fork()
+            if not child:
+                os._exit(not all(bits() == expected for _ in range(3)))
+            assert bits() == expected
+            assert os.waitpid(child, 0)[1] == 0
+        done.set()
+        for worker in workers:
+            worker.join()
+        assert not wrong
+    """)
+
+
+@forks
+def test_multiprocessing_with_fork_works(script):
+    script("""
+        import multiprocessing
+        pygru.set_num_threads(2)
+        assert bits() == expected
+        def call(_):
+            return bits() == expected
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            results = pool.map_async(call, range(8)).get(30)
+        assert results == [True] * 8
+        assert bits() == expected
+    """)
+
+
+def test_idle_threads_are_asleep(script):
+    script("""
+        pygru.set_num_threads(4)
+        def spent_while_idle():
+            assert bits() == expected
+            time.sleep(0.01)
+            before = time.process_time()
+            time.sleep(0.2)
+            return time.process_time() - before
+        assert min(spent_while_idle() for _ in range(3)) < 0.01
+    """)
+
+
+@glibc
+def test_a_thread_that_cannot_be_started_costs_one_warning(script):
+    script(
+        LIMIT,
+        """
+        pygru.set_num_threads(4)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            limit()
+            right = [bits() == expected for _ in range(3)]
+            unlimit()
+        assert right == [True] * 3
+        told = ["pygru: could not start another thread; using 1 from now on"]
+        assert [str(one.message) for one in caught] == told, caught
+        assert caught[0].category is RuntimeWarning
+        assert pygru.get_num_threads() == threads() == 1
+        pygru.set_num_threads(4)
+        assert bits() == expected
+        assert threads() == 4
+    """,
+    )
+
+
+@glibc
+def test_a_warning_made_an_error_leaves_everything_working(script):
+    script(
+        LIMIT,
+        """
+        pygru.set_num_threads(2)
+        warnings.simplefilter("error")
+        limit()
+        try:
+            bits()
+        except RuntimeWarning:
+            pass
+        else:
+            raise AssertionError("no warning")
+        assert bits() == expected
+        unlimit()
+        pygru.set_num_threads(2)
+        assert bits() == expected
+    """,
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs interval timers")
+def test_an_interrupt_between_calls_leaves_no_thread_stuck(script):
+    script("""
+        import signal
+        pygru.set_num_threads(2)
+        armed = False
+        def interrupt(*_):
+            global armed
+            if armed:
+                armed = False
+                raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+        for _ in range(30):
+            try:
+                armed = True
+                while True:
+                    bits()
+            except KeyboardInterrupt:
+                pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert bits() == expected
+    """)
+
+
+def test_a_process_ends_while_its_threads_wait(script):
+    script("""
+        pygru.set_num_threads(4)
+        assert bits() == expected
+    """)
+
+
+def test_a_process_ends_while_a_daemon_thread_is_inside_a_call(script):
+    script("""
+        import threading
+        def work():
+            own = layer()
+            while True:
+                own()
+        for _ in range(2):
+            threading.Thread(target=work, daemon=True).start()
+        assert bits() == expected
+    """)
