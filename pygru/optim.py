@@ -285,6 +285,7 @@ class Adam(Optimizer):
         self.eps = _number(self, "eps", eps, 0, math.inf)
 
     def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:
+        del scratch  # one pass keeps everything in registers
         m, v = state
         beta_1, beta_2 = self.betas
         # sqrt(v_hat) = root sqrt(v), so lr m_hat / (sqrt(v_hat) + eps) is
