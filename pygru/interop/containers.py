@@ -177,5 +177,5 @@ def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
         for start in range(0, claimed, CHUNK):  # so that no second copy is ever whole
             end = min(claimed, start + CHUNK)
             content[start:end] = np.frombuffer(file.read(end - start), np.uint8)
-    array: npt.NDArray[Any] = content.view(dtype)
-    return array.reshape(shape, order="F" if fortran else "C")
+    array: npt.NDArray[Any] = content.view(dtype).reshape(shape, order="F" if fortran else "C")
+    return array
