@@ -129,7 +129,7 @@ def as_probability(where: str, name: str, value: float) -> float:
     return float(value)
 
 
-def as_float_dtype(where: str, dtype: npt.DTypeLike) -> FloatDType:
+def as_float_dtype(where: str, dtype: npt.DTypeLike | None) -> FloatDType:
     """Return float32 or float64, the two precisions the kernels exist in."""
     try:
         result = np.dtype(dtype)
