@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import sysconfig
 
 import pytest
@@ -81,7 +80,8 @@ def test_the_command_is_installed_and_works_from_any_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_needs_nothing_optional():
+def test_help_needs_nothing_optional(python):
     code = "import sys; from pygru.cli import main; main(['example']); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
+    assert done.returncode == 0, done.stderr
     assert "matplotlib" not in done.stdout.split()

@@ -30,10 +30,10 @@ FURTHER_SHAPES = [
     (2, 5, 3, 65),  # one unit past a whole number of registers
     (5, 9, 2, 8),  # one sequence past a tile of rows
     (3, 4, 40, 33),  # x W^T for many steps at once
-    (7, 70, 35, 24),  # more than one block of rows, more than one chunk of gradients
-    (2, 3, 3, 300),  # chains that pause in memory
-    (2, 3, 300, 5),
-    (90, 2, 33, 40),  # more than one chunk of x W^T
+    (7, 70, 35, 24),  # more than one block of rows
+    (50, 20, 33, 65),  # more than one chunk of x W^T, and of gradients
+    (2, 9, 3, 530),  # chains that pause in memory
+    (2, 9, 530, 5),
 ]
 
 # Two halves of OPTIONS, in both of which any two of the first three take all four pairs of values.

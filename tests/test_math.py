@@ -10,8 +10,8 @@ import pytest
 
 from pygru import _core
 
-# What was measured on AVX2 and the x86-64 baseline, plus 1 for machines that round otherwise. (Of
-# all floats between 2^-32 and 2^8: exp MEASURED_EXP, sigmoid MEASURED_SIGMOID, tanh MEASURED_TANH.)
+# What was measured, plus 1 for machines that round otherwise. (Over all floats between 2^-32 and 2^8,
+# AVX2: exp 1.01, sigmoid 2.48, tanh 2.50. Over samples of doubles: 0.97, 2.11, 2.49.)
 MOST_ULP = {"exp": 2.0, "sigmoid": 3.5, "tanh": 3.5}
 # From here on exp and sigmoid saturate: e^limit and e^-limit are the last normal numbers they give.
 LIMIT = {"float32": 87.0, "float64": 708.0}
@@ -27,7 +27,7 @@ def name(request):
 def samples(dtype):
     """Return numbers of every exponent and sign, and as many where the functions are no constants.
 
-    3 million in float32, 1.2 million in float64.
+    2 million in float32, 1.6 million in float64.
     """
     rng = np.random.default_rng(0)
     info = np.finfo(dtype)

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 import subprocess
 import sys
-import textwrap
 import threading
 
 import numpy as np
@@ -206,9 +204,9 @@ void *aligned_alloc(size_t a, size_t n) {
 """
 
 COUNTED = """
-import ctypes, sys
+import ctypes, os
 import numpy as np, pygru
-counter = ctypes.CDLL(sys.argv[1])
+counter = ctypes.CDLL(os.environ["LD_PRELOAD"])
 counter.allocations.restype = ctypes.c_long
 model = pygru.Sequential(pygru.GRU(3, 64, 2, rng=0), pygru.Linear(64, 2, rng=0))
 x, out = np.zeros(3, np.float32), np.empty(2, np.float32)
@@ -228,13 +226,10 @@ print(min(run() for _ in range(5)))
 @pytest.mark.skipif(
     sys.platform != "linux" or not shutil.which("cc"), reason="needs LD_PRELOAD and a C compiler"
 )
-def test_a_step_into_out_allocates_nothing(tmp_path):
+def test_a_step_into_out_allocates_nothing(tmp_path, python):
     source, library = tmp_path / "counter.c", tmp_path / "counter.so"
     source.write_text(COUNTER)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(COUNTED), str(library)],
-        env=os.environ | {"LD_PRELOAD": str(library), "PYGRU_NUM_THREADS": "1"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    run = python(COUNTED, LD_PRELOAD=str(library), PYGRU_NUM_THREADS="1")
+    assert run.returncode == 0, run.stderr
     assert int(run.stdout) == 0
