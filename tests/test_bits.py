@@ -17,8 +17,8 @@ from pygru.reference import CELLS
 # (T, B, I, H), and how threads divide it.
 SHAPES = [
     (5, 64, 1, 64),  # by sequences
-    (6, 1, 24, 320),  # by units
-    (4, 3, 40, 136),  # by units, with x W^T for many steps at once
+    (24, 1, 24, 320),  # by units
+    (16, 3, 40, 200),  # by units, with x W^T for many steps at once
     (40, 9, 3, 33),  # by sequences that are no whole tiles
     (30, 20, 35, 40),  # more than one chunk of gradients
 ]

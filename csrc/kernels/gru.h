@@ -43,7 +43,7 @@ struct GruAfter {
   static constexpr int first_group[phases + 1] = {0, 1};
 
   template <class Units, class V>
-  [[gnu::always_inline]] static void forward(Units& u, V s_r, V s_z, V q_) {
+  static void forward(Units& u, V s_r, V s_z, V q_) {
     const V r_ = sigmoid(s_r);
     const V z_ = sigmoid(s_z);
     const V n_ = tanh(fma(r_, q_, u.x_n()));
@@ -89,7 +89,7 @@ struct GruBefore {
   static constexpr int first_group[phases + 1] = {0, 2, 3};  // phase 0: r and z; phase 1: n
 
   template <int gate, class Units, class V>
-  [[gnu::always_inline]] static void forward(Units& u, V s) {
+  static void forward(Units& u, V s) {
     if constexpr (gate == 0) {
       const V r_ = sigmoid(s);
       u.keep(Slot::r, r_);

@@ -11,35 +11,36 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru.interop.blocks import modules_of
-from pygru.layers import Embedding, Linear
+from pygru.layers import Embedding
 from pygru.module import Module
-from pygru.recurrent import Recurrent
-from pygru.regularization import LayerNorm
 
-__all__ = ["compare", "outputs_of", "random_input", "unavailable"]
+__all__ = ["compare", "random_input", "report", "unavailable"]
 
 T, B = 7, 3
 # What two right conversions may differ by: rounding, carried through the steps of the input.
 ALLOWED = {"float32": 1e-4, "float64": 1e-9}
 
 
-def random_input(model: Module) -> npt.NDArray[Any]:
-    """Return input for a model: (7, 3, I), (3, 7, I) when batch_first, or integers likewise."""
+def random_input(model: Module, sizes: Sequence[int | None] = ()) -> npt.NDArray[Any]:
+    """Return input for a model: (7, 3, I), (3, 7, I) when batch_first, or integers likewise.
+
+    ``sizes`` are those of its axes that the source fixes.
+    """
     rng = np.random.default_rng(0)
-    leading = (B, T) if model.batch_first else (T, B)
+    shape = [B, T] if model.batch_first else [T, B]
+    for i, size in enumerate(sizes[:2]):
+        shape[i] = size or shape[i]
     for _, module in modules_of(model):
         if isinstance(module, Embedding):
-            return rng.integers(0, module.num_embeddings, leading)
-        if isinstance(module, Recurrent):
-            return rng.standard_normal((*leading, module.input_size)).astype(model.dtype)
-        if isinstance(module, Linear):
-            return rng.standard_normal((*leading, module.in_features)).astype(model.dtype)
-        if isinstance(module, LayerNorm):
-            return rng.standard_normal((*leading, module.normalized_shape)).astype(model.dtype)
-    return rng.standard_normal((*leading, 5)).astype(model.dtype)
+            return rng.integers(0, module.num_embeddings, shape)
+        for width in ("input_size", "in_features", "normalized_shape"):
+            if hasattr(module, width):
+                drawn = rng.standard_normal((*shape, getattr(module, width)))
+                return drawn.astype(model.dtype)
+    return rng.standard_normal((*shape, 5)).astype(model.dtype)
 
 
-def outputs_of(model: Module, x: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+def _outputs(model: Module, x: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     """Return what a model gives: y, and h_n where it is a recurrent layer."""
     given = model(x)  # type: ignore[operator]
     return list(given) if isinstance(given, tuple) else [given]
@@ -51,27 +52,35 @@ def compare(
     framework: str,
     run: Callable[[npt.NDArray[Any]], Sequence[npt.ArrayLike]],
 ) -> None:
-    """Run both on random input and print the largest absolute difference of their outputs.
+    """Run both on random input and report; ``run`` goes from the model's input to its outputs."""
+    x = random_input(model)
+    report(where, framework, _outputs(model, x), run(x))
+
+
+def report(
+    where: str,
+    framework: str,
+    ours: Sequence[npt.NDArray[Any]],
+    theirs: Sequence[npt.ArrayLike],
+) -> None:
+    """Print the largest absolute difference of two lists of outputs.
 
     Parameters
     ----------
     where : str
         The public function that was asked to check.
-    model : Module
     framework : str
-        The name and version of what ``run`` runs on.
-    run : function
-        From the model's input to outputs in the layout of the model's.
+        The name and version of what the second ones come from.
+    ours, theirs : sequence of array
+        y, and h_n where both have it.
 
     Raises
     ------
     ValueError
         When they differ by more than rounding explains.
     """
-    x = random_input(model)
-    ours, theirs = outputs_of(model, x), [np.asarray(y) for y in run(x)]
     largest = 0.0
-    for a, b in zip(ours, theirs, strict=False):
+    for a, b in zip(ours, map(np.asarray, theirs), strict=False):
         if a.shape != b.shape:
             raise ValueError(
                 f"{where}: {framework} gives shape {b.shape} where the imported model gives "
@@ -79,7 +88,7 @@ def compare(
             )
         if a.size:
             largest = max(largest, float(np.abs(a.astype(np.float64) - b).max()))
-    allowed = ALLOWED[model.dtype.name]
+    allowed = ALLOWED[ours[0].dtype.name]
     if not largest <= allowed:  # a NaN is no proof either
         raise ValueError(
             f"{where}: the imported model must give what {framework} gives, got outputs that "
