@@ -189,6 +189,7 @@ OUTSIDE = {
     "tqdm": {"progress"},
     "matplotlib": {"history", "examples"},
     "onnx": {"interop"},
+    "onnxruntime": {"interop"},
     "h5py": {"interop"},
     "keras": {"interop"},
     "tensorflow": {"interop"},

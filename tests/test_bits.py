@@ -17,8 +17,8 @@ from pygru.reference import CELLS
 # (T, B, I, H), and how threads divide it.
 SHAPES = [
     (5, 64, 1, 64),  # by sequences
-    (24, 1, 24, 320),  # by units
-    (16, 3, 40, 200),  # by units, with x W^T for many steps at once
+    (12, 1, 24, 320),  # by units
+    (8, 3, 40, 200),  # by units, with x W^T for many steps at once
     (40, 9, 3, 33),  # by sequences that are no whole tiles
     (30, 20, 35, 40),  # more than one chunk of gradients
 ]
@@ -43,7 +43,7 @@ def test_thread_count_does_not_change_a_bit(cell, options, isa, dtype, keep_thre
         p = draw(cell, *sizes, options, dtype)
         _core.set_num_threads(1)
         expected = solve(p)
-        for n in (2, 3, 4):
+        for n in (2, 3, 4) if dtype == np.float32 else (3,):
             _core.set_num_threads(n)
             assert_same_bits(solve(p), expected, f"with {n} threads at {sizes}")
 
@@ -111,11 +111,12 @@ def test_the_tape_does_not_change_a_bit(cell, options, isa, dtype):
         assert_same_bits({"y": y, "h_n": h_n}, {"y": y_2, "h_n": h_n2}, f"at {sizes}")
 
 
-def test_run_to_run_every_gradient_is_the_same(cell, isa, threads):
+def test_run_to_run_every_gradient_is_the_same(cell, isa, keep_threads):
+    _core.set_num_threads(4)
     for sizes in SHAPES[::2]:
         p = draw(cell, *sizes, Options(lengths=True))
         expected = solve(p)
-        for _ in range(2):
+        for _ in range(3):
             assert_same_bits(solve(p), expected, f"at {sizes}")
 
 

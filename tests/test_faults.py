@@ -214,9 +214,8 @@ train(1, 1, 1, 1, 1)
 @pytest.mark.parametrize(
     "sizes", [(3, 32, 1024, 1024), (3000, 1, 8, 64), (30, 64, 80, 256)], ids=str
 )
-@pytest.mark.parametrize("count", [1, 2], ids=["1-thread", "2-threads"])
-def test_a_step_needs_twice_the_parameters_and_16_megabytes(sizes, count, python):
-    process = python(f"{MEMORY}train(*{sizes}, {count})")
+def test_a_step_needs_twice_the_parameters_and_16_megabytes(sizes, python):
+    process = python(f"{MEMORY}train(*{sizes}, threads=2)")
     print(process.stdout)  # noqa: T201
     assert process.returncode == 0, process.stdout + process.stderr
 

@@ -31,13 +31,10 @@ FURTHER_SHAPES = [
     (5, 9, 2, 8),  # one sequence past a tile of rows
     (3, 4, 40, 33),  # x W^T for many steps at once
     (7, 70, 35, 24),  # more than one block of rows
-    (50, 20, 33, 65),  # more than one chunk of x W^T, and of gradients
-    (2, 9, 3, 530),  # chains that pause in memory
-    (2, 9, 530, 5),
+    (40, 20, 33, 65),  # more than one chunk of x W^T, and of gradients
+    (2, 9, 3, 260),  # chains that pause in memory
+    (2, 9, 260, 5),
 ]
-
-# Two halves of OPTIONS, in both of which any two of the first three take all four pairs of values.
-HALVES = [[OPTIONS[i] for i in half] for half in ((0, 3, 5, 6), (1, 2, 4, 7))]
 
 
 @pytest.fixture(params=CELLS)
@@ -63,15 +60,20 @@ def check(*problem):
         assert np.array_equal(h_n2, h_n)
 
 
+def opposites(sizes):
+    """Return two opposite options, others at the next sizes."""
+    i = sum(sizes) % 4
+    return OPTIONS[i], OPTIONS[7 - i]
+
+
 def test_results_are_the_references_at_awkward_shapes(cell, isa, shape):
-    i = sum(shape) % 4  # two opposite options, others at the next shape
-    for options in (OPTIONS[i], OPTIONS[7 - i]):
+    for options in opposites(shape):
         check(cell, *shape, options)
 
 
 @pytest.mark.parametrize("sizes", FURTHER_SHAPES, ids=str)
 def test_results_are_the_references_at_large_shapes(cell, isa, sizes):
-    for options in HALVES[sum(sizes) % 2]:
+    for options in opposites(sizes):
         check(cell, *sizes, options)
 
 
@@ -214,7 +216,7 @@ def test_two_directions_in_one_call_are_two_calls(cell, isa, dtype):
 
 
 def test_linear_is_the_product(isa, dtype):
-    for N, K, M in itertools.product((0, 1, 5, 9, 300), (1, 3, 33, 300), (1, 8, 17, 65)):
+    for N, K, M in itertools.product((0, 1, 9, 300), (1, 33, 300), (1, 17, 65)):
         rng, frames = np.random.default_rng([N, K, M]), Frames()
         wide = [rng.standard_normal(s).astype(np.float32) for s in ((N, K), (M, K), (M,), (N, M))]
         expected = [a.astype(np.float64) for a in wide]

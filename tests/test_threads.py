@@ -232,7 +232,7 @@ def test_changing_the_number_of_threads_does_not_disturb_a_running_stream(script
     script("""
         import threading
         stream = pygru.Stream(pygru.Sequential(pygru.GRU(24, 320, rng=0)), batch=3)
-        block = np.ones((2000, 3, 24), np.float32)
+        block = np.ones((400, 3, 24), np.float32)
         right = stream.process(block).tobytes()
         for _ in range(5):
             stream.reset()

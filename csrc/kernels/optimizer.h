@@ -17,16 +17,16 @@ using pygru::Adam;
 template <class Real>
 void adam(const Adam<Real>& a) {
   const Vec<Real> beta_1 = broadcast(a.beta_1), beta_2 = broadcast(a.beta_2);
-  const Vec<Real> rate = broadcast(-a.rate), eps = broadcast(a.eps), decay = broadcast(a.decay);
+  const Vec<Real> rate = broadcast(a.rate), eps = broadcast(a.eps), decay = broadcast(a.decay);
   for (Index i = 0; i < a.n; i += kLanes<Real>) {
     const Index count = a.n - i;
     const Vec<Real> g = load_some(a.g + i, count);
-    const Vec<Real> m = fma(beta_1, load_some(a.m + i, count), g);
-    const Vec<Real> v = fma(beta_2, load_some(a.v + i, count), g * g);
+    const Vec<Real> m = beta_1 * load_some(a.m + i, count) + g;
+    const Vec<Real> v = beta_2 * load_some(a.v + i, count) + g * g;
     store_some(a.m + i, m, count);
     store_some(a.v + i, v, count);
     const Vec<Real> p = decay * load_some(a.p + i, count);
-    store_some(a.p + i, fma(rate, m / (sqrt(v) + eps), p), count);
+    store_some(a.p + i, p - rate * m / (sqrt(v) + eps), count);
   }
 }
 

@@ -24,13 +24,15 @@ ALLOWED = {"float32": 1e-4, "float64": 1e-9}
 def random_input(model: Module, sizes: Sequence[int | None] = ()) -> npt.NDArray[Any]:
     """Return input for a model: (7, 3, I), (3, 7, I) when batch_first, or integers likewise.
 
-    ``sizes`` are those of its axes that the source fixes.
+    ``sizes`` are those of its axes, None where the source leaves them open.
     """
     rng = np.random.default_rng(0)
     shape = [B, T] if model.batch_first else [T, B]
-    for i, size in enumerate(sizes[:2]):
-        shape[i] = size or shape[i]
     for _, module in modules_of(model):
+        table = isinstance(module, Embedding)
+        if sizes:
+            leading = len(sizes) if table else len(sizes) - 1
+            shape = [size or free for size, free in zip(sizes[:leading], shape, strict=False)]
         if isinstance(module, Embedding):
             return rng.integers(0, module.num_embeddings, shape)
         for width in ("input_size", "in_features", "normalized_shape"):
