@@ -339,8 +339,9 @@ def test_every_layer_that_has_an_equal_comes_from_a_file(keras, tmp_path, capsys
         layers.Bidirectional(layers.GRU(H, reset_after=False, return_sequences=True)),
         layers.LayerNormalization(), layers.SimpleRNN(H, activation="relu", return_sequences=True),
         layers.ReLU(), layers.GRU(H, return_sequences=True, use_bias=False),
-        layers.GlobalAveragePooling1D(), layers.Activation("sigmoid"), layers.Dense(3),
-        layers.Dense(2, activation="tanh"), layers.Softmax(),
+        layers.GlobalAveragePooling1D(), layers.RepeatVector(4), layers.GRU(H),
+        layers.Activation("sigmoid"), layers.Dense(3), layers.Dense(2, activation="tanh"),
+        layers.Softmax(),
     ])  # fmt: skip
     theirs.compile("adam", "mse")
     theirs.optimizer.build(theirs.trainable_variables)  # the file has Adam's arrays too

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru.interop.blocks import modules_of
-from pygru.layers import Embedding
 from pygru.module import Module
 
-__all__ = ["compare", "random_input", "report", "unavailable"]
+__all__ = ["compare", "outputs_of", "random_input", "report", "unavailable"]
 
 T, B = 7, 3
 # What two right conversions may differ by: rounding, carried through the steps of the input.
@@ -29,12 +28,12 @@ def random_input(model: Module, sizes: Sequence[int | None] = ()) -> npt.NDArray
     rng = np.random.default_rng(0)
     shape = [B, T] if model.batch_first else [T, B]
     for _, module in modules_of(model):
-        table = isinstance(module, Embedding)
+        classes = getattr(module, "input_classes", None)  # integers in, where there are some
         if sizes:
-            leading = len(sizes) if table else len(sizes) - 1
+            leading = len(sizes) - (classes is None)
             shape = [size or free for size, free in zip(sizes[:leading], shape, strict=False)]
-        if isinstance(module, Embedding):
-            return rng.integers(0, module.num_embeddings, shape)
+        if classes is not None:
+            return rng.integers(0, classes, shape)
         for width in ("input_size", "in_features", "normalized_shape"):
             if hasattr(module, width):
                 drawn = rng.standard_normal((*shape, getattr(module, width)))
@@ -42,7 +41,7 @@ def random_input(model: Module, sizes: Sequence[int | None] = ()) -> npt.NDArray
     return rng.standard_normal((*shape, 5)).astype(model.dtype)
 
 
-def _outputs(model: Module, x: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+def outputs_of(model: Module, x: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     """Return what a model gives: y, and h_n where it is a recurrent layer."""
     given = model(x)  # type: ignore[operator]
     return list(given) if isinstance(given, tuple) else [given]
@@ -56,7 +55,7 @@ def compare(
 ) -> None:
     """Run both on random input and report; ``run`` goes from the model's input to its outputs."""
     x = random_input(model)
-    report(where, framework, _outputs(model, x), run(x))
+    report(where, framework, outputs_of(model, x), run(x))
 
 
 def report(

@@ -36,7 +36,7 @@ def from_keras(source: Any, into: Module | None = None, *, check: bool = False) 
     source : path-like or keras.Model
         A .keras file, a .weights.h5 file, or a model: a row (Sequential, or a functional model
         without branches) of GRU, SimpleRNN, Bidirectional of these, Dense, Embedding, Dropout,
-        LayerNormalization, Activation, ReLU, Softmax, GlobalAveragePooling1D.
+        LayerNormalization, Activation, ReLU, Softmax, RepeatVector, GlobalAveragePooling1D.
     into : Module, optional
         For a .weights.h5 file, which holds weights alone: the model to load them into. Every layer
         of a GRU or RNN is a layer of its own in Keras.

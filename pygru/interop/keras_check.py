@@ -14,6 +14,7 @@ from pygru.module import Module
 from pygru.pooling import BothEnds, LastStep, MeanOverTime
 from pygru.recurrent import Recurrent
 from pygru.regularization import Dropout, LayerNorm
+from pygru.shapes import RepeatVector
 
 __all__ = ["compare_with_keras", "keras_row"]
 
@@ -60,6 +61,8 @@ def keras_row(where: str, model: Module) -> Any:
             made.append(layers.LayerNormalization(epsilon=module.eps, **kind))
         elif isinstance(module, Activation):
             made.append(layers.Activation(type(module).__name__.lower()))
+        elif isinstance(module, RepeatVector):
+            made.append(layers.RepeatVector(module.n))
         elif isinstance(module, MeanOverTime):
             made.append(layers.GlobalAveragePooling1D())
         elif not isinstance(module, (Dropout, _ends(before))):

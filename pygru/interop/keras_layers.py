@@ -19,6 +19,7 @@ from pygru.layers import GRU, RNN
 from pygru.module import Module
 from pygru.pooling import BothEnds, LastStep, MeanOverTime
 from pygru.regularization import Dropout
+from pygru.shapes import RepeatVector
 
 __all__ = ["arrays_of", "layer_blocks", "recurrent_arrays", "recurrent_run"]
 
@@ -93,6 +94,8 @@ def layer_blocks(kind: str, config: dict[str, Any], arrays: Sequence[Array]) -> 
     if kind == "Softmax":
         _require(name, config, {"axis": -1})
         return [blocks.plain(name, Softmax)]
+    if kind == "RepeatVector":
+        return [blocks.plain(name, RepeatVector, n=config["n"], batch_first=True)]
     if kind == "GlobalAveragePooling1D":
         _require(name, config, {"data_format": "channels_last", "keepdims": False})
         return [blocks.plain(name, MeanOverTime, batch_first=True)]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""What nodes that only arrange axes do to the data and to final states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pygru.interop.onnx.constants import axes_of
+from pygru.interop.onnx.flow import Flow, Rows, reshaped
+from pygru.interop.onnx.graph import Node
+
+__all__ = ["ARRANGING"]
+
+
+def _same(_node: Node, given: Sequence[Any]) -> Any:
+    return given[0]
+
+
+def _dropout(node: Node, given: Sequence[Any]) -> Any:
+    if len(given) > 2 and given[2] is not None and np.any(given[2]):
+        raise node.refuse("training_mode=False", given[2])
+    return given[0]
+
+
+def _shape(node: Node, given: Sequence[Any]) -> Any:
+    if not isinstance(given[0], Flow):
+        raise node.refuse("the data to take the shape of", type(given[0]).__name__)
+    return given[0].sizes()[node.attributes.get("start", 0) : node.attributes.get("end")]
+
+
+def _transpose(node: Node, given: Sequence[Any]) -> Any:
+    value, rank = given[0], len(given[0].axes)
+    perm = node.attributes.get("perm") or list(range(rank))[::-1]
+    if sorted(perm) != list(range(rank)):
+        raise node.refuse(f"a permutation of {rank} axes", perm)
+    return value._replace(axes=tuple(value.axes[i] for i in perm))
+
+
+def _squeeze(node: Node, given: Sequence[Any]) -> Any:
+    value, axes = given[0], axes_of(node, given)
+    units, rank = value.units(), len(value.axes)
+    gone = units if axes is None else [axis % rank for axis in axes]
+    if not set(gone) <= set(units):
+        raise node.refuse(f"axes of size 1 to take away from {value.axes}", axes)
+    return value._replace(axes=tuple(a for i, a in enumerate(value.axes) if i not in gone))
+
+
+def _unsqueeze(node: Node, given: Sequence[Any]) -> Any:
+    value, axes = given[0], axes_of(node, given) or []
+    rank = len(value.axes) + len(axes)
+    new, old = {axis % rank for axis in axes}, iter(value.axes)
+    return value._replace(axes=tuple("u" if i in new else next(old, "u") for i in range(rank)))
+
+
+def _reshape(node: Node, given: Sequence[Any]) -> Any:
+    value, shape = given
+    if not isinstance(shape, np.ndarray) or shape.ndim != 1:
+        raise node.refuse("a known shape", type(shape).__name__)
+    if isinstance(value, Flow):
+        return reshaped(node, value, shape.tolist())
+    if value.axes[1:] == ("D", "C") and len(shape) == 2:  # (B, D, H) to (B, D*H)
+        return value._replace(axes=(value.axes[0], "C"))
+    raise node.refuse("states (B, D, H) to put side by side", value.axes)
+
+
+def _concat(node: Node, given: Sequence[Any]) -> Any:
+    first, axis = given[0], node.attributes.get("axis", 0)
+    if isinstance(first, Flow):  # the two directions of a layer, parted before
+        if len(given) != 2 or first.way != 0 or given[1] != first._replace(way=1):
+            raise node.refuse("the two directions of one layer", [str(v) for v in given])
+        if first.axes[axis] != "C":
+            raise node.refuse("two directions side by side", f"axis {axis}")
+        return first._replace(features=2 * (first.features or 0), way=None)
+    if not all(isinstance(value, Rows) and value.axes == first.axes for value in given):
+        raise node.refuse("final states alone", [type(value).__name__ for value in given])
+    if first.axes[axis] not in ("D", "C"):
+        raise node.refuse("final states side by side", f"axis {axis}")
+    return first._replace(rows=tuple(row for value in given for row in value.rows))
+
+
+ARRANGING: dict[str, Callable[[Node, Sequence[Any]], Any]] = {
+    "Cast": _same,  # between integers, or to the precision of the weights
+    "Concat": _concat,
+    "Dropout": _dropout,
+    "Identity": _same,
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}
