@@ -57,6 +57,7 @@ void Stream<Real>::reserve_scratch() {
     for (const Index T : {Index{1}, kSteps}) {
       Forward<Real> args;
       args.shape = {T, batch_, layer.inputs, layer.outputs};
+      args.cuts = cuts_.data();
       scratch_.reserve(
           cell_of<Real>(model_->table, layer.cell).forward_scratch_bytes(args, threads_));
     }
@@ -97,8 +98,8 @@ void Stream<Real>::run_recurrent(const typename PackedModel<Real>::Layer& layer,
   args.y = {y, B * H, H};
   args.h_n = {state.data(), H};  // written when h_0 has been read
   args.scratch = scratch_.get();
-  const Plan plan =
-      plan_layer(model_->table, args.shape, static_cast<double>(T * B), kernel.gates, 1);
+  Plan plan = plan_layer(model_->table, args.shape, static_cast<double>(T * B), kernel.gates, 1);
+  plan.size = std::min(plan.size, threads_);  // what scratch and cuts are for, whatever has changed
   if (plan.size == 1) return kernel.forward(args, Team{});
   args.split = plan.split;
   for (Index member = 0; member <= plan.size; ++member)
