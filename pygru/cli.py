@@ -12,8 +12,9 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pygru.examples import EXAMPLES
 
@@ -87,21 +88,107 @@ def _list_examples(args: argparse.Namespace) -> None:  # noqa: ARG001
         print(f"  {name:<10} {summary}")
 
 
-def _add_info(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="a model saved with model.save")
+def _add_file(parser: argparse.ArgumentParser, name: str = "file") -> None:
+    parser.add_argument(name, type=Path, help="a model of any format, told by the end of its name")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="MODEL",
+        help="a model saved by pygru, for files that hold weights alone: what they are weights of",
+    )
+
+
+def _read(path: Path, into: Path | None, *, check: bool = False) -> Any:
+    import pygru
+    from pygru.interop import formats
+
+    return formats.read(path, None if into is None else pygru.load(into), check=check)
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    _add_file(parser, "source")
+    parser.add_argument("target", type=Path, help="the file to write; its name tells the format")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="run both files on random input, in their own frameworks where these are installed",
+    )
+
+
+def _convert(args: argparse.Namespace) -> None:
+    """Read a model in one format and write it in another."""
+    from pygru.interop import formats
+
+    formats.writable(args.target)  # before any work
+    model = _read(args.source, args.into, check=args.check)
+    formats.write(model, args.target, check=args.check)
+    print(f"{args.target}: {model.flat_params.size:,} parameters of {model.dtype}")
 
 
 def _info(args: argparse.Namespace) -> None:
-    """Print what a saved model is made of."""
-    import pygru
+    """Print what a model is made of."""
+    from pygru.interop import formats
 
-    model = pygru.load(args.file)
-    size = args.file.stat().st_size
+    model, size = _read(args.file, args.into), args.file.stat().st_size
     print(model)
-    print(f"{model.flat_params.size:,} parameters of {model.dtype}, {size:,} bytes on disk")
+    print(f"{model.flat_params.size:,} parameters of {model.dtype}")
+    print(f"{formats.format_of(args.file).name}, {size:,} bytes on disk")
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    _add_file(parser)
+    parser.add_argument(
+        "--seconds", type=_seconds, default=1.0, help="time for each measurement (default 1)"
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < 3600.0:
+        raise argparse.ArgumentTypeError(f"must be above 0 and below 3600, got {text}")
+    return value
+
+
+def _bench(args: argparse.Namespace) -> None:
+    """Print how long one step takes, and how many steps a second a batch does."""
+    import pygru
+    from pygru.interop.checking import random_input
+
+    model = _read(args.file, args.into)
+    print(f"pygru {pygru.__version__}, {pygru.get_num_threads()} threads")
+    try:
+        stream = pygru.Stream(model)
+    except TypeError as error:
+        print(f"one step: cannot be streamed ({error})")
+    else:
+        x_t = random_input(model, B=1, vectors=True)[0]
+        out = stream.step(x_t)
+        _print_time("one step, through Stream", lambda: stream.step(x_t, out), 1, args.seconds)
+    for B, what in ((1, "one sequence"), (100, "100 sequences")):
+        x = random_input(model, T=100, B=B)
+        _print_time(f"{what} of 100 steps", partial(model, x), B * 100, args.seconds)
+
+
+def _print_time(what: str, call: Callable[[], object], steps: int, seconds: float) -> None:
+    """Time a call again and again; print the median, the 99th percentile and steps per second."""
+    from time import perf_counter_ns
+
+    times: list[int] = []
+    end = perf_counter_ns() + int(seconds * 1e9)
+    call()
+    while not times or perf_counter_ns() < end:
+        start = perf_counter_ns()
+        call()
+        times.append(perf_counter_ns() - start)
+    times.sort()
+    median, late = times[len(times) // 2] / 1e3, times[len(times) * 99 // 100] / 1e3
+    rate = steps / median * 1e6
+    print(f"{what}: {median:,.1f} us (99 of 100 within {late:,.1f} us), {rate:,.0f} steps/s")
 
 
 COMMANDS = {
     "example": Command("run an example, or list them", _add_example, _list_examples),
-    "info": Command("print what a saved model is made of", _add_info, _info),
+    "convert": Command("read a model in one format, write it in another", _add_convert, _convert),
+    "info": Command("print what a model is made of", _add_file, _info),
+    "bench": Command("measure step latency and throughput of a model", _add_bench, _bench),
 }

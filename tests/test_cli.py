@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sysconfig
 
+import numpy as np
 import pytest
 
 import pygru
 from pygru import cli
 from pygru.examples import EXAMPLES
+from pygru.interop import formats
 
 
 def test_example_alone_lists_what_there_is(capsys):
@@ -31,6 +33,9 @@ def test_example_alone_lists_what_there_is(capsys):
         ["example", "sine", "--epochs", "many"],
         ["example", "sine", "--reset", "sometimes"],
         ["info"],
+        ["convert", "model.onnx"],
+        ["bench", "model.onnx", "--seconds", "0"],
+        ["bench", "model.onnx", "--seconds", "soon"],
     ],
     ids=" ".join,
 )
@@ -50,6 +55,87 @@ def test_info_tells_layers_variant_parameters_dtype_and_size(tmp_path, capsys):
     count, size = model.flat_params.size, path.stat().st_size
     for expected in ("GRU", "before", "Linear", f"{count:,}", "float32", f"{size:,}"):
         assert expected in out
+
+
+def test_info_reads_every_format(tmp_path, capsys):
+    gru = pygru.GRU(3, 4, reset="before", rng=0)
+    formats.write(gru, tmp_path / "gru.onnx")
+    formats.write(gru, tmp_path / "gru.npz")
+    formats.write(pygru.GRU(3, 4), tmp_path / "gru.json")
+    for name, kind, reset in (
+        ("gru.onnx", "ONNX model", "before"),
+        ("gru.npz", "TensorFlow 1 GRUCell", "before"),
+        ("gru.json", "RTNeural model", "after"),
+    ):
+        assert cli.main(["info", str(tmp_path / name)]) == 0
+        out = capsys.readouterr().out
+        for expected in (kind, f"reset='{reset}'", "float32", "bytes on disk"):
+            assert expected in out
+
+
+def test_convert_goes_from_any_format_to_any_other(tmp_path, capsys):
+    ours = tmp_path / "gru.safetensors"
+    after = pygru.Sequential(pygru.Linear(1, 3, rng=0), pygru.GRU(3, 4, 2, rng=0))
+    after.save(ours)
+    chain = ["a.onnx", "b.json", "c.onnx", "d.safetensors"]
+    for source, target in zip([ours.name, *chain], chain, strict=False):
+        assert cli.main(["convert", str(tmp_path / source), str(tmp_path / target)]) == 0
+        assert capsys.readouterr().out.endswith(f"{target}: 234 parameters of float32\n")
+    assert np.array_equal(pygru.load(tmp_path / chain[-1]).flat_params, after.flat_params)
+
+
+def test_convert_needs_to_be_told_what_weights_alone_are_weights_of(tmp_path, capsys):
+    pytest.importorskip("h5py")
+    ours, weights = tmp_path / "gru.safetensors", tmp_path / "gru.weights.h5"
+    gru = pygru.GRU(3, 4, rng=0)
+    pygru.save(gru, ours)
+    assert cli.main(["convert", str(ours), str(weights)]) == 0
+    back = tmp_path / "back.safetensors"
+    assert cli.main(["convert", str(weights), str(back)]) == 1
+    assert "give into=" in capsys.readouterr().err
+    assert cli.main(["convert", str(weights), str(back), "--into", str(ours)]) == 0
+    assert np.array_equal(pygru.load(back).flat_params, gru.flat_params)
+
+
+def test_convert_with_check_prints_the_difference_to_both_sides(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    source, target = tmp_path / "one.onnx", tmp_path / "two.onnx"
+    formats.write(pygru.Sequential(pygru.GRU(3, 4, batch_first=True, rng=0)), source)
+    assert cli.main(["convert", str(source), str(target), "--check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    differences = [line for line in lines if "largest absolute difference to" in line]
+    assert len(differences) == 3  # source, target, and target against what was read
+    assert all(float(line.rpartition(" ")[2]) < 1e-6 for line in differences)
+
+
+def test_convert_refuses_what_cannot_be_written_before_it_reads(tmp_path, capsys):
+    ours = tmp_path / "gru.safetensors"
+    pygru.save(pygru.GRU(3, 4, reset="before"), ours)
+    for target, message in (
+        ("gru.txt", "the name must end in one of .safetensors, .pt"),
+        ("gru.keras", "can be read, not written"),
+        ("gru.json", "to_rtneural: model must be of GRU with reset='after'"),
+    ):
+        assert cli.main(["convert", str(ours), str(tmp_path / target)]) == 1
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
+        assert not (tmp_path / target).exists()
+
+
+def test_bench_prints_latency_and_throughput(tmp_path, capsys):
+    path = tmp_path / "model.safetensors"
+    for modules, streamed in (
+        ([pygru.GRU(3, 8, rng=0), pygru.Linear(8, 2)], True),
+        ([pygru.Embedding(5, 3), pygru.GRU(3, 8, batch_first=True), pygru.LastStep()], False),
+        ([pygru.Linear(1, 3), pygru.RepeatVector(4), pygru.RNN(3, 8)], False),
+    ):
+        pygru.Sequential(*modules).save(path)
+        assert cli.main(["bench", str(path), "--seconds", "0.01"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert ("through Stream" in lines[1]) is streamed
+        assert all(" us (99 of 100 within " in line for line in lines[1 if streamed else 2 :])
+        assert len(lines) == 4
 
 
 def test_a_file_that_is_absent_or_not_ours_is_one_line_and_exit_1(tmp_path, capsys):

@@ -239,6 +239,29 @@ def squeezed(*nodes, **constants):
             model([gru_node("l")], weights() | {"l": np.full(B, 3)}, ("x",), ("Y",)),
             "must have sequence_lens from an input, got a constant",
         ),
+        (
+            model([gru_node("l"), node("Squeeze", ["Y", "o"], ["s"]),
+                   node("ReduceMean", ["s"], ["y"], axes=[0])],
+                  weights() | {"o": np.array([1])}, ("x", "l")),
+            "must have time as its axis, of sequences of one length",
+        ),
+        (
+            model([gru_node("l"), node("Squeeze", ["Y", "o"], ["s"]),
+                   node("Gather", ["s", "i"], ["y"])],
+                  weights() | {"o": np.array([1]), "i": np.array(-1)}, ("x", "l")),
+            "must have Y_h to read, as sequences have lengths of their own",
+        ),
+        (
+            model([node("Slice", ["h", "o", "p", "z"], ["h1"]), gru_node("", "h1")],
+                  weights() | {"z": np.array([0]), "o": np.array([1]), "p": np.array([2])},
+                  ("x", "h"), ("Y",)),
+            "must have rows (0, 1) of one initial state",
+        ),
+        (
+            model([node("Gather", ["h", "x"], ["h1"]), gru_node("", "h1")], weights(),
+                  ("x", "h"), ("Y",)),
+            "must have known rows of the initial state to take",
+        ),
         (b"", "must be an ONNX model, got one without graph"),
         (b"\x3a\x05ab", "must be whole, got 2 bytes where 5 are due"),
         (b"\x0b", "must be a protobuf message, got wire type 3"),
@@ -308,7 +331,7 @@ def test_broken_files_are_refused_by_name(name, tmp_path):
     data = DATA / f"{name}.onnx.data"
     if data.exists():
         (tmp_path / data.name).write_bytes(data.read_bytes())
-    assert_refused_or_read(from_onnx, good, range(300), where="from_onnx")
+    assert_refused_or_read(from_onnx, good, range(200), where="from_onnx")
 
 
 def outside(location, **where):
@@ -426,6 +449,8 @@ def node_tests(backend):
 def test_onnx_node_tests_pass(name, backend, node_tests):
     from onnx.backend.test.runner import Runner
 
+    if name not in node_tests:
+        pytest.skip(f"this release of onnx has no {name}")
     test = node_tests[name]
     prepared = backend.prepare(test.model, "CPU")
     for inputs, expected in test.data_sets:

@@ -260,7 +260,8 @@ def fill(
             groups = [by_shapes[_shapes(m.params)] for _, m in targets]
         except KeyError:
             raise ValueError(
-                f"into must have modules of the names and shapes of {names}, got\n{into!r}"
+                f"into must have modules of the names and shapes of {names}, got "
+                f"{', '.join(repr(m) for _, m in targets)}"
             ) from None
     arrays: dict[str, Array] = {}
     functions = {}

@@ -12,26 +12,37 @@ import numpy.typing as npt
 
 from pygru.interop.blocks import modules_of
 from pygru.module import Module
+from pygru.pooling import TimeLayer
+from pygru.recurrent import Recurrent
+from pygru.shapes import RepeatVector
 
 __all__ = ["compare", "outputs_of", "random_input", "report", "unavailable"]
 
-T, B = 7, 3
 # What two right conversions may differ by: rounding, carried through the steps of the input.
 ALLOWED = {"float32": 1e-4, "float64": 1e-9}
 
 
-def random_input(model: Module, sizes: Sequence[int | None] = ()) -> npt.NDArray[Any]:
-    """Return input for a model: (7, 3, I), (3, 7, I) when batch_first, or integers likewise.
+def random_input(
+    model: Module, *, T: int = 7, B: int = 3, vectors: bool | None = None
+) -> npt.NDArray[Any]:
+    """Return input for a model.
 
-    ``sizes`` are those of its axes, None where the source leaves them open.
+    Parameters
+    ----------
+    model : Module
+    T, B : int
+        Steps and batch: (T, B, K), or (B, T, K) when batch_first; of integers without K.
+    vectors : bool, optional
+        Give (B, K), or integers (B,), instead. Absent, that is what a model gets that makes steps
+        of a vector itself.
     """
-    rng = np.random.default_rng(0)
-    shape = [B, T] if model.batch_first else [T, B]
-    for _, module in modules_of(model):
-        classes = getattr(module, "input_classes", None)  # integers in, where there are some
-        if sizes:
-            leading = len(sizes) - (classes is None)
-            shape = [size or free for size, free in zip(sizes[:leading], shape, strict=False)]
+    rng, modules = np.random.default_rng(0), [module for _, module in modules_of(model)]
+    if vectors is None:
+        timed = next((m for m in modules if isinstance(m, (Recurrent, TimeLayer))), None)
+        vectors = isinstance(timed, RepeatVector)
+    shape = (B,) if vectors else (B, T) if model.batch_first else (T, B)
+    for module in modules:
+        classes = getattr(module, "input_classes", None)
         if classes is not None:
             return rng.integers(0, classes, shape)
         for width in ("input_size", "in_features", "normalized_shape"):

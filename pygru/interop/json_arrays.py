@@ -26,6 +26,7 @@ ROWS = re.compile(rb"%b(?:%b%b){0,31}" % (_ROW, COMMA, _ROW))
 STRING = re.compile(rb'"([^"\\\x00-\x1f]{0,256})"')
 LITERALS = {b"null": None, b"true": True, b"false": False}
 DEEPEST = 16
+CHUNK = 1 << 16
 MOST = 4096  # members of objects, and of lists that are no array, in one file
 
 
@@ -50,7 +51,7 @@ def read_json(path: Path, dtype: npt.DTypeLike) -> Any:
     if size == 0:
         raise ValueError("must be JSON, got an empty file")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        reader = _Reader(text, np.empty(size // 2 + 1, dtype))
+        reader = _Reader(text, np.empty(_at_most(text), dtype))
         value = reader.value(0)
         if reader.peek() != b"":
             raise reader.wrong("the end")
@@ -62,12 +63,21 @@ def _each(start: int, count: int, shape: tuple[int, ...]) -> list[_Numbers]:
     return [_Numbers(start + i * size, shape) for i in range(count)]
 
 
+def _at_most(text: Any) -> int:
+    """Return how many numbers a text can hold: one after each comma, bracket and colon."""
+    count = 1
+    for at in range(0, len(text), CHUNK):
+        piece: bytes = text[at : at + CHUNK]
+        count += piece.count(b",") + piece.count(b"[") + piece.count(b":")
+    return count
+
+
 class _Reader:
     """One pass over one text."""
 
     def __init__(self, text: Any, numbers: npt.NDArray[Any]) -> None:
         self.text, self.at = text, 0
-        self.numbers, self.count = numbers, 0  # a number and what parts it from the next: 2 bytes
+        self.numbers, self.count = numbers, 0
         self.left = MOST
 
     def wrong(self, expected: str) -> ValueError:

@@ -175,7 +175,10 @@ def to_tf1(model: Module) -> dict[str, Array]:
     modules = [module for _, module in modules_of(model)]
     gru = modules[0] if len(modules) == 1 else None
     if not isinstance(gru, GRU) or gru.reset != "before":
-        raise ValueError(f"to_tf1: model must be one GRU with reset='before', got {model!r}")
+        raise ValueError(
+            f"to_tf1: model must be one GRU with reset='before', got "
+            f"{', '.join(map(repr, modules[:3]))}"
+        )
     D, arrays = 2 if gru.bidirectional else 1, {}
     for k, (W, U, b_x, b_h) in enumerate(runs_of(gru)):
         layer, way = divmod(k, D)

@@ -114,7 +114,8 @@ def _of_module(module: Any, name: str) -> list[Block]:
     nn, at = torch.nn, f"{name} ({type(module).__name__})"
     own = torch_modules._classes()
     if type(module) in (nn.Sequential, own["Sequential"]):
-        return [b for k, child in module.named_children() for b in _of_module(child, f"module {k}")]
+        # (A module that stands in two places is a child once.)
+        return [b for k, child in enumerate(module) for b in _of_module(child, f"module {k}")]
     if isinstance(module, (nn.GRU, nn.RNN)):
         return [_of_recurrent(module, at, isinstance(module, nn.GRU))]
     w = {key: as_array(key, value) for key, value in module.state_dict().items()}
@@ -139,7 +140,8 @@ def _of_module(module: Any, name: str) -> list[Block]:
     for pooling in POOLINGS:
         if type(module) is own[pooling.__name__]:
             return [blocks.plain(at, pooling, batch_first=module.batch_first)]
-    raise ValueError(f"{name} must be a module that pygru has, got {module!r}")
+    described = repr(module) if not list(module.children()) else type(module).__name__
+    raise ValueError(f"{name} must be a module that pygru has, got {described}")
 
 
 def _of_recurrent(module: Any, name: str, is_gru: bool) -> Block:

@@ -16,7 +16,7 @@ from pygru.interop.containers import is_path, reading
 from pygru.interop.onnx.backend import backend
 from pygru.interop.onnx.exporting import export
 from pygru.interop.onnx.graph import Graph, open_graph
-from pygru.interop.onnx.importing import Imported, import_graph
+from pygru.interop.onnx.importing import INTEGERS, Imported, import_graph
 from pygru.interop.onnx.running import run_model
 from pygru.interop.onnx.wire import Message
 from pygru.model import Sequential
@@ -123,9 +123,8 @@ def _check(graph: Graph, imported: Imported, source: Any) -> None:
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 4
     model = imported.model
-    x = random_input(model, _sizes(graph.inputs[imported.x]))
-    feeds = {imported.x: x}
-    T, B = x.shape[1::-1] if model.batch_first else x.shape[:2]
+    T, B, vectors = _sizes(graph.inputs[imported.x], model)
+    feeds = {imported.x: random_input(model, T=T, B=B, vectors=vectors)}
     if imported.lengths is not None:
         feeds[imported.lengths] = np.full(B, T, np.int32)
     if imported.state is not None:
@@ -145,6 +144,11 @@ def _check(graph: Graph, imported: Imported, source: Any) -> None:
     report("from_onnx", framework, run_model(imported, feeds), theirs)
 
 
-def _sizes(declared: Message) -> list[int | None]:
-    dims = declared.get("shape", {}).get("dim", [])
-    return [dim.get("dim_value") or None for dim in dims]
+def _sizes(declared: Message, model: Module) -> tuple[int, int, bool | None]:
+    """Return T and B, those of the graph where it fixes them, and whether x has no steps."""
+    dims = [dim.get("dim_value") or 0 for dim in declared.get("shape", {}).get("dim", [])]
+    leading = dims if declared.get("elem_type") in INTEGERS else dims[:-1]
+    if len(leading) < 2:
+        return 7, (leading[0] if leading else 0) or 3, bool(leading) or None
+    T, B = leading[1::-1] if model.batch_first else leading[:2]
+    return T or 7, B or 3, False

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pygru.interop.onnx.constants import axes_of
-from pygru.interop.onnx.flow import Flow, Rows, reshaped
+from pygru.interop.onnx.constants import axes_of, slices_of
+from pygru.interop.onnx.flow import Extra, Flow, Rows, reshaped
 from pygru.interop.onnx.graph import Node
 
-__all__ = ["ARRANGING"]
+__all__ = ["ARRANGING", "part_of_state"]
 
 
 def _same(_node: Node, given: Sequence[Any]) -> Any:
@@ -92,3 +92,21 @@ ARRANGING: dict[str, Callable[[Node, Sequence[Any]], Any]] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
+
+
+def part_of_state(node: Node, value: Extra, given: Sequence[Any]) -> Extra:
+    """Return what a node takes of an initial state: all of it, or some of its rows."""
+    if node.op == "Gather":
+        index = given[1] if isinstance(given[1], np.ndarray) else np.zeros(0)
+        known = index.size == 1 and node.attributes.get("axis", 0) == 0
+        start = int(index.reshape(-1)[0]) if known else 0
+        stop: int | None = start + 1
+    elif node.op == "Slice":
+        rows, *rest = slices_of(node, given, 3)
+        known = rows.step in (None, 1) and all(part == slice(None) for part in rest)
+        start, stop = (0 if rows.start is None else rows.start), rows.stop
+    else:
+        return value
+    if not known or stop is None or not 0 <= start < stop or value.rows:
+        raise node.refuse("known rows of the initial state to take", node.op)
+    return value._replace(rows=(start, stop))

@@ -58,6 +58,7 @@ class Extra(NamedTuple):
     """An input besides x: an initial state or lengths, as its use will show."""
 
     name: str
+    rows: tuple[int, int] | None = None  # the part of it along its first axis; None is all
 
 
 def reshaped(node: Node, flow: Flow, target: Sequence[Any]) -> Flow:

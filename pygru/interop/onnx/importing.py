@@ -15,7 +15,7 @@ import numpy as np
 from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block
-from pygru.interop.onnx.arranging import ARRANGING
+from pygru.interop.onnx.arranging import ARRANGING, part_of_state
 from pygru.interop.onnx.cells import directions, recurrent_node, stacked
 from pygru.interop.onnx.constants import Fill, axes_of, constant, fold, slices_of
 from pygru.interop.onnx.flow import Extra, Flow, Rows
@@ -136,10 +136,13 @@ class _Importer:
             folded = fold(node, [v for v in given if v is not None], self.graph.size)
             if folded is not None:
                 return [folded]
-        if isinstance(first, Fill) or (isinstance(first, Extra) and node.op in PASSING):
-            if node.op not in PASSING:
+        if isinstance(first, Fill):
+            same = node.op != "Concat" or all(value == first for value in given)
+            if node.op not in PASSING or not same:
                 raise node.refuse("an operator that leaves a value what it is", node.op)
             return [first]
+        if isinstance(first, Extra) and node.op in PASSING:
+            return [part_of_state(node, first, given)]
         handler: Handler | None = getattr(self, f"on_{node.op}", None)
         if node.op in ARRANGING:
             return [ARRANGING[node.op](node, given)]
@@ -203,10 +206,16 @@ class _Importer:
             raise node.refuse(f"axis {self.time} as time, as layers before it have", time)
         self.time = time
         if isinstance(lengths, Extra):
+            if lengths.rows or self.lengths not in (None, lengths.name):
+                raise node.refuse("sequence_lens as layers before it have", lengths)
             self.lengths = lengths.name
         elif lengths is not None and not (isinstance(lengths, Fill) and lengths.value == time):
             raise node.refuse("sequence_lens from an input", "a constant")
         if isinstance(h_0, Extra):
+            before = sum(directions(b) for b in self.blocks if b.cls in (GRU, RNN))
+            mine = (before, before + len(spec.runs))
+            if (h_0.rows or (0, mine[1])) != mine or self.state not in (None, h_0.name):
+                raise node.refuse(f"rows {mine} of one initial state", h_0)
             self.state = h_0.name
         elif h_0 is not None and np.any(h_0.value if isinstance(h_0, Fill) else h_0):
             raise node.refuse("initial_h from an input, or 0", "another")
@@ -272,8 +281,8 @@ class _Importer:
     def on_ReduceMean(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
         flow = self.entering(node, given[0])
         axes = axes_of(node, given)
-        if axes is None or len(axes) != 1 or flow.axes[axes[0]] != self.time:
-            raise node.refuse("time as its axis", axes)
+        if axes is None or len(axes) != 1 or flow.axes[axes[0]] != self.time or self.lengths:
+            raise node.refuse("time as its axis, of sequences of one length", axes)
         rest = ("u",) if node.attributes.get("keepdims", 1) else ()
         at = axes[0] % len(flow.axes)
         made = self.append(node, flow, blocks.plain(node.name, MeanOverTime))
@@ -331,6 +340,8 @@ class _Importer:
             return value._replace(axes=axes)
         if isinstance(value, Flow) and name == "D":
             return value._replace(axes=axes, D=1, way=range(2)[place])
+        if self.lengths is not None and name == self.time:
+            raise node.refuse("Y_h to read, as sequences have lengths of their own", name)
         if isinstance(value, Flow) and name == self.time and (value.way, place) in ENDS:
             return Rows(axes, ((value.at - 1, value.way or 0),))
         if isinstance(value, Flow) and name == self.time and place == -1:

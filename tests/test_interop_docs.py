@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""The page "From X to pygru" runs as printed, as far as the systems it speaks of are installed."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "interop.md"
+TEXT = PAGE.read_text() if PAGE.is_file() else ""  # the source distribution has no docs/
+SECTIONS = re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:]
+BLOCKS = [
+    pytest.param(block, id=f"{section.partition(chr(10))[0]}-{i}".replace(" ", "-"))
+    for section in SECTIONS
+    for i, block in enumerate(
+        re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    )
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_page_runs_as_printed(block, tmp_path, monkeypatch, capsys):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for package in ("torch", "keras", "onnx"):
+        if f"import {package}\n" in block:
+            pytest.importorskip(package)
+    if ".keras" in block:
+        pytest.importorskip("h5py")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/interop.md", "exec"), {})
+    for line in capsys.readouterr().out.splitlines():
+        assert "largest absolute difference" in line or "not checked" in line
+
+
+def test_the_page_has_an_example_for_every_system():
+    if not TEXT:
+        pytest.skip("the source distribution has no docs/")
+    for system in ("PyTorch", "Keras 3", "TensorFlow 1", "ONNX", "RTNeural"):
+        (section,) = (s for s in SECTIONS if s.startswith(f"{system}\n"))
+        assert "```python" in section
