@@ -178,10 +178,17 @@ struct Tile {
   Real* at(int r, int n) const { return acc + (r * vectors + n) * kLanes<Real>; }
 };
 
+// What a tile brings closer while it is busy: `per_k` values from `at` on for each of its k.
+template <class Real>
+struct Ahead {
+  const Real* at = nullptr;
+  Index per_k = 0;
+};
+
 // acc[r][p N + n] += sum_k a[r][k step] * panel p[k][n], in registers over K > 0.
-template <int R, int P, int N, int step, class Real>
+template <int R, int P, int N, int step, bool far, class Real>
 void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Index panel_stride,
-                   Index K) {
+                   Index K, Ahead<Real> ahead) {
   constexpr Index lanes = kLanes<Real>;
   Vec<Real> acc[R][P * N];
   const Real* a[R];
@@ -206,6 +213,10 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
       }
     }
     panel += N * lanes;
+    if constexpr (far) {
+      __builtin_prefetch(ahead.at, 0, 2);
+      ahead.at += ahead.per_k;
+    }
   } while (++k < K);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
@@ -213,17 +224,9 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
     for (int n = 0; n < P * N; ++n) store(memory + (r * P * N + n) * lanes, acc[r][n]);
 }
 
-template <int R, int P, int step, class Real>
-void multiply_width(const Tile<Real>& t, const Real* const* rows, const Real* panel,
-                    Index panel_stride, Index K) {
-  const int width = t.vectors / P;
-  if (R > kTileRows || width == 1)
-    multiply_tile<R, P, 1, step>(t.acc, rows, panel, panel_stride, K);
-  else if (width == 2)
-    multiply_tile<R, P, 2, step>(t.acc, rows, panel, panel_stride, K);
-  else
-    multiply_tile<R, P, 3, step>(t.acc, rows, panel, panel_stride, K);
-}
+template <class Real>
+using TileFunction = void (*)(Real* acc, const Real* const* rows, const Real* panel,
+                              Index panel_stride, Index K, Ahead<Real>);
 
 // The rows of a full tile. A single register a row needs twice as many, or there are too few
 // chains.
@@ -231,17 +234,30 @@ inline int full_rows(const Panels& panels) {
   return panels.vectors == 1 ? 2 * kTileRows : kTileRows;
 }
 
-// tile += rows times K steps of its panels. Few rows take several panels at once (kTileRows / rows
-// of them), for the same reason.
-template <int step, int R = 2 * kTileRows, class Real>
-void multiply(const Tile<Real>& t, const Real* const* rows, const Real* panel, Index panel_stride,
-              Index K) {
-  if (t.rows == R) {
-    constexpr int P = R < kTileRows ? kTileRows / R : 1;
-    if (P > 1 && t.panels == P) return multiply_width<R, P, step>(t, rows, panel, panel_stride, K);
-    return multiply_width<R, 1, step>(t, rows, panel, panel_stride, K);
+// How many neighbouring panels a tile of few rows takes at once, for the same reason.
+constexpr int panels_at_once(int rows) {
+  return rows < kTileRows ? kTileRows / rows : 1;
+}
+
+// multiply_tile for `rows` rows and `panels` panels, 1 or panels_at_once(rows), of `width`
+// registers; `far`: one that fetches ahead.
+template <int step, class Real, int R = 2 * kTileRows>
+TileFunction<Real> tile_function(int rows, int panels, int width, bool far = false) {
+  if (rows == R) {
+    constexpr int P = panels_at_once(R);
+    constexpr bool may_fetch = R == kTileRows && step == 1;
+    if (R > kTileRows || width == 1)
+      return panels == P ? multiply_tile<R, P, 1, step, false, Real>
+                         : multiply_tile<R, 1, 1, step, false, Real>;
+    if (width == 2)
+      return panels == P ? multiply_tile<R, P, 2, step, false, Real>
+                         : multiply_tile<R, 1, 2, step, false, Real>;
+    if (may_fetch && far) return multiply_tile<R, 1, 3, step, may_fetch, Real>;
+    return panels == P ? multiply_tile<R, P, 3, step, false, Real>
+                       : multiply_tile<R, 1, 3, step, false, Real>;
   }
-  if constexpr (R > 1) multiply<step, R / 2>(t, rows, panel, panel_stride, K);
+  if constexpr (R > 1) return tile_function<step, Real, R / 2>(rows, panels, width, far);
+  return nullptr;
 }
 
 // A panel's worth of k (24 KiB) that stays in an L1 cache of 32 KiB; past it, chains pause in
@@ -250,6 +266,9 @@ constexpr Index kDepth = 24576 / (kTileVectors * kRegisterBytes);
 
 // Rows of a panel in one go, so that paused chains stay in L1 too.
 constexpr Index kRowBlock = 64;
+
+// Bytes that do not stay in a core's own cache (an L2 of 0.5 to 2 MiB), beside all that passes.
+constexpr Index kFar = 1 << 19;
 
 template <class Real>
 constexpr Index kAccumulators = kRowBlock * kTileVectors * kLanes<Real>;  // elements a member needs
@@ -268,58 +287,72 @@ struct PackedMatrix {
   }
 };
 
+// From which end a product takes the panels. Steps that alternate find what the step before used
+// last still in cache, where all of it does not fit.
+enum class From { begin, end };
+
 // Calls start(tile), adds up the chains, calls finish(tile), for every tile of rows x part
 // (panels). row(i) says where row i of the left operand begins; its values are `step` apart.
 template <int step = 1, class Real, class Row, class Start, class Finish>
 void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, Row row, Start start,
-             Finish finish) {
+             Finish finish, From from = From::begin) {
   const int R = full_rows(b.panels);
-  const auto advance = [&](const Tile<Real>& t, Index k_0, Index k_1) {
+  const bool far = step == 1 && b.panels.vectors * b.depth * kRegisterBytes > kFar;
+  const auto nth = [&](Index i) {  // the i-th panel that is taken
+    return from == From::begin ? part.begin + i : part.end - 1 - i;
+  };
+  const Index count = part.end - part.begin;
+  const auto advance = [&](TileFunction<Real> multiply, const Tile<Real>& t, Index k_0, Index k_1,
+                           Ahead<Real> ahead) {
     const Index width = t.vectors / t.panels;
     const Real* a[2 * kTileRows];
     for (int r = 0; r < t.rows; ++r) a[r] = row(t.i + r) + k_0 * step;
-    multiply<step>(t, a, b.at(t.v, k_0, width), width * kLanes<Real> * b.depth, k_1 - k_0);
+    multiply(t.acc, a, b.at(t.v, k_0, width), width * kLanes<Real> * b.depth, k_1 - k_0, ahead);
   };
   const Index full = rows.begin + (rows.end - rows.begin) / R * R;
   const Index slices = max(1, ceil_div(b.K, kDepth));
-  for (Index p = part.begin; p < part.end; ++p) {
+  for (Index j = 0; j < count; ++j) {
+    const Index p = nth(j), next = j + 1 < count ? nth(j + 1) : p;
     const int width = b.panels.width(p);
+    const auto multiply = tile_function<step, Real>(R, 1, width, far);
     for (Index first = rows.begin; first < full; first += kRowBlock) {
       const Index last = min(full, first + kRowBlock);
       for (Index s = 0; s < slices; ++s) {
         const Index k_0 = b.K * s / slices, k_1 = b.K * (s + 1) / slices;
-        // While this slice of the panel serves its tiles out of L1, the one that lies behind it
-        // comes closer, a piece with each tile.
-        const Index lines = (k_1 - k_0) * width * kRegisterBytes / 64;
-        const Index lines_a_tile = ceil_div(lines, (last - first) / R);
-        const Real* ahead = b.at(b.panels.first(p), k_1, width);
+        // While this slice of the panel serves its tiles out of L1, what comes after it comes
+        // closer, a piece with each k of each tile.
+        Ahead<Real> ahead;
+        if (far) {
+          ahead.at = s + 1 < slices ? b.at(b.panels.first(p), k_1, width)
+                                    : b.at(b.panels.first(next), 0, b.panels.width(next));
+          ahead.per_k = ceil_div(width * kLanes<Real>, (last - first) / R);
+        }
         Tile<Real> t = {first, R, b.panels.first(p), width, 1, accumulators};
         for (; t.i < last; t.i += R, t.acc += R * width * kLanes<Real>) {
           if (s == 0) start(t);
-          for (Index line = 0; line < lines_a_tile; ++line, ahead += 64 / sizeof(Real))
-            __builtin_prefetch(ahead, 0, 2);
-          if (b.K > 0) advance(t, k_0, k_1);
+          if (b.K > 0) advance(multiply, t, k_0, k_1, ahead);
+          ahead.at += ahead.per_k * (k_1 - k_0);
           if (s == slices - 1) finish(t);
         }
       }
     }
   }
   Index i = full;
-  for (int count = R / 2; count > 0; count /= 2) {
-    if (i + count > rows.end) continue;
-    const Index together = max(1, kTileRows / count);
-    for (Index p = part.begin; p < part.end;) {
-      const int width = b.panels.width(p);
-      const bool several =
-          together > 1 && p + together <= part.end && b.panels.width(p + together - 1) == width;
+  for (int few = R / 2; few > 0; few /= 2) {
+    if (i + few > rows.end) continue;
+    const Index together = panels_at_once(few);
+    for (Index j = 0; j < count;) {
+      const int width = b.panels.width(nth(j));
+      const bool several = j + together <= count && b.panels.width(nth(j + together - 1)) == width;
       const int panels = several ? static_cast<int>(together) : 1;
-      const Tile<Real> t = {i, count, b.panels.first(p), panels * width, panels, accumulators};
+      const Index p = min(nth(j), nth(j + panels - 1));
+      const Tile<Real> t = {i, few, b.panels.first(p), panels * width, panels, accumulators};
       start(t);
-      if (b.K > 0) advance(t, 0, b.K);
+      if (b.K > 0) advance(tile_function<step, Real>(few, panels, width), t, 0, b.K, {});
       finish(t);
-      p += panels;
+      j += panels;
     }
-    i += count;
+    i += few;
   }
 }
 
@@ -343,6 +376,12 @@ inline void store_some(Real* p, Vec<Real> v, Index count) {
   else
     store_part(p, v, count);
 }
+
+// A number known when the code is compiled, so that loops over it unroll.
+template <int n>
+struct Constant {
+  constexpr operator int() const { return n; }
+};
 
 // Visits a tile register by register: visit(row, first column, accumulator).
 template <class Real, class Visit>

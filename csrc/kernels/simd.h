@@ -31,7 +31,7 @@ constexpr int kTileRows = 8;  // 8 x 3 accumulators + 3 weights + broadcasts of 
 constexpr int kRegisterBytes = 16;
 constexpr int kTileRows = 4;
 #endif
-constexpr int kOverlap = kTileRows / 2;  // chains of a cell side by side
+constexpr int kOverlap = 4;      // chains of a cell side by side
 constexpr int kTileVectors = 3;  // a GRU's three gates, or three registers of neighbouring units
 
 template <class Real>
