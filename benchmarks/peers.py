@@ -319,7 +319,9 @@ class Keras(Contender):
         compiled, constant = self.tf.function(layer), self.tf.constant
         return Run(lambda: compiled(constant(x)).numpy(), lambda y: {"y": y.swapaxes(0, 1)})
 
-    def training(self, problem: Problem) -> Run:
+    def training(self, problem: Problem) -> Run | None:
+        if problem.shape.H > 512:
+            return None  # four times slower than everybody, and it alone would take half a minute
         tf = self.tf
         layer, (x, dy) = self._build(problem)
         parameters = [v.value for v in layer.trainable_variables]

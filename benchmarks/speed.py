@@ -34,6 +34,7 @@ from shapes import SHAPES, Problem, Shape, check, make_problem
 MODES = ("inference", "training", "streaming", "experiment")
 RIVALS = ("torch", "onnxruntime", "openvino", "jax", "keras")
 BLOCK_SECONDS = 0.01  # one sample is the mean over a block of calls at least this long
+CASE_SECONDS = 1.5  # of timing for one mode and shape, where three rounds take less
 EXPERIMENT_EPOCHS = 12  # of the sine experiment's 120
 
 
@@ -200,21 +201,26 @@ def prepare(contenders: list[Any], mode: str, problem: Problem) -> dict[str, Cal
 
 def time_in_turn(calls: dict[str, Callable[[], Any]], quick: bool) -> dict[str, dict[str, float]]:
     """Alternate blocks of calls; return median, quartiles and count of samples, in seconds."""
-    blocks = {}
-    for name, call in calls.items():
-        call()
-        once = timed(call, 1)
-        count = max(1, int(BLOCK_SECONDS / once))
-        blocks[name] = max(1, int(BLOCK_SECONDS / timed(call, count))) if count > 1 else 1
-    per_round = sum(max(BLOCK_SECONDS, timed(call, 1)) for call in calls.values())
-    rounds = 3 if quick else int(min(21, max(5, 1.5 / per_round)))
+    blocks = {name: block_size(call) for name, call in calls.items()}
+    per_round = sum(count * seconds for count, seconds in blocks.values())
+    rounds = 3 if quick else int(min(21, max(3, CASE_SECONDS / per_round)))
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             time.sleep(0.002)  # the last contender's threads stop spinning
-            call()
-            samples[name].append(timed(call, blocks[name]))
+            count, _ = blocks[name]
+            if count > 1:  # a single long call warms itself
+                call()
+            samples[name].append(timed(call, count))
     return {name: summary(values) for name, values in samples.items()}
+
+
+def block_size(call: Callable[[], Any]) -> tuple[int, float]:
+    """Return how many calls make a block, and the seconds of one."""
+    seconds = timed(call, 1)
+    if seconds < BLOCK_SECONDS:
+        seconds = timed(call, max(1, int(BLOCK_SECONDS / seconds)))
+    return max(1, int(BLOCK_SECONDS / seconds)), seconds
 
 
 def timed(call: Callable[[], Any], count: int) -> float:

@@ -5,12 +5,13 @@
 // A step is a list of phases. A phase is a product of the previous state (or of what an earlier
 // phase made) with the recurrent weights of some gates; the cell finishes each tile in registers.
 // The chains start from x W^T + bias, made for many steps at once while it stays in cache, or, when
-// x has only a few features, panel by panel inside the step. Depends on gemm.h, memory.h and the
-// cells.
+// x has only a few features, panel by panel inside the step. Depends on weights.h,
+// units.h and the cells.
 #pragma once
 
 #include "gru.h"
 #include "rnn.h"
+#include "units.h"
 #include "weights.h"
 
 namespace {
@@ -23,39 +24,6 @@ using pygru::Split;
 
 constexpr Index kFewInputs = 32;             // up to here x W^T is made inside the step
 constexpr Index kProjectionBytes = 1 << 18;  // of x W^T at a time: a quarter to half of an L2 cache
-
-// ---- one group of units of one sequence at one step, as a cell sees it ----
-
-// One entry for each of the N registers.
-template <class Real, int N>
-struct ForwardUnits {
-  using V = Wide<Real, N>;
-  Index H;
-  Index count[N];         // of a register's units, those that exist
-  const Real* from_h[N];  // null for zeros
-  const Real* from_x[N];  // W_n x + b_xn, where q = U_n h' + b_hn is apart from it
-  Real* to_h[N];
-  Real* tape[N];  // this sequence's (S, H) from these units on, or null
-
-  V x_n() const {
-    return V::map([&](int i) { return load(from_x[i]); });
-  }
-  V h_prev() const {
-    return V::map([&](int i) { return from_h[i] ? load_some(from_h[i], count[i]) : Vec<Real>{}; });
-  }
-  V kept(int slot) const {
-    return V::map([&](int i) { return load_some(tape[i] + slot * H, count[i]); });
-  }
-  void keep(int slot, const V& value) {
-    if (!tape[0]) return;
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(tape[i] + slot * H, value.part[i], count[i]);
-  }
-  void set_h(const V& h) {
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(to_h[i], h.part[i], count[i]);
-  }
-};
 
 // ---- the pass ----
 

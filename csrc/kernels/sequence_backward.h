@@ -17,40 +17,6 @@ using pygru::Backward;
 constexpr Index kGradientRows =
     256;  // (t, b) pairs of a chunk: 24 KiB of a panel of gate gradients
 
-// ---- one group of units of one sequence at one step, as a cell sees it ----
-
-// N neighbouring registers of units; only a single one may be incomplete.
-template <class Real, int N>
-struct BackwardUnits {
-  using V = Wide<Real, N>;
-  static constexpr Index lanes = kLanes<Real>;
-  Index H;
-  Index units;         // that exist, from these on
-  const Real* from_h;  // h', null for zeros
-  Real* tape;          // this sequence's (S, H) from these units on
-  Real* to_carry;      // what of dh' needs no product, e.g. dh z
-
-  Index count() const { return N > 1 ? lanes : units; }
-  V h_prev() const {
-    return V::map(
-        [&](int i) { return from_h ? load_some(from_h + i * lanes, count()) : Vec<Real>{}; });
-  }
-  V kept(int slot) const {
-    return V::map([&](int i) { return load_some(tape + slot * H + i * lanes, count()); });
-  }
-  void keep(int slot, const V& value) {
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(tape + slot * H + i * lanes, value.part[i], count());
-  }
-  V carry() const {
-    return V::map([&](int i) { return load(to_carry + i * lanes); });
-  }
-  void set_carry(const V& value) {
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store(to_carry + i * lanes, value.part[i]);
-  }
-};
-
 // ---- the pass ----
 
 template <class Cell, class Real>

@@ -86,6 +86,19 @@ inline void store_part(Real* p, Vec<Real> v, Index n) {
   for (Index lane = 0; lane < n; ++lane) p[lane] = v[lane];
 }
 
+// As many of `count` lanes as a register has.
+template <class Real>
+inline Vec<Real> load_some(const Real* p, Index count) {
+  return count >= kLanes<Real> ? load(p) : load_part(p, count);
+}
+template <class Real>
+inline void store_some(Real* p, Vec<Real> v, Index count) {
+  if (count >= kLanes<Real>)
+    store(p, v);
+  else
+    store_part(p, v, count);
+}
+
 // ---- fused multiply-add: a * b + c, rounded once where the machine has it ----
 
 #if defined(__AVX512F__)
