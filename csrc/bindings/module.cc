@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include "../runtime/isa.h"
-#include "../runtime/thread_count.h"
 #include "register.h"
 
 PYBIND11_MODULE(_core, m) {
@@ -8,7 +6,4 @@ PYBIND11_MODULE(_core, m) {
   pygru::register_machine(m);
   pygru::register_layers(m);
   pygru::register_stream(m);
-  // An environment variable that makes no sense is an error now, not at the first call.
-  pygru::kernels();
-  pygru::num_threads();
 }
