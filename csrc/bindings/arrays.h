@@ -7,9 +7,11 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <chrono>
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 #include "../kernels/kernel_table.h"
 
@@ -100,18 +102,28 @@ class View {
   bool empty_ = false;
 };
 
-// Runs work() without the GIL. Not a scope guard: a daemon thread that wants the GIL back while the
-// interpreter shuts down is unwound from here, which a destructor would turn into std::terminate.
+// Takes the GIL back, or never returns. Before Python 3.14 a thread that wants the GIL while the
+// interpreter shuts down is ended by pthread_exit, which unwinds its stack: destructors would give
+// back Python objects without the GIL. So it waits here for the end of the process, as in 3.14.
+inline void take_gil(PyThreadState* state) {
+  try {
+    PyEval_RestoreThread(state);
+  } catch (...) {  // the unwinding: nothing else comes out of a C function
+    for (;;) std::this_thread::sleep_for(std::chrono::hours(24));
+  }
+}
+
+// Runs work() without the GIL.
 template <class Work>
 void without_gil(Work work) {
   PyThreadState* const state = PyEval_SaveThread();
   try {
     work();
   } catch (const std::exception&) {
-    PyEval_RestoreThread(state);
+    take_gil(state);
     throw;
   }
-  PyEval_RestoreThread(state);
+  take_gil(state);
 }
 
 template <class Real>
