@@ -99,7 +99,7 @@ def set_num_threads(n: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        When n is not an integer of at least 1.
+        When n is not an integer from 1 to 1024.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def set_num_threads(n: int) -> None:
     2
     >>> pygru.set_num_threads(before)
     """
-    _core.set_num_threads(as_size("set_num_threads", "n", n))
+    _core.set_num_threads(as_size("set_num_threads", "n", n, _core.MOST_THREADS))
 
 
 def get_num_threads() -> int:

@@ -21,6 +21,13 @@ namespace py = pybind11;
 
 enum class Access { read, write };
 
+// What an object is, for errors: "an array of int64", or the name of its type.
+inline std::string kind_of(py::handle object) {
+  if (!py::isinstance<py::array>(object))
+    return py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>();
+  return "an array of " + py::str(object.attr("dtype")).cast<std::string>();
+}
+
 // An array of one dtype and shape, or nothing where None is allowed.
 template <class Real>
 class View {
@@ -33,7 +40,7 @@ class View {
     if (!py::isinstance<py::array_t<Real>>(object))
       throw py::type_error(must_be() + "an array of " +
                            py::str(py::dtype::of<Real>()).cast<std::string>() + ", got " +
-                           py::repr(py::type::of(object)).cast<std::string>());
+                           kind_of(object));
     const auto array = py::reinterpret_borrow<py::array>(object);
     bool fits = array.ndim() == static_cast<Index>(shape.size());
     Index axis = 0;
@@ -152,7 +159,8 @@ template <class Function>
 auto with_dtype(py::handle array, const char* name, Function function) {
   if (py::isinstance<py::array_t<float>>(array)) return function(float{});
   if (py::isinstance<py::array_t<double>>(array)) return function(double{});
-  throw py::type_error(std::string("_core: ") + name + " must be an array of float32 or float64");
+  throw py::type_error(std::string("_core: ") + name +
+                       " must be an array of float32 or float64, got " + kind_of(array));
 }
 
 }  // namespace pygru
