@@ -12,16 +12,15 @@ Letters, everywhere: T steps, B batch, I inputs, H hidden units, L layers, D dir
 from __future__ import annotations
 
 try:
-    from pygru import _core
-except ImportError as error:
+    from pygru._core import __version__
+except ModuleNotFoundError as error:
     raise ImportError(
-        f"pygru: the compiled extension could not be imported ({error}). Build it with "
+        f"pygru: the compiled extension is missing ({error}). Build it with "
         "`pip install .` in the clone (needs a C++ compiler), and run Python from another folder "
         "than the clone's, whose pygru/ holds the sources only."
     ) from error
 
-from pygru import initializers, losses, metrics, optim, schedules
-from pygru._core import __version__
+from pygru import _core, initializers, losses, metrics, optim, schedules
 from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
 from pygru.cells import GRUCell, RNNCell
 from pygru.checks import as_size
@@ -86,6 +85,10 @@ __all__ = [
     "windows",
 ]
 
+# A variable that makes no sense is an error now, not at the first call.
+_core.isa()
+_core.get_num_threads()
+
 
 def set_num_threads(n: int) -> None:
     """Use at most ``n`` threads from now on; the results are the same for any number, bit for bit.
@@ -96,7 +99,7 @@ def set_num_threads(n: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        When n is not an integer of at least 1.
+        When n is not an integer from 1 to 1024.
 
     Examples
     --------
@@ -106,7 +109,7 @@ def set_num_threads(n: int) -> None:
     2
     >>> pygru.set_num_threads(before)
     """
-    _core.set_num_threads(as_size("set_num_threads", "n", n))
+    _core.set_num_threads(as_size("set_num_threads", "n", n, _core.MOST_THREADS))
 
 
 def get_num_threads() -> int:

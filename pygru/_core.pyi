@@ -47,6 +47,8 @@ _BackwardRun: TypeAlias = tuple[
 ]
 
 __version__: str
+MOST_THREADS: int
+MOST_SEQUENCES: int  # in one stream
 
 def isa() -> str:
     """Return the instruction set in use: "baseline", "avx2", "avx512" or "neon"."""

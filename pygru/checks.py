@@ -107,16 +107,17 @@ def as_lengths(
     return array.astype(np.int64).reshape(-1)
 
 
-def as_size(where: str, name: str, value: int) -> int:
-    """Return a size: an integer of at least 1."""
+def as_size(where: str, name: str, value: int, most: int | None = None) -> int:
+    """Return a size: an integer of at least 1, and of at most ``most``."""
+    valid = "an integer >= 1" if most is None else f"an integer from 1 to {most}"
     try:
         size = operator.index(value)
     except TypeError:
         size = None
     if size is None or isinstance(value, bool):
-        raise TypeError(f"{where}: {name} must be an integer >= 1, got {value!r}")
-    if size < 1:
-        raise ValueError(f"{where}: {name} must be an integer >= 1, got {value}")
+        raise TypeError(f"{where}: {name} must be {valid}, got {value!r}")
+    if size < 1 or (most is not None and size > most):
+        raise ValueError(f"{where}: {name} must be {valid}, got {value}")
     return size
 
 
@@ -136,7 +137,8 @@ def as_float_dtype(where: str, dtype: npt.DTypeLike | None) -> FloatDType:
     except TypeError:
         raise TypeError(f"{where}: dtype must be float32 or float64, got {dtype!r}") from None
     if dtype is None or result not in (np.float32, np.float64):
-        raise TypeError(f"{where}: dtype must be float32 or float64, got {dtype!r}")
+        got = dtype if dtype is None else result
+        raise TypeError(f"{where}: dtype must be float32 or float64, got {got}")
     native: FloatDType = result.newbyteorder("=")
     return native
 

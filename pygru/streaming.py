@@ -65,7 +65,7 @@ class Stream(_core.Stream):
     """
 
     def __init__(self, model: Module, batch: int | None = None) -> None:
-        batch = -1 if batch is None else as_size("Stream", "batch", batch)
+        batch = -1 if batch is None else as_size("Stream", "batch", batch, _core.MOST_SEQUENCES)
         modules = list(model) if isinstance(model, Sequential) else [model]
         packed = _shared(model, modules)
         super().__init__(packed.model, batch)

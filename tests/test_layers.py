@@ -441,7 +441,7 @@ def test_wrong_arguments_of_forward_are_named(changes, error, message):
             "reset must be one of ('after', 'before')",
         ),
         (lambda: pygru.RNN(3, 8, nonlinearity=1), TypeError, "nonlinearity must be one of"),
-        (lambda: pygru.GRU(3, 8, dtype=np.float16), TypeError, "dtype must be float32 or float64"),
+        (lambda: pygru.GRU(3, 8, dtype=np.float16), TypeError, "float32 or float64, got float16"),
         (lambda: pygru.GRU(3, 8, dtype="nonsense"), TypeError, "dtype must be float32 or float64"),
         (lambda: pygru.GRU(2**40, 2**40), ValueError, "GRU: the parameters must fit in one array"),
         (lambda: pygru.GRU(1, 64, 2**62), ValueError, "GRU: the parameters must fit in one array"),

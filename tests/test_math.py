@@ -150,6 +150,8 @@ def test_what_is_no_activation_is_refused():
     for array in (np.zeros(3, int), np.zeros(3, np.float16), [0.0], None, "x"):
         with pytest.raises(TypeError):
             _core.activation("tanh", array)
+    with pytest.raises(TypeError, match=r"must be an array of float32 or float64, got .* float16"):
+        _core.activation("tanh", np.zeros(3, np.float16))
     for array in (np.zeros((3, 3), np.float32), np.zeros(6, np.float32)[::2]):
         with pytest.raises(ValueError, match="_core: x must be"):
             _core.activation("tanh", array)

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 
 import pygru
+from pygru import _core
 
 
 def stack(reset: str = "after", dtype: type = np.float32) -> pygru.Sequential:
@@ -138,6 +140,27 @@ def test_a_read_only_out_is_an_error():
         pygru.Stream(stack()).step(np.zeros(3), out=out)
 
 
+@pytest.mark.parametrize("call", ["step", "process"])
+@pytest.mark.parametrize("shift", [0, 3, -3])
+def test_an_out_that_overlaps_the_input_is_refused(call, shift):
+    stream = pygru.Stream(pygru.GRU(4, 4, rng=0))
+    shape = (4,) if call == "step" else (5, 4)
+    memory = np.ones(40, np.float32)
+    x, out = (memory[k : k + np.prod(shape)].reshape(shape) for k in (10, 10 + shift))
+    with pytest.raises(ValueError, match=rf"Stream.{call}: out must not overlap (x|block)"):
+        getattr(stream, call)(x, out=out)
+    assert (memory == 1).all()
+    assert not stream.state[0].any()
+
+
+def test_an_out_beside_the_input_is_written(rng):
+    gru = pygru.GRU(4, 4, rng=0)
+    memory = rng.standard_normal(8).astype(np.float32)
+    expected, _ = gru(memory[None, :4])
+    pygru.Stream(gru).step(memory[:4], out=memory[4:])
+    np.testing.assert_array_equal(memory[4:], expected[0])
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -155,8 +178,63 @@ def test_a_stream_is_not_copied_or_batched_by_nonsense():
     stream = pygru.Stream(stack())
     with pytest.raises(TypeError, match="make another from the model"):
         copy.deepcopy(stream)
-    with pytest.raises(ValueError, match="batch"):
-        pygru.Stream(stack(), batch=0)
+    for wrong in (0, -1, 2**40, 2**70):
+        with pytest.raises(ValueError, match=f"Stream: batch must be an integer from 1 .*{wrong}"):
+            pygru.Stream(stack(), batch=wrong)
+        if 0 <= wrong < 2**63:
+            with pytest.raises(ValueError, match=f"batch must be from 1 .* got {wrong}"):
+                _core.Stream(pygru.Stream(stack())._packed.model, wrong)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: pygru.Stream.__new__(pygru.Stream).step(np.zeros(3)),
+        lambda: pygru.Stream.__new__(pygru.Stream).process(np.zeros((2, 3))),
+        lambda: pygru.Stream.__new__(pygru.Stream).reset(),
+        lambda: _core.Stream.__new__(_core.Stream)._states(),
+        lambda: _core.Stream.__new__(_core.Stream)._set_states([]),
+        lambda: _core.Stream(_core.PackedModel.__new__(_core.PackedModel), 1),
+    ],
+    ids=["step", "process", "reset", "states", "set_states", "model"],
+)
+def test_a_stream_without_its_init_is_an_error(use):
+    with pytest.raises(RuntimeError, match="used before its __init__"):
+        use()
+
+
+def packing(dtype=np.float32, **changed):
+    """A layer of a GRU with H = 4, I = 3 as it is packed, with changes."""
+    shapes = {"W": (12, 3), "U": (12, 4), "b_x": (12,), "b_h": (12,)}
+    layer = {"cell": "gru_after"} | {k: np.zeros(s, dtype) for k, s in shapes.items()} | changed
+    return tuple(layer.values())
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"W": np.zeros((13, 3), np.float32)}, r"W must be of shape .* G = 3, got \(13, 3\)"),
+        ({"W": np.zeros(12, np.float32)}, r"W must be of shape .*, got \(12,\)"),
+        ({"W": np.zeros((12, 3), np.float64)}, "W must be an array of float32, .*of float64"),
+        ({"W": [[0.0] * 3] * 12}, "W must be an array"),
+        ({"U": np.zeros((12, 3), np.float32)}, r"U must be of shape .* = \(12, 4\)"),
+        ({"U": None}, "U must be an array of float32, got NoneType"),
+        ({"b_x": np.zeros(13, np.float32)}, r"b_x must be of shape .* = \(12,\)"),
+        ({"b_h": np.zeros(4, np.float32)}, r"b_h must be of shape .* = \(12,\)"),
+    ],
+)
+def test_packing_refuses_weights_that_do_not_fit(changed, told):
+    below = packing(W=np.zeros((12, 5), np.float32))
+    above = packing(**{"W": np.zeros((12, 4), np.float32)} | changed)
+    with pytest.raises((TypeError, ValueError), match="_core: " + told):
+        _core.PackedModel([below, above])
+
+
+def test_packing_refuses_layers_that_are_none():
+    below = packing(W=np.zeros((12, 5), np.float32))
+    for layers in ([], [()], [below[:-1]], [below, below]):
+        with pytest.raises(ValueError, match="_core: "):
+            _core.PackedModel(layers)
 
 
 def test_an_empty_block_is_an_empty_result():
@@ -181,6 +259,40 @@ def test_two_threads_in_one_stream_are_told_so_or_wait_their_turn(rng):
     for thread in threads:
         thread.join()
     assert all("two threads" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda stream: stream.step(np.zeros(3)),
+        lambda stream: stream.reset(),
+        lambda stream: stream.state,
+        lambda stream: setattr(stream, "state", [np.zeros((1, 64))]),
+        lambda stream: stream._set_states([np.zeros((1, 64), np.float32)]),
+    ],
+    ids=["step", "reset", "state", "set state", "_set_states"],
+)
+def test_while_a_thread_is_inside_a_stream_nobody_else_touches_it(use):
+    stream = pygru.Stream(pygru.GRU(3, 64, rng=0))
+    block = np.ones((20_000, 3), np.float32)
+    expected = stream.process(block)
+    for _ in range(20):  # until it happens while the thread is inside
+        stream.reset()
+        results: list[np.ndarray] = []
+        thread = threading.Thread(target=lambda: results.append(stream.process(block)))  # noqa: B023
+        thread.start()
+        time.sleep(0.005)
+        try:
+            use(stream)
+        except RuntimeError as error:
+            told = str(error)
+            thread.join()
+            assert "used by two threads at once" in told
+            np.testing.assert_array_equal(results[0], expected)
+            break
+        thread.join()
+    else:
+        pytest.fail("never refused")
 
 
 COUNTER = r"""

@@ -84,13 +84,14 @@ def test_the_number_that_is_set_is_the_number_in_use(keep_threads):
         assert pygru.get_num_threads() == n
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 2000, 1025, 2**31])
+@pytest.mark.parametrize("wrong", [0, -1, 2000, 1025, 2**31, 2**70])
 def test_a_nonsense_number_is_an_error_that_says_what_is_valid(wrong, keep_threads):
     pygru.set_num_threads(2)
     with pytest.raises(ValueError, match=rf"set_num_threads: n must be .*, got {wrong}"):
         pygru.set_num_threads(wrong)
-    with pytest.raises(ValueError, match=VALID):
-        _core.set_num_threads(wrong)
+    if wrong < 2**63:
+        with pytest.raises(ValueError, match=VALID):
+            _core.set_num_threads(wrong)
     assert pygru.get_num_threads() == 2
 
 
@@ -104,7 +105,7 @@ def test_what_is_no_number_is_a_type_error(wrong, keep_threads):
 def test_a_nonsense_variable_is_an_error_that_says_what_is_valid(wrong, python):
     process = python("import pygru", PYGRU_NUM_THREADS=wrong)
     assert process.returncode == 1
-    assert f"PYGRU_NUM_THREADS={wrong}: {VALID}" in process.stderr
+    assert process.stderr.endswith(f"\nValueError: PYGRU_NUM_THREADS={wrong}: {VALID}\n")
 
 
 @pytest.mark.parametrize(
@@ -160,9 +161,9 @@ def test_an_unknown_instruction_set_is_an_error_that_lists_the_others(python, ke
     told = f"PYGRU_ISA=mmx: no such instruction set (available: {available})"
     process = python("import pygru", PYGRU_ISA="mmx")
     assert process.returncode == 1
-    assert told in process.stderr
+    assert process.stderr.endswith(f"\nValueError: {told}\n")
     before = _core.isa()
-    with pytest.raises(ValueError, match=r"mmx: no such instruction set \(available: "):
+    with pytest.raises(ValueError, match=r"^use_isa: name=mmx: no such instruction set \(avail"):
         _core.use_isa("mmx")
     assert _core.isa() == before
 
@@ -227,7 +228,6 @@ def test_changing_settings_during_calls_changes_no_answer(keep_threads, keep_isa
     assert not failures, failures[0]
 
 
-@pytest.mark.xfail(reason="a stream asks again how many threads there are", strict=False)
 def test_changing_the_number_of_threads_does_not_disturb_a_running_stream(script):
     script("""
         import threading

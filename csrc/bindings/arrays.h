@@ -7,9 +7,11 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <chrono>
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 #include "../kernels/kernel_table.h"
 
@@ -18,6 +20,13 @@ namespace pygru {
 namespace py = pybind11;
 
 enum class Access { read, write };
+
+// What an object is, for errors: "an array of int64", or the name of its type.
+inline std::string kind_of(py::handle object) {
+  if (!py::isinstance<py::array>(object))
+    return py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>();
+  return "an array of " + py::str(object.attr("dtype")).cast<std::string>();
+}
 
 // An array of one dtype and shape, or nothing where None is allowed.
 template <class Real>
@@ -31,7 +40,7 @@ class View {
     if (!py::isinstance<py::array_t<Real>>(object))
       throw py::type_error(must_be() + "an array of " +
                            py::str(py::dtype::of<Real>()).cast<std::string>() + ", got " +
-                           py::repr(py::type::of(object)).cast<std::string>());
+                           kind_of(object));
     const auto array = py::reinterpret_borrow<py::array>(object);
     bool fits = array.ndim() == static_cast<Index>(shape.size());
     Index axis = 0;
@@ -100,18 +109,28 @@ class View {
   bool empty_ = false;
 };
 
-// Runs work() without the GIL. Not a scope guard: a daemon thread that wants the GIL back while the
-// interpreter shuts down is unwound from here, which a destructor would turn into std::terminate.
+// Takes the GIL back, or never returns. Before Python 3.14 a thread that wants the GIL while the
+// interpreter shuts down is ended by pthread_exit, which unwinds its stack: destructors would give
+// back Python objects without the GIL. So it waits here for the end of the process, as in 3.14.
+inline void take_gil(PyThreadState* state) {
+  try {
+    PyEval_RestoreThread(state);
+  } catch (...) {  // the unwinding: nothing else comes out of a C function
+    for (;;) std::this_thread::sleep_for(std::chrono::hours(24));
+  }
+}
+
+// Runs work() without the GIL.
 template <class Work>
 void without_gil(Work work) {
   PyThreadState* const state = PyEval_SaveThread();
   try {
     work();
   } catch (const std::exception&) {
-    PyEval_RestoreThread(state);
+    take_gil(state);
     throw;
   }
-  PyEval_RestoreThread(state);
+  take_gil(state);
 }
 
 template <class Real>
@@ -140,7 +159,8 @@ template <class Function>
 auto with_dtype(py::handle array, const char* name, Function function) {
   if (py::isinstance<py::array_t<float>>(array)) return function(float{});
   if (py::isinstance<py::array_t<double>>(array)) return function(double{});
-  throw py::type_error(std::string("_core: ") + name + " must be an array of float32 or float64");
+  throw py::type_error(std::string("_core: ") + name +
+                       " must be an array of float32 or float64, got " + kind_of(array));
 }
 
 }  // namespace pygru

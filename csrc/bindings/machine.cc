@@ -80,6 +80,7 @@ void register_machine(py::module_& m) {
   m.def("isa", &isa_name);
   m.def("available_isas", [] { return py::tuple(py::cast(available_isas())); });
   m.def("use_isa", &use_isa, py::arg("name"));
+  m.attr("MOST_THREADS") = kMostThreads;
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("get_num_threads", &num_threads);
   m.def("build_info", [] {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include "../runtime/isa.h"
-#include "../runtime/thread_count.h"
+#include <pybind11/numpy.h>
+
 #include "register.h"
 
 PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = PYGRU_VERSION;
+  // pybind11 finds NumPy's functions when they are first used, without the GIL for a moment: a
+  // daemon thread that comes to it while the interpreter shuts down would abort the process.
+  pybind11::dtype::of<float>();
   pygru::register_machine(m);
   pygru::register_layers(m);
   pygru::register_stream(m);
-  // An environment variable that makes no sense is an error now, not at the first call.
-  pygru::kernels();
-  pygru::num_threads();
 }

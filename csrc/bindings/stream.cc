@@ -3,6 +3,8 @@
 // between.
 #include "../runtime/stream.h"
 
+#include <functional>
+#include <utility>
 #include <variant>
 
 #include "../runtime/isa.h"
@@ -20,33 +22,44 @@ struct AnyModel {
   std::variant<Model<float>, Model<double>> model;
 };
 
+// The rows and columns of a W (G*H, I).
+std::pair<Index, Index> size_of(const py::handle& W, Index G) {
+  if (!py::isinstance<py::array>(W)) throw py::type_error("_core: W must be an array");
+  const auto array = py::reinterpret_borrow<py::array>(W);
+  if (array.ndim() != 2 || array.shape(0) % G != 0)
+    throw std::invalid_argument("_core: W must be of shape (G*H, I) with G = " + std::to_string(G) +
+                                ", got " + py::str(array.attr("shape")).cast<std::string>());
+  return {array.shape(0), array.shape(1)};
+}
+
 // layers: (cell or None for a Linear, W (G*H, I), U (G*H, H) or None, b_x or None, b_h or None).
 AnyModel pack(const py::list& layers) {
   if (layers.empty()) throw std::invalid_argument("_core: a stream needs at least one layer");
-  const py::handle first_weight = py::cast<py::tuple>(layers[0])[1];
-  return with_dtype(first_weight, "W", [&](auto real) -> AnyModel {
+  std::vector<py::tuple> given;
+  for (const auto& layer : layers) {
+    given.push_back(py::cast<py::tuple>(layer));
+    if (given.back().size() != 5)
+      throw std::invalid_argument("_core: each layer must have 5 entries");
+  }
+  return with_dtype(given[0][1], "W", [&](auto real) -> AnyModel {
     using Real = decltype(real);
     using V = View<Real>;
     constexpr auto in = Access::read;
     std::vector<LayerWeights<Real>> all;
-    for (const auto& item : layers) {
-      const auto layer = py::cast<py::tuple>(item);
-      if (layer.size() != 5) throw std::invalid_argument("_core: each layer must have 5 entries");
-      const auto W = py::array::ensure(layer[1]);
-      if (!W || W.ndim() != 2) throw std::invalid_argument("_core: W must have two axes");
+    for (const auto& layer : given) {
       LayerWeights<Real> to = {};
       to.recurrent = !layer[0].is_none();
-      to.inputs = W.shape(1);
-      const Index rows = W.shape(0);
-      to.outputs = rows;
+      Index G = 1;
       if (to.recurrent) {
         to.cell = cell_named(layer[0].cast<std::string>());
-        const Index G = kernels_of<Real>(kernels()).cell[static_cast<int>(to.cell)].gates;
-        to.outputs = rows / G;
-        to.weights.U =
-            constant(V(layer[2], "U", "(G*H, H)", {to.outputs * G, to.outputs}, in).matrix());
+        G = kernels_of<Real>(kernels()).cell[static_cast<int>(to.cell)].gates;
       }
-      to.weights.W = constant(V(W, "W", "(G*H, I)", {rows, to.inputs}, in).matrix());
+      const auto [rows, inputs] = size_of(layer[1], G);
+      to.inputs = inputs;
+      to.outputs = rows / G;
+      to.weights.W = constant(V(layer[1], "W", "(G*H, I)", {rows, inputs}, in).matrix());
+      if (to.recurrent)
+        to.weights.U = constant(V(layer[2], "U", "(G*H, H)", {rows, to.outputs}, in).matrix());
       to.weights.b_x = V(layer[3], "b_x", "(G*H,)", {rows}, in, true).vector();
       to.weights.b_h = V(layer[4], "b_h", "(G*H,)", {rows}, in, true).vector();
       if (to.inputs < 1 || to.outputs < 1 || (!all.empty() && all.back().outputs != to.inputs))
@@ -57,6 +70,9 @@ AnyModel pack(const py::list& layers) {
   });
 }
 
+// Sequences in one stream: with so many, and layers as wide as memory allows, no product overflows.
+constexpr Index kMostSequences = 1 << 24;
+
 class AnyStream {
  public:
   // `batch` < 0: one sequence, without an axis for it.
@@ -64,6 +80,10 @@ class AnyStream {
       : batched_(batch >= 0),
         stream_(std::visit(
             [&](const auto& packed) -> Streams {
+              if (batch == 0 || batch > kMostSequences)
+                throw std::invalid_argument(
+                    "_core: batch must be from 1 to " + std::to_string(kMostSequences) +
+                    ", or negative for no such axis, got " + std::to_string(batch));
               using Packed = typename std::decay_t<decltype(packed)>::element_type;
               return make(packed, static_cast<const Packed*>(nullptr), batched_ ? batch : 1);
             },
@@ -79,6 +99,7 @@ class AnyStream {
 
   // Copies of the states, (B, H) each.
   py::list states() {
+    const Busy alone(*this);
     return std::visit(
         [](auto& stream) {
           py::list all;
@@ -95,6 +116,7 @@ class AnyStream {
 
   // All of them, (B, H) contiguous each, or nothing is changed.
   void set_states(const py::list& all) {
+    const Busy alone(*this);
     std::visit(
         [&](auto& stream) {
           if (all.size() != stream->states())
@@ -115,6 +137,7 @@ class AnyStream {
   }
 
   void reset() {
+    const Busy alone(*this);
     std::visit(
         [](auto& stream) {
           for (std::size_t i = 0; i < stream->states(); ++i)
@@ -159,6 +182,9 @@ class AnyStream {
     auto target = py::reinterpret_borrow<py::array_t<Real>>(result);
     Real* const y = target.mutable_data();  // an error where it is read-only
     const Real* const from = in.data();
+    if (overlap(from, in.size(), y, target.size()))
+      throw std::invalid_argument(block ? "Stream.process: out must not overlap block"
+                                        : "Stream.step: out must not overlap x");
     {
       const Busy alone(*this);
       // Under the GIL for what takes a microsecond; without it for what takes longer.
@@ -181,6 +207,13 @@ class AnyStream {
     ~Busy() { stream.busy_ = false; }
     AnyStream& stream;
   };
+
+  // A layer writes its first outputs before it has read its last inputs.
+  template <class Real>
+  static bool overlap(const Real* x, Index x_size, const Real* y, Index y_size) {
+    const std::less<const Real*> before;
+    return x_size > 0 && y_size > 0 && before(x, y + y_size) && before(y, x + x_size);
+  }
 
   template <class Real>
   static py::array_t<Real, py::array::c_style> converted(const py::handle& x, const char* where) {
@@ -235,7 +268,7 @@ Raises
 TypeError
     When x does not hold real numbers or out is no C-contiguous array of the model's dtype.
 ValueError
-    When a shape does not fit; the state is as it was.
+    When a shape does not fit or out overlaps x; the state is as it was.
 RuntimeError
     When two threads use the stream at once.)";
 
@@ -244,10 +277,35 @@ constexpr const char* kProcessDoc =
 
 The same bits as T calls of `step`, and faster; parameters and errors are those of `step`.)";
 
+// Loads an object only when its __init__ has run: one that __new__ alone has made holds nothing,
+// and pybind11 would pass on memory that nobody has filled.
+template <class Type>
+class Initialised : public py::detail::type_caster_base<Type> {
+ public:
+  bool load(py::handle source, bool convert) {
+    if (!py::detail::type_caster_base<Type>::load(source, convert)) return false;
+    auto* const instance = reinterpret_cast<py::detail::instance*>(source.ptr());
+    if (!instance->get_value_and_holder().holder_constructed())
+      throw std::runtime_error("Stream: used before its __init__ has run");
+    return true;
+  }
+};
+
 }  // namespace
+}  // namespace pygru
+
+template <>
+class pybind11::detail::type_caster<pygru::AnyModel> : public pygru::Initialised<pygru::AnyModel> {
+};
+template <>
+class pybind11::detail::type_caster<pygru::AnyStream>
+    : public pygru::Initialised<pygru::AnyStream> {};
+
+namespace pygru {
 
 void register_stream(py::module_& m) {
   using py::arg;
+  m.attr("MOST_SEQUENCES") = kMostSequences;
   py::class_<AnyModel>(m, "PackedModel").def(py::init(&pack), arg("layers"));
   py::class_<AnyStream>(m, "Stream")
       .def(py::init<const AnyModel&, Index>(), arg("model"), arg("batch"))

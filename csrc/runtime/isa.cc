@@ -41,7 +41,8 @@ const Isa kIsas[] = {
 #endif
 };
 
-const Isa& find(const std::string& name) {
+// `asked`: by whom or what, for the error.
+const Isa& find(const char* asked, const std::string& name) {
   bool known = false;
   std::string available;
   for (const Isa& isa : kIsas) {
@@ -53,12 +54,13 @@ const Isa& find(const std::string& name) {
     known = known || name == isa.name;
   }
   const char* why = known ? "this CPU does not support it" : "no such instruction set";
-  throw std::invalid_argument("PYGRU_ISA=" + name + ": " + why + " (available: " + available + ")");
+  throw std::invalid_argument(asked + ("=" + name) + ": " + why + " (available: " + available +
+                              ")");
 }
 
 const Isa& choose() {
   const char* forced = std::getenv("PYGRU_ISA");
-  return find(forced && *forced ? forced : available_isas().back());
+  return find("PYGRU_ISA", forced && *forced ? forced : available_isas().back());
 }
 
 std::atomic<const Isa*> current = nullptr;
@@ -90,7 +92,7 @@ std::vector<std::string> available_isas() {
 }
 
 void use_isa(const std::string& name) {
-  current.store(&find(name), std::memory_order_release);
+  current.store(&find("use_isa: name", name), std::memory_order_release);
 }
 
 }  // namespace pygru
