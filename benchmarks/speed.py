@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import report
-from shapes import SHAPES, Problem, Shape, check, make_problem
+from shapes import CELLS, SHAPES, Problem, check, make_problem
 
 MODES = ("inference", "training", "streaming", "experiment")
 RIVALS = ("torch", "onnxruntime", "openvino", "jax", "keras")
@@ -65,7 +65,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="S")
     parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--reset", choices=("after", "before"), default="after")
+    parser.add_argument("--cell", choices=CELLS, default="gru_after", help="default: gru_after")
     parser.add_argument("--threads", nargs="+", type=int, default=[1], metavar="N")
     parser.add_argument("--rivals", nargs="*", choices=(*RIVALS, "numpy"), default=list(RIVALS))
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no shape above speech")
@@ -130,25 +130,23 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
 
     peak = _core.measure_peak("float32") * threads  # GFLOP/s
     bandwidth = _core.measure_read_bandwidth()  # GB/s, one core
-    print(
-        f"  multiply-add peak {peak:.0f} GFLOP/s, reading {bandwidth:.0f} GB/s; reset={args.reset}"
-    )
+    print(f"  multiply-add peak {peak:.0f} GFLOP/s, reading {bandwidth:.0f} GB/s; {args.cell}")
 
     cases = []
     for mode, name in ((m, s) for m in args.mode if m != "experiment" for s in args.shapes):
         shape = SHAPES[name]
         if shape.streaming != (mode == "streaming"):
             continue
-        problem = make_problem(shape, args.reset)
+        problem = make_problem(shape, args.cell)
         calls = prepare(contenders, mode, problem)
         if "pygru" not in calls:
             print(f"  {mode:9} {name:9} skipped, pygru does not offer it")
             continue
         case = {"mode": mode, "shape": name, "times": time_in_turn(calls, args.quick)}
-        case |= rates(shape, mode, case["times"]["pygru"]["median"], peak, bandwidth)
+        case |= rates(problem, mode, case["times"]["pygru"]["median"], peak, bandwidth)
         cases.append(case)
         print(report.line(case), flush=True)
-    if "experiment" in args.mode:
+    if "experiment" in args.mode and args.cell == "gru_after":
         import experiment
 
         case = experiment.run(threads, args.rivals, 2 if args.quick else EXPERIMENT_EPOCHS)
@@ -158,7 +156,7 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
         "machine": cpu_name(),
         "isa": _core.isa(),
         "threads": threads,
-        "reset": args.reset,
+        "cell": args.cell,
         "dtype": "float32",
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -237,12 +235,13 @@ def summary(samples: list[float]) -> dict[str, float]:
 
 
 def rates(
-    shape: Shape, mode: str, seconds: float, peak: float, bandwidth: float
+    problem: Problem, mode: str, seconds: float, peak: float, bandwidth: float
 ) -> dict[str, float]:
     """Return how near pygru comes to the machine's limits; a lone step's limit is its weights."""
+    shape, gates = problem.shape, CELLS[problem.cell]
     if mode == "streaming":
-        return {"of_bandwidth": shape.weight_bytes / seconds / 1e9 / bandwidth}
-    flop = shape.forward_flop * (3 if mode == "training" else 1)
+        return {"of_bandwidth": shape.weight_bytes(gates) / seconds / 1e9 / bandwidth}
+    flop = shape.forward_flop(gates) * (3 if mode == "training" else 1)
     return {"gflops": flop / seconds / 1e9, "of_peak": flop / seconds / 1e9 / peak}
 
 
