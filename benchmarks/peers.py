@@ -169,17 +169,18 @@ class OpenVINO(Contender):
             bias = np.concatenate((bias[: 2 * H], b_x[2 * H :], b_h[2 * H :]))
         x = ops.parameter([B, T, shape.I], np.float32)
         h_0 = ops.parameter([B, 1, H], np.float32)
-        node = ops.gru_sequence(
+        inputs = [
             x,
             h_0,
             ops.constant(np.full(B, T, np.int32)),
             ops.constant(swap_gates(problem, problem.W)[None]),
             ops.constant(swap_gates(problem, problem.U)[None]),
             ops.constant(bias[None]),
-            H,
-            "forward",
-            linear_before_reset=after,
-        )
+        ]
+        if problem.cell == "rnn":
+            node = ops.rnn_sequence(*inputs, H, "forward")
+        else:
+            node = ops.gru_sequence(*inputs, H, "forward", linear_before_reset=after)
         model = self.ov.Model(node.outputs(), [x, h_0], "gru")
         compiled = self.ov.Core().compile_model(
             model,

@@ -15,6 +15,7 @@ from pygru.examples import EXAMPLES, sine
 
 SMALL = {
     "addition": ["--sums", "2000", "--epochs", "2", "--hidden", "16", "--threads", "1"],
+    "chars": ["--epochs", "1", "--hidden", "8", "--characters", "5000", "--threads", "1"],
     "memory": [
         "--length",
         "12",
@@ -32,6 +33,7 @@ SMALL = {
     "vowels": ["--epochs", "2", "--hidden", "4", "--threads", "1"],
     "waveform": ["--epochs", "2", "--hidden", "4", "--threads", "1"],
 }
+ALSO_WRITES = {"chars": ["chars.txt"]}
 DATA = {"sunspots": "statsmodels", "vowels": "aeon"}  # the packages that hold it
 
 
@@ -61,7 +63,8 @@ def name(request):
 def test_an_example_writes_into_the_current_folder_by_default(name, tmp_path):
     pytest.importorskip("matplotlib")
     assert cli.main(["example", name, *SMALL[name]]) == 0
-    assert files(tmp_path / "current") == [f"{name}.png", f"{name}.safetensors"]
+    written = [f"{name}.png", f"{name}.safetensors", *ALSO_WRITES.get(name, [])]
+    assert files(tmp_path / "current") == written
     assert (tmp_path / "current" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -70,7 +73,7 @@ def test_an_example_writes_nowhere_else_than_told(name, tmp_path):
     argv = ["example", name, *SMALL[name], "--no-plot", "--output", str(folder)]
     assert cli.main(argv) == 0
     assert files(tmp_path / "current") == []
-    assert files(folder) == [f"{name}.safetensors"]
+    assert files(folder) == [f"{name}.safetensors", *ALSO_WRITES.get(name, [])]
 
 
 def test_sine_says_what_it_did(capsys):

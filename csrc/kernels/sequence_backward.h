@@ -14,8 +14,9 @@ namespace {
 
 using pygru::Backward;
 
-constexpr Index kGradientRows =
-    256;  // (t, b) pairs of a chunk: 24 KiB of a panel of gate gradients
+// (t, b) pairs of a chunk: 24 KiB of a panel of gate gradients; more where a cell keeps little.
+template <class Cell>
+constexpr Index kGradientRows = Cell::slots > 1 ? 256 : 512;
 
 // ---- the pass ----
 
@@ -64,7 +65,7 @@ struct BackwardPass {
         part(by_sequence ? Range{0, panels.count()} : share(panels.count(), team)) {
     Arena packed(f.packed);
     weights = packed_backward<Cell, Real>(packed, s, static_cast<bool>(f.dx));
-    chunk_steps = min(s.T, max(1, kGradientRows / max(1, s.B)));
+    chunk_steps = min(s.T, max(1, kGradientRows<Cell> / max(1, s.B)));
     chunk_rows = chunk_steps * s.B;
     carry_stride = panels.vectors * lanes;
     carry = scratch.take<Real>(s.B * carry_stride);
@@ -140,22 +141,14 @@ struct BackwardPass {
   void finish_dh(Index t, Index t_later, Range r, bool starting, From from) {
     const auto start = [&](const Tile<Real>& tile) {
       if (fetch_tape) fetch(tile, t);
-      for (int row = 0; row < tile.rows; ++row) {
-        const Index i = tile.i + row, b = f.lengths.row(i), unit = tile.v * lanes;
-        const Real* const from_dy = f.dy ? f.dy.at(t, b) + unit : nullptr;
-        const Real* const from_dh_n = f.dh_n ? f.dh_n.at(b) + unit : nullptr;
-        const Real* const from_carry = carry + i * carry_stride + unit;
-        for (int n = 0; n < tile.vectors; ++n) {
-          const Index at = n * lanes, count = s.H - unit - at;
-          Vec<Real> dh{};
-          if (!starting)
-            dh = load(from_carry + at);
-          else if (from_dh_n)
-            dh = load_some(from_dh_n + at, count);
-          if (from_dy) dh += load_some(from_dy + at, count);
-          store(tile.at(row, n), dh);
-        }
-      }
+      each_register(tile, [&](Index i, Index unit, Real* acc) {
+        Vec<Real> dh{};
+        if (!starting)
+          dh = load(carry + i * carry_stride + unit);
+        else if (f.dh_n)
+          dh = load_some(f.dh_n.at(f.lengths.row(i)) + unit, s.H - unit);
+        store(acc, dh);
+      });
     };
     const Index K = starting ? 0 : Cell::dh_slots * s.H;
     product(PackedMatrix<Real>{weights.U, panels, Cell::dh_slots * s.H, K}, r, part, accumulators,
@@ -172,6 +165,7 @@ struct BackwardPass {
       for (int n = 0; n < tile.vectors; n += line) {
         const Index unit = (tile.v + n) * lanes;
         if (h) __builtin_prefetch(h + unit);
+        if (f.dy) __builtin_prefetch(f.dy.at(t, b) + unit);
         for (int slot = 0; slot < Cell::slots; ++slot)
           __builtin_prefetch(kept + slot * s.H + unit, 1);
       }
@@ -197,12 +191,16 @@ struct BackwardPass {
         const Index i = tile.i + r, b = f.lengths.row(i);
         const Real* const h = state_before(t, b);
         Real* const kept = f.tape.at(t, b);
+        const Real* const dy = phase == 0 && f.dy ? f.dy.at(t, b) : nullptr;
         const auto visit = [&]<int N>(Constant<N>, int n) {
           const Index unit = (tile.v + n) * lanes;
           BackwardUnits<Real, N> u{s.H, s.H - unit, h ? h + unit : nullptr, kept + unit,
                                    carry + i * carry_stride + unit};
-          Cell::template backward<phase>(
-              u, Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); }));
+          auto sum = Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); });
+          if (dy)
+            sum = sum + Wide<Real, N>::map(
+                            [&](int j) { return load_some(dy + unit + j * lanes, u.count()); });
+          Cell::template backward<phase>(u, sum);
         };
         const Index whole = min(tile.vectors, s.H / lanes - tile.v);  // registers
         int n = 0;
