@@ -230,6 +230,18 @@ inline void each_register(const Tile<Real>& t, Visit visit) {
     for (int n = 0; n < t.vectors; ++n) visit(t.i + r, (t.v + n) * kLanes<Real>, t.at(r, n));
 }
 
+// Visits a row's registers of neighbouring columns, three, two or one at a time, so that what is
+// computed on them can overlap: visit(how many, the first). Only one that is alone may reach past
+// the last of `columns`.
+template <class Real, class Visit>
+inline void neighbours(const Tile<Real>& t, Index columns, Visit visit) {
+  const Index whole = min(t.vectors, columns / kLanes<Real> - t.v);  // registers
+  int n = 0;
+  for (; n + 3 <= whole; n += 3) visit(Constant<3>{}, n);
+  for (; n + 2 <= whole; n += 2) visit(Constant<2>{}, n);
+  for (; n < t.vectors; ++n) visit(Constant<1>{}, n);
+}
+
 // Visits a tile's groups of `together` neighbouring registers, several groups at a time so that
 // what is computed on each can overlap: visit(Several), a list of (row, first register of the
 // group).
@@ -239,7 +251,7 @@ struct Several {
   int n[N];
 };
 template <int together, class Real, class Visit>
-inline void several_registers(const Tile<Real>& t, Visit visit) {
+[[gnu::always_inline]] inline void several_registers(const Tile<Real>& t, Visit visit) {
   constexpr int N = kOverlap;
   Several<N> many;
   int count = 0;

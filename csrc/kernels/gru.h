@@ -43,7 +43,7 @@ struct GruAfter {
   static constexpr int first_group[phases + 1] = {0, 1};
 
   template <class Units, class V>
-  static void forward(Units& u, V s_r, V s_z, V q_) {
+  [[gnu::always_inline]] static void forward(Units& u, V s_r, V s_z, V q_) {
     const V r_ = sigmoid(s_r);
     const V z_ = sigmoid(s_z);
     const V n_ = tanh(fma(r_, q_, u.x_n()));

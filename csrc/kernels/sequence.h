@@ -189,16 +189,16 @@ struct ForwardPass {
       start_from_x(tile, v_0, row_0 - rows.begin);
       if constexpr (Cell::gates_together) set_q_apart(tile);
     };
-    const auto finish = [&](const Tile<Real>& tile) {
-      constexpr int together = Cell::gates_together ? 3 : 1;
-      several_registers<together>(tile, [&]<int N>(const Several<N>& at) {
+    const auto finish = [&](const Tile<Real>& tile) __attribute__((always_inline)) {
+      if constexpr (!Cell::gates_together) return finish_rows<g>(tile, t, starting);
+      several_registers<3>(tile, [&]<int N>(const Several<N>& at) __attribute__((noinline)) {
         ForwardUnits<Real, N> u;
         u.H = s.H;
-        Wide<Real, N> s_0, s_1, s_2;
+        Wide<Real, N> s_r, s_z, q;
 #pragma GCC unroll 8
         for (int j = 0; j < N; ++j) {
           const Index b = f.lengths.row(tile.i + at.row[j]);
-          const Index unit = (tile.v + at.n[j]) / together * lanes;
+          const Index unit = (tile.v + at.n[j]) / 3 * lanes;
           const Real* const h = state_before(t, b, starting);
           const Real* const acc = tile.at(at.row[j], at.n[j]);
           u.count[j] = s.H - unit;
@@ -206,20 +206,33 @@ struct ForwardPass {
           u.from_x[j] = acc + 2 * lanes + kAccumulators<Real>;
           u.to_h[j] = f.y.at(t, b) + unit;
           u.tape[j] = tape ? tape.at(t, b) + unit : nullptr;
-          s_0.part[j] = load(acc);
-          if constexpr (Cell::gates_together) {
-            s_1.part[j] = load(acc + lanes);
-            s_2.part[j] = load(acc + 2 * lanes);
-          }
+          s_r.part[j] = load(acc);
+          s_z.part[j] = load(acc + lanes);
+          q.part[j] = load(acc + 2 * lanes);
         }
-        if constexpr (Cell::gates_together)
-          Cell::forward(u, s_0, s_1, s_2);
-        else
-          Cell::template forward<g>(u, s_0);
+        if constexpr (Cell::gates_together) Cell::forward(u, s_r, s_z, q);
       });
     };
     product(PackedMatrix<Real>{weights.U + v_0 * lanes * s.H, panels, s.H, K}, r, part,
             accumulators, operand, start, finish, from);
+  }
+
+  // The cell on tiles whose registers are one gate of neighbouring units.
+  template <int g>
+  void finish_rows(const Tile<Real>& tile, Index t, bool starting) const {
+    for (int r = 0; r < tile.rows; ++r) {
+      const Index b = f.lengths.row(tile.i + r);
+      const Real* const h = state_before(t, b, starting);
+      Real* const y = f.y.at(t, b);
+      Real* const kept = tape ? tape.at(t, b) : nullptr;
+      neighbours(tile, s.H, [&]<int N>(Constant<N>, int n) {
+        const Index unit = (tile.v + n) * lanes;
+        ForwardRow<Real, N> u{s.H, s.H - unit, h ? h + unit : nullptr, y + unit,
+                              kept ? kept + unit : nullptr};
+        Cell::template forward<g>(
+            u, Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); }));
+      });
+    }
   }
 
   // Brings closer what the cell will write, while the product is made.

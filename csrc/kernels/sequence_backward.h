@@ -192,7 +192,7 @@ struct BackwardPass {
         const Real* const h = state_before(t, b);
         Real* const kept = f.tape.at(t, b);
         const Real* const dy = phase == 0 && f.dy ? f.dy.at(t, b) : nullptr;
-        const auto visit = [&]<int N>(Constant<N>, int n) {
+        neighbours(tile, s.H, [&]<int N>(Constant<N>, int n) {
           const Index unit = (tile.v + n) * lanes;
           BackwardUnits<Real, N> u{s.H, s.H - unit, h ? h + unit : nullptr, kept + unit,
                                    carry + i * carry_stride + unit};
@@ -201,12 +201,7 @@ struct BackwardPass {
             sum = sum + Wide<Real, N>::map(
                             [&](int j) { return load_some(dy + unit + j * lanes, u.count()); });
           Cell::template backward<phase>(u, sum);
-        };
-        const Index whole = min(tile.vectors, s.H / lanes - tile.v);  // registers
-        int n = 0;
-        for (; n + 3 <= whole; n += 3) visit(Constant<3>{}, n);
-        for (; n + 2 <= whole; n += 2) visit(Constant<2>{}, n);
-        for (; n < tile.vectors; ++n) visit(Constant<1>{}, n);
+        });
       }
     };
   }

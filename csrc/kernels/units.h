@@ -8,7 +8,7 @@
 
 namespace {
 
-// One entry for each of the N registers.
+// N registers of all gates, of units of any sequences: one entry for each.
 template <class Real, int N>
 struct ForwardUnits {
   using V = Wide<Real, N>;
@@ -36,6 +36,36 @@ struct ForwardUnits {
   void set_h(const V& h) {
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) store_some(to_h[i], h.part[i], count[i]);
+  }
+};
+
+// N neighbouring registers of one sequence's units; only a single one may be incomplete.
+template <class Real, int N>
+struct ForwardRow {
+  using V = Wide<Real, N>;
+  static constexpr Index lanes = kLanes<Real>;
+  Index H;
+  Index units;         // that exist, from these on
+  const Real* from_h;  // null for zeros
+  Real* to_h;
+  Real* tape;  // this sequence's (S, H) from these units on, or null
+
+  Index count() const { return N > 1 ? lanes : units; }
+  V h_prev() const {
+    return V::map(
+        [&](int i) { return from_h ? load_some(from_h + i * lanes, count()) : Vec<Real>{}; });
+  }
+  V kept(int slot) const {
+    return V::map([&](int i) { return load_some(tape + slot * H + i * lanes, count()); });
+  }
+  void keep(int slot, const V& value) {
+    if (!tape) return;
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store_some(tape + slot * H + i * lanes, value.part[i], count());
+  }
+  void set_h(const V& h) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store_some(to_h + i * lanes, h.part[i], count());
   }
 };
 
