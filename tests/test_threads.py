@@ -218,6 +218,57 @@ def test_idle_threads_are_asleep(script):
     """)
 
 
+@linux
+def test_a_call_wakes_only_the_members_of_its_team(script):
+    script("""
+        pygru.set_num_threads(4)
+        before = set(os.listdir("/proc/self/task"))
+        assert bits() == expected
+        others = set(os.listdir("/proc/self/task")) - before
+        assert len(others) == 3
+        def switches():
+            time.sleep(0.02)  # until they sleep
+            counts = {}
+            for thread in others:
+                with open(f"/proc/self/task/{thread}/status") as status:
+                    counts[thread] = [line for line in status if "ctxt_switches" in line]
+            return counts
+        pygru.set_num_threads(2)
+        asleep, before = switches(), None
+        while asleep != before:
+            asleep, before = switches(), asleep
+        for _ in range(10):
+            assert bits() == expected
+            time.sleep(0.001)
+        now = switches()
+        assert sum(now[thread] == asleep[thread] for thread in others) == 2, (asleep, now)
+    """)
+
+
+@linux
+def test_a_team_that_shares_one_cpu_is_not_many_times_slower_than_one_thread(script):
+    script("""
+        gru = pygru.GRU(64, 256, rng=0)
+        x = np.ones((100, 1, 64), np.float32)  # units divided: a barrier in every step
+        def least():
+            seconds = []
+            for _ in range(20):
+                start = time.perf_counter()
+                gru(x)
+                seconds.append(time.perf_counter() - start)
+            return min(seconds)
+        cpu = {min(os.sched_getaffinity(0))}
+        os.sched_setaffinity(0, cpu)
+        alone = least()
+        pygru.set_num_threads(2)
+        gru(x)
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), cpu)
+        together = least()
+        assert together < 6 * alone, (together, alone)
+    """)
+
+
 @glibc
 def test_a_thread_that_cannot_be_started_costs_one_warning(script):
     script(
