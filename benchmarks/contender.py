@@ -56,8 +56,10 @@ class Contender:
         """One step per call, the state carried."""
 
 
-def swap_gates(weights: Array) -> Array:
-    """Exchange the first two of three stacked gates: r, z, n <-> z, r, n."""
+def swap_gates(problem: Problem, weights: Array) -> Array:
+    """Exchange the first two gates of a GRU: r, z, n <-> z, r, n."""
+    if problem.cell == "rnn":
+        return weights
     r, z, n = np.split(weights, 3)
     return np.concatenate((z, r, n))
 
@@ -75,8 +77,13 @@ class Pygru(Contender):
         pygru.set_num_threads(threads)
 
     def _layer(self, problem: Problem) -> Any:
-        reset: Any = problem.reset
-        layer = self.pygru.GRU(problem.shape.I, problem.shape.H, reset=reset, rng=0)
+        sizes = (problem.shape.I, problem.shape.H)
+        reset: Any = problem.cell.removeprefix("gru_")
+        layer: Any = (
+            self.pygru.RNN(*sizes, rng=0)
+            if problem.cell == "rnn"
+            else self.pygru.GRU(*sizes, reset=reset, rng=0)
+        )
         layer.load_state_dict(problem.state_dict())
         return layer
 

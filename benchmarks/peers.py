@@ -12,7 +12,10 @@ from shapes import Array, Problem
 
 
 class PyTorch(Contender):
-    """`nn.GRU`, in `inference_mode` where no gradient is wanted; `nn.GRUCell` for single steps."""
+    """`nn.GRU`, in `inference_mode` where no gradient is wanted; `nn.GRUCell` for single steps.
+
+    `nn.RNN` and `nn.RNNCell` likewise.
+    """
 
     name = "torch"
 
@@ -23,16 +26,19 @@ class PyTorch(Contender):
         self.torch, self.version = torch, torch.__version__
         torch.set_num_threads(threads)
 
-    def _load(self, module: Any, problem: Problem, suffix: str = "") -> Any:
+    def _load(self, problem: Problem, *, step: bool) -> Any:
+        kind = ("RNN" if problem.cell == "rnn" else "GRU") + ("Cell" if step else "")
+        module = getattr(self.torch.nn, kind)(problem.shape.I, problem.shape.H)
+        suffix = "" if step else "_l0"
         names = {name.removesuffix("_l0") + suffix: v for name, v in problem.state_dict().items()}
         module.load_state_dict({name: self.torch.from_numpy(v) for name, v in names.items()})
         return module
 
     def inference(self, problem: Problem) -> Run | None:
-        if problem.reset == "before":
+        if problem.cell == "gru_before":
             return None
         torch, x = self.torch, problem.x
-        layer = self._load(torch.nn.GRU(problem.shape.I, problem.shape.H), problem, "_l0").eval()
+        layer = self._load(problem, step=False).eval()
 
         def call() -> Any:
             with torch.inference_mode():
@@ -41,10 +47,10 @@ class PyTorch(Contender):
         return Run(call, lambda y: {"y": y})
 
     def training(self, problem: Problem) -> Run | None:
-        if problem.reset == "before":
+        if problem.cell == "gru_before":
             return None
         torch, x, dy = self.torch, problem.x, self.torch.from_numpy(problem.dy)
-        layer = self._load(torch.nn.GRU(problem.shape.I, problem.shape.H), problem, "_l0")
+        layer = self._load(problem, step=False)
         W, U, b_x, b_h = layer.parameters()
 
         def call() -> list[Array]:
@@ -58,10 +64,10 @@ class PyTorch(Contender):
         return Run(call, lambda r: dict(zip(ANSWER, r, strict=True)))
 
     def streaming(self, problem: Problem) -> Step | None:
-        if problem.reset == "before":
+        if problem.cell == "gru_before":
             return None
         torch = self.torch
-        cell = self._load(torch.nn.GRUCell(problem.shape.I, problem.shape.H), problem).eval()
+        cell = self._load(problem, step=True).eval()
         state = [torch.zeros(problem.shape.H)]
 
         def step(x_t: Array) -> Any:
@@ -73,7 +79,7 @@ class PyTorch(Contender):
 
 
 class OnnxRuntime(Contender):
-    """One GRU node in one session, the weights as initialisers so that they are packed once."""
+    """One GRU or RNN node in one session, the weights as initialisers: they are packed once."""
 
     name = "onnxruntime"
 
@@ -87,12 +93,12 @@ class OnnxRuntime(Contender):
     def _session(self, problem: Problem, *, carried: bool) -> Any:
         helper, onnx, shape = self.onnx.helper, self.onnx, problem.shape
         T = 1 if carried else shape.T
-        bias = np.concatenate((swap_gates(problem.b_x), swap_gates(problem.b_h)))
+        bias = np.concatenate((swap_gates(problem, problem.b_x), swap_gates(problem, problem.b_h)))
         initializers = [
             onnx.numpy_helper.from_array(array[None], name)
             for name, array in {
-                "W": swap_gates(problem.W),
-                "R": swap_gates(problem.U),
+                "W": swap_gates(problem, problem.W),
+                "R": swap_gates(problem, problem.U),
                 "B": bias,
             }.items()
         ]
@@ -100,12 +106,15 @@ class OnnxRuntime(Contender):
         def value(name: str, *size: int) -> Any:
             return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size)
 
+        variant = (
+            {} if problem.cell == "rnn" else {"linear_before_reset": problem.cell == "gru_after"}
+        )
         node = helper.make_node(
-            "GRU",
+            "RNN" if problem.cell == "rnn" else "GRU",
             ["X", "W", "R", "B", *(["", "h_0"] if carried else [])],
             ["", "Y_h"] if carried else ["Y"],
             hidden_size=shape.H,
-            linear_before_reset=int(problem.reset == "after"),
+            **variant,
         )
         state = (1, shape.B, shape.H)
         graph = helper.make_graph(
@@ -139,7 +148,7 @@ class OnnxRuntime(Contender):
 
 
 class OpenVINO(Contender):
-    """One GRUSequence, compiled for latency in float32, sharing memory with NumPy both ways."""
+    """One GRUSequence or RNNSequence, compiled for latency in float32, memory shared with NumPy."""
 
     name = "openvino"
 
@@ -152,25 +161,26 @@ class OpenVINO(Contender):
     def _request(self, problem: Problem, T: int) -> Any:
         from openvino import opset13 as ops
 
-        shape, after = problem.shape, problem.reset == "after"
+        shape, after = problem.shape, problem.cell == "gru_after"
         B, H = shape.B, shape.H
-        b_x, b_h = swap_gates(problem.b_x), swap_gates(problem.b_h)
+        b_x, b_h = swap_gates(problem, problem.b_x), swap_gates(problem, problem.b_h)
         bias = b_x + b_h
         if after:  # z and r summed, then the two candidate biases apart
             bias = np.concatenate((bias[: 2 * H], b_x[2 * H :], b_h[2 * H :]))
         x = ops.parameter([B, T, shape.I], np.float32)
         h_0 = ops.parameter([B, 1, H], np.float32)
-        node = ops.gru_sequence(
+        inputs = [
             x,
             h_0,
             ops.constant(np.full(B, T, np.int32)),
-            ops.constant(swap_gates(problem.W)[None]),
-            ops.constant(swap_gates(problem.U)[None]),
+            ops.constant(swap_gates(problem, problem.W)[None]),
+            ops.constant(swap_gates(problem, problem.U)[None]),
             ops.constant(bias[None]),
-            H,
-            "forward",
-            linear_before_reset=after,
-        )
+        ]
+        if problem.cell == "rnn":
+            node = ops.rnn_sequence(*inputs, H, "forward")
+        else:
+            node = ops.gru_sequence(*inputs, H, "forward", linear_before_reset=after)
         model = self.ov.Model(node.outputs(), [x, h_0], "gru")
         compiled = self.ov.Core().compile_model(
             model,
@@ -220,11 +230,13 @@ class JAX(Contender):
         self.jax, self.version = jax, jax.__version__
 
     def _functions(self, problem: Problem) -> tuple[Any, Any, Any]:
-        jax, np_, before = self.jax, self.jax.numpy, problem.reset == "before"
+        jax, np_, before = self.jax, self.jax.numpy, problem.cell == "gru_before"
 
         def cell(weights: Any, h: Any, a: Any) -> Any:
-            """One step from a = W x + b_x, (B, 3H)."""
+            """One step from a = W x + b_x, (B, G*H)."""
             _, U, _, b_h = weights
+            if problem.cell == "rnn":
+                return np_.tanh(a + h @ U.T + b_h)
             H = h.shape[-1]
             if before:
                 s = a[..., : 2 * H] + h @ U[: 2 * H].T + b_h[: 2 * H]
@@ -286,7 +298,7 @@ class JAX(Contender):
 
 
 class Keras(Contender):
-    """`keras.layers.GRU` over TensorFlow inside one `tf.function`."""
+    """`keras.layers.GRU` or `SimpleRNN` over TensorFlow inside one `tf.function`."""
 
     name = "keras"
 
@@ -303,14 +315,18 @@ class Keras(Contender):
         self.keras, self.tf, self.version = keras, tf, keras.__version__
 
     def _build(self, problem: Problem) -> tuple[Any, list[Array]]:
-        shape, after = problem.shape, problem.reset == "after"
-        layer = self.keras.layers.GRU(
-            shape.H, reset_after=after, return_sequences=True, unroll=shape.T <= 8
-        )
+        shape, after = problem.shape, problem.cell == "gru_after"
+        options = {"return_sequences": True, "unroll": shape.T <= 8}
+        if problem.cell == "rnn":
+            layer = self.keras.layers.SimpleRNN(shape.H, **options)
+        else:
+            layer = self.keras.layers.GRU(shape.H, reset_after=after, **options)
         layer.build((shape.B, shape.T, shape.I))
-        b_x, b_h = swap_gates(problem.b_x), swap_gates(problem.b_h)
+        b_x, b_h = swap_gates(problem, problem.b_x), swap_gates(problem, problem.b_h)
         bias = np.stack((b_x, b_h)) if after else b_x + b_h
-        layer.set_weights([swap_gates(problem.W).T, swap_gates(problem.U).T, bias])
+        layer.set_weights(
+            [swap_gates(problem, problem.W).T, swap_gates(problem, problem.U).T, bias]
+        )
         batch_first = [np.ascontiguousarray(a.swapaxes(0, 1)) for a in (problem.x, problem.dy)]
         return layer, batch_first
 
@@ -319,7 +335,9 @@ class Keras(Contender):
         compiled, constant = self.tf.function(layer), self.tf.constant
         return Run(lambda: compiled(constant(x)).numpy(), lambda y: {"y": y.swapaxes(0, 1)})
 
-    def training(self, problem: Problem) -> Run:
+    def training(self, problem: Problem) -> Run | None:
+        if problem.shape.H > 512:
+            return None  # four times slower than everybody, and it alone would take half a minute
         tf = self.tf
         layer, (x, dy) = self._build(problem)
         parameters = [v.value for v in layer.trainable_variables]
@@ -337,14 +355,14 @@ class Keras(Contender):
 
         def answer(result: list[Array]) -> dict[str, Array]:
             y, dx, dW, dU, db = result
-            db_x, db_h = db if problem.reset == "after" else (db, db)
+            db_x, db_h = db if problem.cell == "gru_after" else (db, db)
             return {
                 "y": y.swapaxes(0, 1),
                 "dx": dx.swapaxes(0, 1),
-                "dW": swap_gates(dW.T),
-                "dU": swap_gates(dU.T),
-                "db_x": swap_gates(db_x),
-                "db_h": swap_gates(db_h),
+                "dW": swap_gates(problem, dW.T),
+                "dU": swap_gates(problem, dU.T),
+                "db_x": swap_gates(problem, db_x),
+                "db_h": swap_gates(problem, db_h),
             }
 
         return Run(call, answer)

@@ -55,7 +55,7 @@ def _table(result: Result) -> str:
     heads = [f"{name} {result['versions'][name]}" for name in names]
     rows = [
         f"{result['machine']}; {result['threads']} thread(s), {result['isa']}, {result['dtype']}, "
-        f'reset="{result["reset"]}". Median microseconds per call; how many times faster than the '
+        f"{result['cell']}. Median microseconds per call; how many times faster than the "
         "best of the others.",
         "",
         "| | " + " | ".join(heads) + " | ratio |",

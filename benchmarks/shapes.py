@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: MIT
 """The shapes that are timed, and the one problem every contender is given for each of them.
 
-T steps, B sequences, I inputs, H hidden units. A multiply-add counts as two operations, so a
-forward pass costs 2 T B 3H (I + H) of them, and training, which does each product twice more, three
-times that.
+T steps, B sequences, I inputs, H hidden units, G gates. A multiply-add counts as two operations, so
+a forward pass costs 2 T B G H (I + H) of them, and training, which does each product twice more,
+three times that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-import pygru.reference
 
 Array = npt.NDArray[Any]
 
@@ -35,16 +34,16 @@ class Shape:
         """Whether the job is one call per step with the state carried between calls."""
         return self.name.startswith("step")
 
-    @property
-    def forward_flop(self) -> int:
-        """Operations of one forward pass."""
-        return 2 * self.T * self.B * 3 * self.H * (self.I + self.H)
+    def forward_flop(self, gates: int) -> int:
+        """Return the operations of one forward pass."""
+        return 2 * self.T * self.B * gates * self.H * (self.I + self.H)
 
-    @property
-    def weight_bytes(self) -> int:
-        """Float32 bytes of W and U: what one streaming step has to read at least."""
-        return 4 * 3 * self.H * (self.I + self.H)
+    def weight_bytes(self, gates: int) -> int:
+        """Return the float32 bytes of W and U: what one streaming step has to read at least."""
+        return 4 * gates * self.H * (self.I + self.H)
 
+
+CELLS = {"gru_after": 3, "gru_before": 3, "rnn": 1}  # -> gates
 
 SHAPES = {
     shape.name: shape
@@ -65,16 +64,16 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """Float32 weights, input and output gradient of one shape; gates stacked r, z, n."""
+    """Float32 weights, input and output gradient of one shape; a GRU's gates stacked r, z, n."""
 
     shape: Shape
-    reset: str  # "after" or "before"
+    cell: str  # a row of CELLS
     x: Array  # (T, B, I); a streaming shape gets a few steps so that carried state shows
     dy: Array  # (T, B, H)
-    W: Array  # (3H, I)
-    U: Array  # (3H, H)
-    b_x: Array  # (3H,)
-    b_h: Array  # (3H,)
+    W: Array  # (G*H, I)
+    U: Array  # (G*H, H)
+    b_x: Array  # (G*H,)
+    b_h: Array  # (G*H,)
 
     def state_dict(self) -> dict[str, Array]:
         """Return the weights under PyTorch's names."""
@@ -87,23 +86,34 @@ class Problem:
 
     def expected(self, *, training: bool) -> dict[str, Array]:
         """Return what the NumPy reference answers: y, and in training the gradients."""
-        forward, backward = pygru.reference.gru_forward, pygru.reference.gru_backward
+        forward, backward = self._reference()
         weights = (self.W, self.U)
-        reset: Any = self.reset
-        y, _, tape = forward(self.x, None, *weights, self.b_x, self.b_h, reset=reset)
+        y, _, tape = forward(self.x, None, *weights, self.b_x, self.b_h)
         if not training:
             return {"y": y}
-        dx, _, dW, dU, db_x, db_h = backward(
-            self.x, None, *weights, y, tape, self.dy, None, reset=reset
-        )
+        dx, _, dW, dU, db_x, db_h = backward(self.x, None, *weights, y, tape, self.dy, None)
         return {"y": y, "dx": dx, "dW": dW, "dU": dU, "db_x": db_x, "db_h": db_h}
 
+    def _reference(self) -> tuple[Any, Any]:
+        from pygru import reference
 
-def make_problem(shape: Shape, reset: str, seed: int = 0) -> Problem:
+        if self.cell == "rnn":
+            return (
+                partial(reference.rnn_forward, activation="tanh"),
+                partial(reference.rnn_backward, activation="tanh"),
+            )
+        reset: Any = self.cell.removeprefix("gru_")
+        return partial(reference.gru_forward, reset=reset), partial(
+            reference.gru_backward, reset=reset
+        )
+
+
+def make_problem(shape: Shape, cell: str, seed: int = 0) -> Problem:
     """Draw weights as PyTorch initialises them, and normal input."""
     rng = np.random.default_rng(seed)
     T = 8 if shape.streaming else shape.T
     B, I, H = shape.B, shape.I, shape.H  # noqa: E741
+    G = CELLS[cell]
     bound = H**-0.5
 
     def uniform(*size: int) -> Array:
@@ -111,13 +121,13 @@ def make_problem(shape: Shape, reset: str, seed: int = 0) -> Problem:
 
     return Problem(
         shape=shape,
-        reset=reset,
+        cell=cell,
         x=rng.standard_normal((T, B, I)).astype(np.float32),
         dy=rng.standard_normal((T, B, H)).astype(np.float32) / (T * B),
-        W=uniform(3 * H, I),
-        U=uniform(3 * H, H),
-        b_x=uniform(3 * H),
-        b_h=uniform(3 * H),
+        W=uniform(G * H, I),
+        U=uniform(G * H, H),
+        b_x=uniform(G * H),
+        b_h=uniform(G * H),
     )
 
 

@@ -29,11 +29,12 @@ from typing import Any
 
 import numpy as np
 import report
-from shapes import SHAPES, Problem, Shape, check, make_problem
+from shapes import CELLS, SHAPES, Problem, check, make_problem
 
 MODES = ("inference", "training", "streaming", "experiment")
 RIVALS = ("torch", "onnxruntime", "openvino", "jax", "keras")
 BLOCK_SECONDS = 0.01  # one sample is the mean over a block of calls at least this long
+CASE_SECONDS = 1.5  # of timing for one mode and shape, where three rounds take less
 EXPERIMENT_EPOCHS = 12  # of the sine experiment's 120
 
 
@@ -64,7 +65,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="S")
     parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--reset", choices=("after", "before"), default="after")
+    parser.add_argument("--cell", choices=CELLS, default="gru_after", help="default: gru_after")
     parser.add_argument("--threads", nargs="+", type=int, default=[1], metavar="N")
     parser.add_argument("--rivals", nargs="*", choices=(*RIVALS, "numpy"), default=list(RIVALS))
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no shape above speech")
@@ -129,25 +130,23 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
 
     peak = _core.measure_peak("float32") * threads  # GFLOP/s
     bandwidth = _core.measure_read_bandwidth()  # GB/s, one core
-    print(
-        f"  multiply-add peak {peak:.0f} GFLOP/s, reading {bandwidth:.0f} GB/s; reset={args.reset}"
-    )
+    print(f"  multiply-add peak {peak:.0f} GFLOP/s, reading {bandwidth:.0f} GB/s; {args.cell}")
 
     cases = []
     for mode, name in ((m, s) for m in args.mode if m != "experiment" for s in args.shapes):
         shape = SHAPES[name]
         if shape.streaming != (mode == "streaming"):
             continue
-        problem = make_problem(shape, args.reset)
+        problem = make_problem(shape, args.cell)
         calls = prepare(contenders, mode, problem)
         if "pygru" not in calls:
             print(f"  {mode:9} {name:9} skipped, pygru does not offer it")
             continue
         case = {"mode": mode, "shape": name, "times": time_in_turn(calls, args.quick)}
-        case |= rates(shape, mode, case["times"]["pygru"]["median"], peak, bandwidth)
+        case |= rates(problem, mode, case["times"]["pygru"]["median"], peak, bandwidth)
         cases.append(case)
         print(report.line(case), flush=True)
-    if "experiment" in args.mode:
+    if "experiment" in args.mode and args.cell == "gru_after":
         import experiment
 
         case = experiment.run(threads, args.rivals, 2 if args.quick else EXPERIMENT_EPOCHS)
@@ -157,7 +156,7 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
         "machine": cpu_name(),
         "isa": _core.isa(),
         "threads": threads,
-        "reset": args.reset,
+        "cell": args.cell,
         "dtype": "float32",
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -200,21 +199,26 @@ def prepare(contenders: list[Any], mode: str, problem: Problem) -> dict[str, Cal
 
 def time_in_turn(calls: dict[str, Callable[[], Any]], quick: bool) -> dict[str, dict[str, float]]:
     """Alternate blocks of calls; return median, quartiles and count of samples, in seconds."""
-    blocks = {}
-    for name, call in calls.items():
-        call()
-        once = timed(call, 1)
-        count = max(1, int(BLOCK_SECONDS / once))
-        blocks[name] = max(1, int(BLOCK_SECONDS / timed(call, count))) if count > 1 else 1
-    per_round = sum(max(BLOCK_SECONDS, timed(call, 1)) for call in calls.values())
-    rounds = 3 if quick else int(min(21, max(5, 1.5 / per_round)))
+    blocks = {name: block_size(call) for name, call in calls.items()}
+    per_round = sum(count * seconds for count, seconds in blocks.values())
+    rounds = 3 if quick else int(min(21, max(3, CASE_SECONDS / per_round)))
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             time.sleep(0.002)  # the last contender's threads stop spinning
-            call()
-            samples[name].append(timed(call, blocks[name]))
+            count, _ = blocks[name]
+            if count > 1:  # a single long call warms itself
+                call()
+            samples[name].append(timed(call, count))
     return {name: summary(values) for name, values in samples.items()}
+
+
+def block_size(call: Callable[[], Any]) -> tuple[int, float]:
+    """Return how many calls make a block, and the seconds of one."""
+    seconds = timed(call, 1)
+    if seconds < BLOCK_SECONDS:
+        seconds = timed(call, max(1, int(BLOCK_SECONDS / seconds)))
+    return max(1, int(BLOCK_SECONDS / seconds)), seconds
 
 
 def timed(call: Callable[[], Any], count: int) -> float:
@@ -231,12 +235,13 @@ def summary(samples: list[float]) -> dict[str, float]:
 
 
 def rates(
-    shape: Shape, mode: str, seconds: float, peak: float, bandwidth: float
+    problem: Problem, mode: str, seconds: float, peak: float, bandwidth: float
 ) -> dict[str, float]:
     """Return how near pygru comes to the machine's limits; a lone step's limit is its weights."""
+    shape, gates = problem.shape, CELLS[problem.cell]
     if mode == "streaming":
-        return {"of_bandwidth": shape.weight_bytes / seconds / 1e9 / bandwidth}
-    flop = shape.forward_flop * (3 if mode == "training" else 1)
+        return {"of_bandwidth": shape.weight_bytes(gates) / seconds / 1e9 / bandwidth}
+    flop = shape.forward_flop(gates) * (3 if mode == "training" else 1)
     return {"gflops": flop / seconds / 1e9, "of_peak": flop / seconds / 1e9 / peak}
 
 

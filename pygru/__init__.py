@@ -30,7 +30,7 @@ from pygru.files import load, save
 from pygru.layers import GRU, RNN, Embedding, Linear
 from pygru.model import Sequential
 from pygru.module import Layer, Module
-from pygru.optim import Adam
+from pygru.optim import SGD, Adam, AdamW, RMSprop
 from pygru.parameters import StateDict
 from pygru.pooling import BothEnds, LastStep, MeanOverTime
 from pygru.regularization import Dropout, LayerNorm
@@ -42,7 +42,9 @@ from pygru.training import History, evaluate, fit, predict
 __all__ = [
     "GRU",
     "RNN",
+    "SGD",
     "Adam",
+    "AdamW",
     "BothEnds",
     "Dropout",
     "Embedding",
@@ -56,6 +58,7 @@ __all__ = [
     "MeanOverTime",
     "Module",
     "OneHot",
+    "RMSprop",
     "RNNCell",
     "ReLU",
     "RepeatVector",

@@ -34,7 +34,8 @@ INTRINSICS = {"immintrin.h", "arm_neon.h"}
 KERNEL_LEVELS = (
     {"args.h"},
     {"kernel_table.h", "memory.h", "simd.h"},
-    {"math.h", "gemm.h"},
+    {"math.h", "panels.h", "units.h"},
+    {"gemm.h"},
     {"gru.h"},
     {"rnn.h"},
     {"weights.h"},
@@ -194,6 +195,8 @@ OUTSIDE = {
     "keras": {"interop"},
     "tensorflow": {"interop"},
     "torch": {"interop", "torch"},
+    "aeon": {"examples"},
+    "statsmodels": {"examples"},
 }
 # The standard library's doors to files and to unsafe formats, and who may open them.
 DOORS = {

@@ -380,9 +380,10 @@ def test_show_config_prints_version_instruction_set_and_threads(capsys):
 
 def test_a_nonsense_thread_count_is_refused():
     before = pygru.get_num_threads()
-    with pytest.raises(ValueError, match="set_num_threads: n must be an integer >= 1, got 0"):
+    expected = "set_num_threads: n must be an integer from 1 to 1024, got"
+    with pytest.raises(ValueError, match=f"{expected} 0"):
         pygru.set_num_threads(0)
-    with pytest.raises(TypeError, match=r"set_num_threads: n must be .* >= 1, got 1\.5"):
+    with pytest.raises(TypeError, match=rf"{expected} 1\.5"):
         pygru.set_num_threads(1.5)
     assert pygru.get_num_threads() == before
 

@@ -96,6 +96,7 @@ struct Forward {
   bool reverse = false;
   Sequence<const Real> x;        // (T, B, I)
   Batch<const Real> h_0;         // (B, H) or null for zeros
+  Index steps_before = 0;        // in a stream: odd and even steps read U from opposite ends
   const void* packed = nullptr;  // from pack_forward()
   Sequence<Real> y;              // (T, B, H)     out
   Batch<Real> h_n;               // (B, H)        out

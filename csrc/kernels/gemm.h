@@ -3,165 +3,17 @@
 //
 //   finish(start(i, c) + sum_k A[i, k] B[k, c])        k in ascending order, one chain each
 //
-// B is packed into panels [panel][K][N][lanes] of N <= 3 registers, so that one broadcast of A[i,
-// k] meets N registers and a panel is one contiguous stream. A tile of R rows x N registers stays
-// in registers over K. Registers hold different outputs, never parts of one sum: no tiling, thread
-// count or batch changes a bit of the result. Depends on simd.h.
+// B is packed into panels (panels.h). A tile of R rows x N registers stays in registers over K.
+// Registers hold different outputs, never parts of one sum: no tiling, thread count or batch
+// changes a bit of the result. Depends on panels.h.
 //
-// The callers say what a column is (pack), where a row of A lies (row), how a chain begins (start)
-// and and what becomes of it (finish); all four are inlined into the tile.
+// The callers say where a row of A lies (row), how a chain begins (start) and what becomes of it
+// (finish).
 #pragma once
 
-#include "simd.h"
+#include "panels.h"
 
 namespace {
-
-using pygru::Matrix;
-using pygru::Team;
-
-struct Range {
-  Index begin, end;
-};
-
-// The share of [0, count) that belongs to one member of a team: contiguous, equal to within one.
-inline Range share(Index count, const Team& team) {
-  return {count * team.rank / team.size, count * (team.rank + 1) / team.size};
-}
-
-inline Index ceil_div(Index a, Index b) {
-  return (a + b - 1) / b;
-}
-inline Index min(Index a, Index b) {
-  return a < b ? a : b;
-}
-inline Index max(Index a, Index b) {
-  return a > b ? a : b;
-}
-
-template <class Real>
-inline Index vectors_of(Index columns) {
-  return ceil_div(columns, kLanes<Real>);
-}
-
-// ---- panels ----
-
-// How V registers of columns are cut into panels: threes, then at most two panels of two, so that
-// no panel is a single register (a third of the arithmetic per load) unless V is 1.
-struct Panels {
-  Index vectors;
-  Index threes, rest;  // panels of three registers; panels of `rest_width`
-  int rest_width;
-
-  explicit Panels(Index V)
-      : vectors(V), threes(V / 3), rest(V % 3 != 0), rest_width(V == 1 ? 1 : 2) {
-    if (V % 3 == 1 && V > 1) {
-      threes -= 1;
-      rest = 2;
-    }
-  }
-  Index count() const { return threes + rest; }
-  int width(Index p) const { return p < threes ? 3 : rest_width; }
-  Index first(Index p) const {
-    return p <= threes ? 3 * p : 3 * threes + rest_width * (p - threes);
-  }
-};
-
-// Which columns of the matrix a register of a panel holds: `count` of them from `first` on, then
-// zeros.
-struct Lane {
-  Index first, count;
-};
-
-// The columns in their own order.
-template <class Real>
-struct InOrder {
-  Index columns;
-  Lane operator()(Index v) const {
-    const Index first = v * kLanes<Real>;
-    return {first, min(kLanes<Real>, columns - first)};
-  }
-};
-
-// Gates side by side: register 3 u + g holds gate g of the u-th group of units.
-template <class Real>
-struct GatesTogether {
-  Index H;
-  Lane operator()(Index v) const {
-    const Index unit = v / 3 * kLanes<Real>;
-    return {v % 3 * H + unit, min(kLanes<Real>, H - unit)};
-  }
-};
-
-// One register of a panel: dst[k * stride] = the lane's columns of source, for k in [0, K).
-// source.at(c, k): whichever of the two strides is 1 decides between copying and transposing.
-template <class Real>
-void pack_lane(Real* dst, Index stride, Matrix<const Real> source, Lane lane, Index K) {
-  constexpr Index lanes = kLanes<Real>;
-  const Real* columns = source.at(lane.first, 0);
-  if (source.row_stride == 1 && lane.count == lanes) {
-    for (Index k = 0; k < K; ++k) store(dst + k * stride, load(columns + k * source.column_stride));
-    return;
-  }
-  Index k = 0;
-  if (source.column_stride == 1) {
-    for (; k + lanes <= K; k += lanes) {
-      Vec<Real> block[lanes];
-      for (Index c = 0; c < lanes; ++c)
-        block[c] = c < lane.count ? load(columns + c * source.row_stride + k) : Vec<Real>{};
-      transpose<Real>(block);
-      for (Index j = 0; j < lanes; ++j) store(dst + (k + j) * stride, block[j]);
-    }
-  }
-  for (; k < K; ++k)
-    for (Index c = 0; c < lanes; ++c)
-      dst[k * stride + c] =
-          c < lane.count ? columns[c * source.row_stride + k * source.column_stride] : Real(0);
-}
-
-// The panels [part.begin, part.end) of a packed matrix of depth K; `k` is the slice of it that
-// source.at(c, 0), source.at(c, 1) ... fill.
-template <class Real, class Columns>
-void pack(Real* dst, Panels panels, Index K, Range k, Matrix<const Real> source, Columns columns,
-          Range part) {
-  for (Index p = part.begin; p < part.end; ++p) {
-    const Index stride = panels.width(p) * kLanes<Real>;
-    Real* panel = dst + panels.first(p) * kLanes<Real> * K + k.begin * stride;
-    for (int n = 0; n < panels.width(p); ++n)
-      pack_lane(panel + n * kLanes<Real>, stride, source, columns(panels.first(p) + n),
-                k.end - k.begin);
-  }
-}
-
-// ---- the left operand ----
-
-// Packs row(e), width values or null for zeros, of e in [0, count) as [tile][count][kTileRows]: the
-// operand's columns become the rows of a product of depth count. The team divides them.
-template <class Real, class Row>
-void pack_rows(Real* dst, Index width, Index count, Row row, Team team) {
-  constexpr Index R = kTileRows;
-  constexpr Index block = 4;  // rows whose pieces lie side by side: a cache line is written at once
-  const Range tiles = share(ceil_div(width, R), team);
-  for (Index first = 0; first < count; first += block) {
-    const Index last = min(count, first + block);
-    for (Index tile = tiles.begin; tile < tiles.end; ++tile) {
-      const Index n = min(R, width - tile * R);
-      for (Index e = first; e < last; ++e) {
-        const Real* const from = row(e);
-        Real* const to = dst + (tile * count + e) * R;
-        if (from && n == R)
-          __builtin_memcpy(to, from + tile * R, R * sizeof(Real));
-        else
-          for (Index r = 0; r < R; ++r) to[r] = from && r < n ? from[tile * R + r] : Real(0);
-      }
-    }
-  }
-}
-
-// Where row i of such an operand begins; its k-th value is kTileRows k further.
-template <class Real>
-inline const Real* packed_row(const Real* data, Index K, Index i) {
-  return data + i / kTileRows * kTileRows * K + i % kTileRows;
-}
 
 // ---- the register tile ----
 
@@ -178,10 +30,17 @@ struct Tile {
   Real* at(int r, int n) const { return acc + (r * vectors + n) * kLanes<Real>; }
 };
 
+// What a tile brings closer while it is busy: `per_k` values from `at` on for each of its k.
+template <class Real>
+struct Ahead {
+  const Real* at = nullptr;
+  Index per_k = 0;
+};
+
 // acc[r][p N + n] += sum_k a[r][k step] * panel p[k][n], in registers over K > 0.
-template <int R, int P, int N, int step, class Real>
+template <int R, int P, int N, int step, bool far, class Real>
 void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Index panel_stride,
-                   Index K) {
+                   Index K, Ahead<Real> ahead) {
   constexpr Index lanes = kLanes<Real>;
   Vec<Real> acc[R][P * N];
   const Real* a[R];
@@ -206,6 +65,10 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
       }
     }
     panel += N * lanes;
+    if constexpr (far) {
+      __builtin_prefetch(ahead.at, 0, 2);
+      ahead.at += ahead.per_k;
+    }
   } while (++k < K);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
@@ -213,17 +76,9 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
     for (int n = 0; n < P * N; ++n) store(memory + (r * P * N + n) * lanes, acc[r][n]);
 }
 
-template <int R, int P, int step, class Real>
-void multiply_width(const Tile<Real>& t, const Real* const* rows, const Real* panel,
-                    Index panel_stride, Index K) {
-  const int width = t.vectors / P;
-  if (R > kTileRows || width == 1)
-    multiply_tile<R, P, 1, step>(t.acc, rows, panel, panel_stride, K);
-  else if (width == 2)
-    multiply_tile<R, P, 2, step>(t.acc, rows, panel, panel_stride, K);
-  else
-    multiply_tile<R, P, 3, step>(t.acc, rows, panel, panel_stride, K);
-}
+template <class Real>
+using TileFunction = void (*)(Real* acc, const Real* const* rows, const Real* panel,
+                              Index panel_stride, Index K, Ahead<Real>);
 
 // The rows of a full tile. A single register a row needs twice as many, or there are too few
 // chains.
@@ -231,17 +86,30 @@ inline int full_rows(const Panels& panels) {
   return panels.vectors == 1 ? 2 * kTileRows : kTileRows;
 }
 
-// tile += rows times K steps of its panels. Few rows take several panels at once (kTileRows / rows
-// of them), for the same reason.
-template <int step, int R = 2 * kTileRows, class Real>
-void multiply(const Tile<Real>& t, const Real* const* rows, const Real* panel, Index panel_stride,
-              Index K) {
-  if (t.rows == R) {
-    constexpr int P = R < kTileRows ? kTileRows / R : 1;
-    if (P > 1 && t.panels == P) return multiply_width<R, P, step>(t, rows, panel, panel_stride, K);
-    return multiply_width<R, 1, step>(t, rows, panel, panel_stride, K);
+// How many neighbouring panels a tile of few rows takes at once, for the same reason.
+constexpr int panels_at_once(int rows) {
+  return rows < kTileRows ? kTileRows / rows : 1;
+}
+
+// multiply_tile for `rows` rows and `panels` panels, 1 or panels_at_once(rows), of `width`
+// registers; `far`: one that fetches ahead.
+template <int step, class Real, int R = 2 * kTileRows>
+TileFunction<Real> tile_function(int rows, int panels, int width, bool far = false) {
+  if (rows == R) {
+    constexpr int P = panels_at_once(R);
+    constexpr bool may_fetch = R == kTileRows && step == 1;
+    if (R > kTileRows || width == 1)
+      return panels == P ? multiply_tile<R, P, 1, step, false, Real>
+                         : multiply_tile<R, 1, 1, step, false, Real>;
+    if (width == 2)
+      return panels == P ? multiply_tile<R, P, 2, step, false, Real>
+                         : multiply_tile<R, 1, 2, step, false, Real>;
+    if (may_fetch && far) return multiply_tile<R, 1, 3, step, may_fetch, Real>;
+    return panels == P ? multiply_tile<R, P, 3, step, false, Real>
+                       : multiply_tile<R, 1, 3, step, false, Real>;
   }
-  if constexpr (R > 1) multiply<step, R / 2>(t, rows, panel, panel_stride, K);
+  if constexpr (R > 1) return tile_function<step, Real, R / 2>(rows, panels, width, far);
+  return nullptr;
 }
 
 // A panel's worth of k (24 KiB) that stays in an L1 cache of 32 KiB; past it, chains pause in
@@ -250,6 +118,9 @@ constexpr Index kDepth = 24576 / (kTileVectors * kRegisterBytes);
 
 // Rows of a panel in one go, so that paused chains stay in L1 too.
 constexpr Index kRowBlock = 64;
+
+// Bytes that do not stay in a core's own cache (an L2 of 0.5 to 2 MiB), beside all that passes.
+constexpr Index kFar = 1 << 19;
 
 template <class Real>
 constexpr Index kAccumulators = kRowBlock * kTileVectors * kLanes<Real>;  // elements a member needs
@@ -268,58 +139,72 @@ struct PackedMatrix {
   }
 };
 
+// From which end a product takes the panels. Steps that alternate find what the step before used
+// last still in cache, where all of it does not fit.
+enum class From { begin, end };
+
 // Calls start(tile), adds up the chains, calls finish(tile), for every tile of rows x part
 // (panels). row(i) says where row i of the left operand begins; its values are `step` apart.
 template <int step = 1, class Real, class Row, class Start, class Finish>
 void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, Row row, Start start,
-             Finish finish) {
+             Finish finish, From from = From::begin) {
   const int R = full_rows(b.panels);
-  const auto advance = [&](const Tile<Real>& t, Index k_0, Index k_1) {
+  const bool far = step == 1 && b.panels.vectors * b.depth * kRegisterBytes > kFar;
+  const auto nth = [&](Index i) {  // the i-th panel that is taken
+    return from == From::begin ? part.begin + i : part.end - 1 - i;
+  };
+  const Index count = part.end - part.begin;
+  const auto advance = [&](TileFunction<Real> multiply, const Tile<Real>& t, Index k_0, Index k_1,
+                           Ahead<Real> ahead) {
     const Index width = t.vectors / t.panels;
     const Real* a[2 * kTileRows];
     for (int r = 0; r < t.rows; ++r) a[r] = row(t.i + r) + k_0 * step;
-    multiply<step>(t, a, b.at(t.v, k_0, width), width * kLanes<Real> * b.depth, k_1 - k_0);
+    multiply(t.acc, a, b.at(t.v, k_0, width), width * kLanes<Real> * b.depth, k_1 - k_0, ahead);
   };
   const Index full = rows.begin + (rows.end - rows.begin) / R * R;
   const Index slices = max(1, ceil_div(b.K, kDepth));
-  for (Index p = part.begin; p < part.end; ++p) {
+  for (Index j = 0; j < count; ++j) {
+    const Index p = nth(j), next = j + 1 < count ? nth(j + 1) : p;
     const int width = b.panels.width(p);
+    const auto multiply = tile_function<step, Real>(R, 1, width, far);
     for (Index first = rows.begin; first < full; first += kRowBlock) {
       const Index last = min(full, first + kRowBlock);
       for (Index s = 0; s < slices; ++s) {
         const Index k_0 = b.K * s / slices, k_1 = b.K * (s + 1) / slices;
-        // While this slice of the panel serves its tiles out of L1, the one that lies behind it
-        // comes closer, a piece with each tile.
-        const Index lines = (k_1 - k_0) * width * kRegisterBytes / 64;
-        const Index lines_a_tile = ceil_div(lines, (last - first) / R);
-        const Real* ahead = b.at(b.panels.first(p), k_1, width);
+        // While this slice of the panel serves its tiles out of L1, what comes after it comes
+        // closer, a piece with each k of each tile.
+        Ahead<Real> ahead;
+        if (far) {
+          ahead.at = s + 1 < slices ? b.at(b.panels.first(p), k_1, width)
+                                    : b.at(b.panels.first(next), 0, b.panels.width(next));
+          ahead.per_k = ceil_div(width * kLanes<Real>, (last - first) / R);
+        }
         Tile<Real> t = {first, R, b.panels.first(p), width, 1, accumulators};
         for (; t.i < last; t.i += R, t.acc += R * width * kLanes<Real>) {
           if (s == 0) start(t);
-          for (Index line = 0; line < lines_a_tile; ++line, ahead += 64 / sizeof(Real))
-            __builtin_prefetch(ahead, 0, 2);
-          if (b.K > 0) advance(t, k_0, k_1);
+          if (b.K > 0) advance(multiply, t, k_0, k_1, ahead);
+          ahead.at += ahead.per_k * (k_1 - k_0);
           if (s == slices - 1) finish(t);
         }
       }
     }
   }
   Index i = full;
-  for (int count = R / 2; count > 0; count /= 2) {
-    if (i + count > rows.end) continue;
-    const Index together = max(1, kTileRows / count);
-    for (Index p = part.begin; p < part.end;) {
-      const int width = b.panels.width(p);
-      const bool several =
-          together > 1 && p + together <= part.end && b.panels.width(p + together - 1) == width;
+  for (int few = R / 2; few > 0; few /= 2) {
+    if (i + few > rows.end) continue;
+    const Index together = panels_at_once(few);
+    for (Index j = 0; j < count;) {
+      const int width = b.panels.width(nth(j));
+      const bool several = j + together <= count && b.panels.width(nth(j + together - 1)) == width;
       const int panels = several ? static_cast<int>(together) : 1;
-      const Tile<Real> t = {i, count, b.panels.first(p), panels * width, panels, accumulators};
+      const Index p = min(nth(j), nth(j + panels - 1));
+      const Tile<Real> t = {i, few, b.panels.first(p), panels * width, panels, accumulators};
       start(t);
-      if (b.K > 0) advance(t, 0, b.K);
+      if (b.K > 0) advance(tile_function<step, Real>(few, panels, width), t, 0, b.K, {});
       finish(t);
-      p += panels;
+      j += panels;
     }
-    i += count;
+    i += few;
   }
 }
 
@@ -332,17 +217,11 @@ struct FromZero {
   }
 };
 
-template <class Real>
-inline Vec<Real> load_some(const Real* p, Index count) {
-  return count >= kLanes<Real> ? load(p) : load_part(p, count);
-}
-template <class Real>
-inline void store_some(Real* p, Vec<Real> v, Index count) {
-  if (count >= kLanes<Real>)
-    store(p, v);
-  else
-    store_part(p, v, count);
-}
+// A number known when the code is compiled, so that loops over it unroll.
+template <int n>
+struct Constant {
+  constexpr operator int() const { return n; }
+};
 
 // Visits a tile register by register: visit(row, first column, accumulator).
 template <class Real, class Visit>

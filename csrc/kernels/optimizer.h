@@ -5,10 +5,10 @@
 //
 // The moments are kept without their factors 1 - beta; those, the bias corrections and the learning
 // rate meet in `rate` and `eps` (pygru/optim.py). decay is 1, or less for AdamW (Loshchilov &
-// Hutter 2019). Depends on gemm.h for loads of part of a register.
+// Hutter 2019). Depends on simd.h.
 #pragma once
 
-#include "gemm.h"
+#include "simd.h"
 
 namespace {
 

@@ -5,12 +5,13 @@
 // A step is a list of phases. A phase is a product of the previous state (or of what an earlier
 // phase made) with the recurrent weights of some gates; the cell finishes each tile in registers.
 // The chains start from x W^T + bias, made for many steps at once while it stays in cache, or, when
-// x has only a few features, panel by panel inside the step. Depends on gemm.h, memory.h and the
-// cells.
+// x has only a few features, panel by panel inside the step. Depends on weights.h,
+// units.h and the cells.
 #pragma once
 
 #include "gru.h"
 #include "rnn.h"
+#include "units.h"
 #include "weights.h"
 
 namespace {
@@ -24,39 +25,6 @@ using pygru::Split;
 constexpr Index kFewInputs = 32;             // up to here x W^T is made inside the step
 constexpr Index kProjectionBytes = 1 << 18;  // of x W^T at a time: a quarter to half of an L2 cache
 
-// ---- one group of units of one sequence at one step, as a cell sees it ----
-
-// One entry for each of the N registers.
-template <class Real, int N>
-struct ForwardUnits {
-  using V = Wide<Real, N>;
-  Index H;
-  Index count[N];         // of a register's units, those that exist
-  const Real* from_h[N];  // null for zeros
-  const Real* from_x[N];  // W_n x + b_xn, where q = U_n h' + b_hn is apart from it
-  Real* to_h[N];
-  Real* tape[N];  // this sequence's (S, H) from these units on, or null
-
-  V x_n() const {
-    return V::map([&](int i) { return load(from_x[i]); });
-  }
-  V h_prev() const {
-    return V::map([&](int i) { return from_h[i] ? load_some(from_h[i], count[i]) : Vec<Real>{}; });
-  }
-  V kept(int slot) const {
-    return V::map([&](int i) { return load_some(tape[i] + slot * H, count[i]); });
-  }
-  void keep(int slot, const V& value) {
-    if (!tape[0]) return;
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(tape[i] + slot * H, value.part[i], count[i]);
-  }
-  void set_h(const V& h) {
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(to_h[i], h.part[i], count[i]);
-  }
-};
-
 // ---- the pass ----
 
 template <class Cell, class Real>
@@ -69,9 +37,10 @@ struct ForwardPass {
   const GatePanels<Cell, Real> gates;
   const Panels panels;
   const bool by_sequence;
-  const bool inside;  // x W^T inside the step
-  Range rows;         // this member's sequences, in the order of f.lengths
-  Range part;         // this member's panels, of every group
+  const bool fetch_outputs;  // y and the tape are too large to be in cache when they are written
+  const bool inside;         // x W^T inside the step
+  Range rows;                // this member's sequences, in the order of f.lengths
+  Range part;                // this member's panels, of every group
   PackedForward<Real> weights;
   Sequence<Real> tape;
   // This member's scratch:
@@ -87,6 +56,8 @@ struct ForwardPass {
         gates{s.H},
         panels(gates.panels()),
         by_sequence(f.split == Split::sequences),
+        fetch_outputs(s.T * s.B * s.H * (f.tape ? 1 + Cell::slots : 1) >
+                      kFar / static_cast<Index>(sizeof(Real))),
         inside(s.I <= kFewInputs || s.T == 1),
         rows(by_sequence && team.size > 1 ? Range{f.cuts[team.rank], f.cuts[team.rank + 1]}
                                           : Range{0, s.B}),
@@ -171,7 +142,8 @@ struct ForwardPass {
   void take_step(Index step, Index row_0) {
     const Index n = alive(step);
     const Index continuing = step == 0 ? 0 : min(n, alive(step - 1));
-    run_phases<0>(time_of(step), mine(0, continuing), mine(continuing, n), row_0);
+    const From from = (f.steps_before + step) % 2 ? From::end : From::begin;
+    run_phases<0>(time_of(step), mine(0, continuing), mine(continuing, n), row_0, from);
     const Range ended = mine(n, s.B);
     if (by_sequence || team.rank == 0)
       for (Index i = ended.begin; i < ended.end; ++i)
@@ -180,20 +152,20 @@ struct ForwardPass {
   }
 
   template <int phase>
-  void run_phases(Index t, Range continuing, Range starting, Index row_0) {
+  void run_phases(Index t, Range continuing, Range starting, Index row_0, From from) {
     if constexpr (phase < Cell::phases) {
-      run_groups<phase, Cell::first_group[phase]>(t, continuing, false, row_0);
-      run_groups<phase, Cell::first_group[phase]>(t, starting, true, row_0);
+      run_groups<phase, Cell::first_group[phase]>(t, continuing, false, row_0, from);
+      run_groups<phase, Cell::first_group[phase]>(t, starting, true, row_0, from);
       if (!by_sequence) team.sync();
-      run_phases<phase + 1>(t, continuing, starting, row_0);
+      run_phases<phase + 1>(t, continuing, starting, row_0, from);
     }
   }
 
   template <int phase, int g>
-  void run_groups(Index t, Range r, bool starting, Index row_0) {
+  void run_groups(Index t, Range r, bool starting, Index row_0, From from) {
     if constexpr (g < Cell::first_group[phase + 1]) {
-      if (r.begin < r.end) recur<phase, g>(t, r, starting, row_0);
-      run_groups<phase, g + 1>(t, r, starting, row_0);
+      if (r.begin < r.end) recur<phase, g>(t, r, starting, row_0, from);
+      run_groups<phase, g + 1>(t, r, starting, row_0, from);
     }
   }
 
@@ -205,7 +177,7 @@ struct ForwardPass {
 
   // The product with the recurrent weights of one group, and the cell on each finished tile.
   template <int phase, int g>
-  void recur(Index t, Range r, bool starting, Index row_0) {
+  void recur(Index t, Range r, bool starting, Index row_0, From from) {
     const Index v_0 = g * gates.per_gate;
     const Index K = starting && !f.h_0 ? 0 : s.H;  // nothing to multiply with a zero state
     const auto operand = [&](Index i) -> const Real* {
@@ -213,6 +185,7 @@ struct ForwardPass {
       return phase == 0 ? state_before(t, b, starting) : tape.at(t, b);  // slot 0
     };
     const auto start = [&](const Tile<Real>& tile) {
+      if (g == 0 && fetch_outputs) fetch(tile, t);
       start_from_x(tile, v_0, row_0 - rows.begin);
       if constexpr (Cell::gates_together) set_q_apart(tile);
     };
@@ -246,7 +219,19 @@ struct ForwardPass {
       });
     };
     product(PackedMatrix<Real>{weights.U + v_0 * lanes * s.H, panels, s.H, K}, r, part,
-            accumulators, operand, start, finish);
+            accumulators, operand, start, finish, from);
+  }
+
+  // Brings closer what the cell will write, while the product is made.
+  void fetch(const Tile<Real>& tile, Index t) const {
+    const Index unit = tile.v / (Cell::gates_together ? 3 : 1) * lanes;
+    for (int r = 0; r < tile.rows; ++r) {
+      const Index b = f.lengths.row(tile.i + r);
+      __builtin_prefetch(f.y.at(t, b) + unit, 1);
+      if (!tape) continue;
+      for (int slot = 0; slot < Cell::slots; ++slot)
+        __builtin_prefetch(tape.at(t, b) + slot * s.H + unit, 1);
+    }
   }
 
   // The chains of a tile of a step, x W^T + bias.
@@ -258,11 +243,11 @@ struct ForwardPass {
       return;
     }
     start_from_bias(t, v_0);
-    const Index width = t.vectors / t.panels;
-    multiply<1>(
-        t, x_rows + chunk_row_0 + t.i,
+    const int width = t.vectors / t.panels;
+    tile_function<1, Real>(t.rows, t.panels, width)(
+        t.acc, x_rows + chunk_row_0 + t.i,
         PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I}.at(t.v, 0, width),
-        width * lanes * s.I, s.I);
+        width * lanes * s.I, s.I, {});
   }
 
   // Every third chain becomes q = b_hn + U_n h'; what it was, W_n x + b_xn, waits for the cell.

@@ -14,39 +14,9 @@ namespace {
 
 using pygru::Backward;
 
-constexpr Index kGradientRows =
-    256;  // (t, b) pairs of a chunk: 24 KiB of a panel of gate gradients
-
-// ---- one group of units of one sequence at one step, as a cell sees it ----
-
-// One entry for each of the N registers.
-template <class Real, int N>
-struct BackwardUnits {
-  using V = Wide<Real, N>;
-  Index H;
-  Index count[N];         // of a register's units, those that exist
-  const Real* from_h[N];  // h', null for zeros
-  Real* tape[N];          // this sequence's (S, H) from these units on
-  Real* to_carry[N];      // what of dh' needs no product, e.g. dh z
-
-  V h_prev() const {
-    return V::map([&](int i) { return from_h[i] ? load_some(from_h[i], count[i]) : Vec<Real>{}; });
-  }
-  V kept(int slot) const {
-    return V::map([&](int i) { return load_some(tape[i] + slot * H, count[i]); });
-  }
-  void keep(int slot, const V& value) {
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(tape[i] + slot * H, value.part[i], count[i]);
-  }
-  V carry() const {
-    return V::map([&](int i) { return load(to_carry[i]); });
-  }
-  void set_carry(const V& value) {
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store(to_carry[i], value.part[i]);
-  }
-};
+// (t, b) pairs of a chunk: 24 KiB of a panel of gate gradients; more where a cell keeps little.
+template <class Cell>
+constexpr Index kGradientRows = Cell::slots > 1 ? 256 : 512;
 
 // ---- the pass ----
 
@@ -67,8 +37,9 @@ struct BackwardPass {
   const Shape s;
   const Panels panels;  // of units
   const bool by_sequence;
-  Range rows;  // this member's sequences
-  Range part;  // this member's panels
+  const bool fetch_tape;  // it is too large to be in cache when it is read
+  Range rows;             // this member's sequences
+  Range part;             // this member's panels
   PackedBackward<Real> weights;
   // Scratch of the team:
   Index chunk_steps, chunk_rows;
@@ -88,12 +59,13 @@ struct BackwardPass {
         s(args.shape),
         panels(vectors_of<Real>(s.H)),
         by_sequence(f.split == Split::sequences),
+        fetch_tape(s.T * s.B * s.H * (1 + Cell::slots) > kFar / static_cast<Index>(sizeof(Real))),
         rows(by_sequence && team.size > 1 ? Range{f.cuts[team.rank], f.cuts[team.rank + 1]}
                                           : Range{0, s.B}),
         part(by_sequence ? Range{0, panels.count()} : share(panels.count(), team)) {
     Arena packed(f.packed);
     weights = packed_backward<Cell, Real>(packed, s, static_cast<bool>(f.dx));
-    chunk_steps = min(s.T, max(1, kGradientRows / max(1, s.B)));
+    chunk_steps = min(s.T, max(1, kGradientRows<Cell> / max(1, s.B)));
     chunk_rows = chunk_steps * s.B;
     carry_stride = panels.vectors * lanes;
     carry = scratch.take<Real>(s.B * carry_stride);
@@ -154,38 +126,56 @@ struct BackwardPass {
   void take_step(Index step) {
     const Index t = time_of(step), n = alive(step);
     const Index before = step == 0 ? 0 : alive(step - 1);
-    finish_dh(t, time_of(step - 1), mine(0, min(before, n)), false);
-    finish_dh(t, t, mine(min(before, n), n), true);
+    const From from = step % 2 ? From::end : From::begin;
+    finish_dh(t, time_of(step - 1), mine(0, min(before, n)), false, from);
+    finish_dh(t, t, mine(min(before, n), n), true, from);
     if (!by_sequence) team.sync();
     if constexpr (Cell::phases > 1) {
-      second_phase(t, mine(0, n));
+      second_phase(t, mine(0, n), from);
       if (!by_sequence) team.sync();
     }
   }
 
   // dh of step t from the gates of t_later, the step BPTT took before; then the cell. `starting`:
   // the sequences end here, and dh begins with dh_n.
-  void finish_dh(Index t, Index t_later, Range r, bool starting) {
+  void finish_dh(Index t, Index t_later, Range r, bool starting, From from) {
     const auto start = [&](const Tile<Real>& tile) {
+      if (fetch_tape) fetch(tile, t);
       each_register(tile, [&](Index i, Index unit, Real* acc) {
-        const Index b = f.lengths.row(i), count = s.H - unit;
         Vec<Real> dh{};
         if (!starting)
           dh = load(carry + i * carry_stride + unit);
         else if (f.dh_n)
-          dh = load_some(f.dh_n.at(b) + unit, count);
-        store(acc, f.dy ? dh + load_some(f.dy.at(t, b) + unit, count) : dh);
+          dh = load_some(f.dh_n.at(f.lengths.row(i)) + unit, s.H - unit);
+        store(acc, dh);
       });
     };
     const Index K = starting ? 0 : Cell::dh_slots * s.H;
     product(PackedMatrix<Real>{weights.U, panels, Cell::dh_slots * s.H, K}, r, part, accumulators,
-            gates_at(t_later, Cell::dh_slot), start, cell_at<0>(t));
+            gates_at(t_later, Cell::dh_slot), start, cell_at<0>(t), from);
+  }
+
+  // Brings closer what the cell will read, while the product is made.
+  void fetch(const Tile<Real>& tile, Index t) const {
+    constexpr int line = 64 / kRegisterBytes;  // registers of a cache line
+    for (int r = 0; r < tile.rows; ++r) {
+      const Index b = f.lengths.row(tile.i + r);
+      const Real* const h = state_before(t, b);
+      const Real* const kept = f.tape.at(t, b);
+      for (int n = 0; n < tile.vectors; n += line) {
+        const Index unit = (tile.v + n) * lanes;
+        if (h) __builtin_prefetch(h + unit);
+        if (f.dy) __builtin_prefetch(f.dy.at(t, b) + unit);
+        for (int slot = 0; slot < Cell::slots; ++slot)
+          __builtin_prefetch(kept + slot * s.H + unit, 1);
+      }
+    }
   }
 
   // g = U_n^T ds_n, and the rest of the cell.
-  void second_phase(Index t, Range r) {
+  void second_phase(Index t, Range r, From from) {
     product(PackedMatrix<Real>{weights.U_n, panels, s.H, s.H}, r, part, accumulators,
-            gates_at(t, Cell::slots - 1), FromZero{}, cell_at<1>(t));
+            gates_at(t, Cell::slots - 1), FromZero{}, cell_at<1>(t), from);
   }
 
   auto gates_at(Index t, int slot) const {
@@ -197,23 +187,27 @@ struct BackwardPass {
   template <int phase>
   auto cell_at(Index t) const {
     return [=, this](const Tile<Real>& tile) {
-      several_registers<1>(tile, [&]<int N>(const Several<N>& at) {
-        BackwardUnits<Real, N> u;
-        u.H = s.H;
-        Wide<Real, N> dh;
-#pragma GCC unroll 8
-        for (int j = 0; j < N; ++j) {
-          const Index i = tile.i + at.row[j], b = f.lengths.row(i);
-          const Index unit = (tile.v + at.n[j]) * lanes;
-          const Real* const h = state_before(t, b);
-          u.count[j] = s.H - unit;
-          u.from_h[j] = h ? h + unit : nullptr;
-          u.tape[j] = f.tape.at(t, b) + unit;
-          u.to_carry[j] = carry + i * carry_stride + unit;
-          dh.part[j] = load(tile.at(at.row[j], at.n[j]));
-        }
-        Cell::template backward<phase>(u, dh);
-      });
+      for (int r = 0; r < tile.rows; ++r) {
+        const Index i = tile.i + r, b = f.lengths.row(i);
+        const Real* const h = state_before(t, b);
+        Real* const kept = f.tape.at(t, b);
+        const Real* const dy = phase == 0 && f.dy ? f.dy.at(t, b) : nullptr;
+        const auto visit = [&]<int N>(Constant<N>, int n) {
+          const Index unit = (tile.v + n) * lanes;
+          BackwardUnits<Real, N> u{s.H, s.H - unit, h ? h + unit : nullptr, kept + unit,
+                                   carry + i * carry_stride + unit};
+          auto sum = Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); });
+          if (dy)
+            sum = sum + Wide<Real, N>::map(
+                            [&](int j) { return load_some(dy + unit + j * lanes, u.count()); });
+          Cell::template backward<phase>(u, sum);
+        };
+        const Index whole = min(tile.vectors, s.H / lanes - tile.v);  // registers
+        int n = 0;
+        for (; n + 3 <= whole; n += 3) visit(Constant<3>{}, n);
+        for (; n + 2 <= whole; n += 2) visit(Constant<2>{}, n);
+        for (; n < tile.vectors; ++n) visit(Constant<1>{}, n);
+      }
     };
   }
 
@@ -307,23 +301,36 @@ struct BackwardPass {
     Real* const biases[] = {group.of_W ? f.db_x : nullptr,
                             group.of_U != Operand::none ? f.db_h : nullptr};
     for (Index e_0 = 0; e_0 < count; e_0 += block) {
-      const Index e_1 = min(count, e_0 + block);
+      const Range some = {e_0, min(count, e_0 + block)};
       for (Index p = own.begin; p < own.end; ++p) {
-        const int N = columns.panels.width(p);
-        for (int n = 0; n < N; ++n) {
-          const Index first = (columns.panels.first(p) + n) * lanes;
-          const Index lane_count = columns.columns - first;
-          Real* const to = gates_packed[g] + (columns.panels.first(p) * count + n) * lanes;
-          Vec<Real> sum{};
-          for (Index e = e_0; e < e_1; ++e) {
-            const Vec<Real> ds = load_some(entries[e].tape + group.slot * s.H + first, lane_count);
-            store(to + e * N * lanes, ds);
-            sum += ds;
-          }
-          const Index at = group.gate * s.H + first;
+        const Index v = columns.panels.first(p), first = v * lanes;
+        const int width = columns.panels.width(p);
+        Real* const to = gates_packed[g] + first * count;
+        const Index from = group.slot * s.H + first, exist = columns.columns - first;
+        Vec<Real> sum[kTileVectors] = {};
+        if (width == kTileVectors && exist >= kTileVectors * lanes)
+          pack_gates_of<true>(some, Constant<kTileVectors>{}, from, exist, to, sum);
+        else
+          pack_gates_of<false>(some, width, from, exist, to, sum);
+        for (int n = 0; n < width; ++n) {
+          const Index at = group.gate * s.H + first + n * lanes, left = exist - n * lanes;
           for (Real* const db : biases)
-            if (db) store_some(db + at, load_some(db + at, lane_count) + sum, lane_count);
+            if (db) store_some(db + at, load_some(db + at, left) + sum[n], left);
         }
+      }
+    }
+  }
+
+  // One panel of some entries: `width` registers, an int or, where all are complete, a Constant.
+  template <bool complete, class Width>
+  void pack_gates_of(Range some, Width width, Index from, Index exist, Real* to,
+                     Vec<Real>* sum) const {
+    for (Index e = some.begin; e < some.end; ++e) {
+      for (int n = 0; n < width; ++n) {
+        const Real* const at = entries[e].tape + from + n * lanes;
+        const Vec<Real> ds = complete ? load(at) : load_some(at, exist - n * lanes);
+        store(to + (e * width + n) * lanes, ds);
+        sum[n] += ds;
       }
     }
   }

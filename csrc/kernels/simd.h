@@ -31,7 +31,7 @@ constexpr int kTileRows = 8;  // 8 x 3 accumulators + 3 weights + broadcasts of 
 constexpr int kRegisterBytes = 16;
 constexpr int kTileRows = 4;
 #endif
-constexpr int kOverlap = kTileRows / 2;  // chains of a cell side by side
+constexpr int kOverlap = 4;      // chains of a cell side by side
 constexpr int kTileVectors = 3;  // a GRU's three gates, or three registers of neighbouring units
 
 template <class Real>
@@ -84,6 +84,19 @@ inline Vec<Real> load_part(const Real* p, Index n) {
 template <class Real>
 inline void store_part(Real* p, Vec<Real> v, Index n) {
   for (Index lane = 0; lane < n; ++lane) p[lane] = v[lane];
+}
+
+// As many of `count` lanes as a register has.
+template <class Real>
+inline Vec<Real> load_some(const Real* p, Index count) {
+  return count >= kLanes<Real> ? load(p) : load_part(p, count);
+}
+template <class Real>
+inline void store_some(Real* p, Vec<Real> v, Index count) {
+  if (count >= kLanes<Real>)
+    store(p, v);
+  else
+    store_part(p, v, count);
 }
 
 // ---- fused multiply-add: a * b + c, rounded once where the machine has it ----

@@ -80,6 +80,7 @@ void Stream<Real>::run(const Real* x, Index T, Real* y) {
         run_linear(layers[i], in, steps, out);
       in = out;
     }
+    steps_ += steps;
     x += steps * batch_ * inputs();
     y += steps * batch_ * outputs();
   }
@@ -94,6 +95,7 @@ void Stream<Real>::run_recurrent(const typename PackedModel<Real>::Layer& layer,
   args.shape = {T, B, I, H};
   args.x = {x, B * I, I};
   args.h_0 = {state.data(), H};
+  args.steps_before = steps_;
   args.packed = layer.packed.get();
   args.y = {y, B * H, H};
   args.h_n = {state.data(), H};  // written when h_0 has been read

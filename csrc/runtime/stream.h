@@ -68,6 +68,7 @@ class Stream {
   std::shared_ptr<const PackedModel<Real>> model_;
   Index batch_;
   Index threads_ = 0;  // that the scratch is for
+  Index steps_ = 0;    // so far
   std::vector<std::vector<Real>> states_;
   std::vector<Real> between_[2];  // outputs of one layer, inputs of the next: (kSteps, B, widest)
   std::vector<Index> cuts_;

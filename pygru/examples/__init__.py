@@ -13,7 +13,13 @@ from typing import Any
 __all__ = ["BLUE", "EXAMPLES", "GREY", "ORANGE", "positive", "pyplot"]
 
 EXAMPLES = {
+    "addition": "learn to add from written sums: read 535+61, write 596",
+    "chars": "learn to write Python's documentation, character by character, beside xz -9",
+    "memory": "why gates: a GRU remembers over 200 steps, an RNN of its size does not",
     "sine": "learn the next value of a sine wave, then continue the wave alone",
+    "sunspots": "forecast next year's sunspots, then fifty years alone",
+    "vowels": "tell nine speakers apart by how they say two vowels",
+    "waveform": "from one number, the pitch, to a whole waveform, for notes never taught",
 }
 """Name of the module -> what it shows, in one line."""
 

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// What a cell sees of one step: some units' values of the step before, what is kept for BPTT, and
+// where its results go. Several registers at once (Wide), so that chains of arithmetic overlap.
+// Depends on simd.h.
+#pragma once
+
+#include "simd.h"
+
+namespace {
+
+// One entry for each of the N registers.
+template <class Real, int N>
+struct ForwardUnits {
+  using V = Wide<Real, N>;
+  Index H;
+  Index count[N];         // of a register's units, those that exist
+  const Real* from_h[N];  // null for zeros
+  const Real* from_x[N];  // W_n x + b_xn, where q = U_n h' + b_hn is apart from it
+  Real* to_h[N];
+  Real* tape[N];  // this sequence's (S, H) from these units on, or null
+
+  V x_n() const {
+    return V::map([&](int i) { return load(from_x[i]); });
+  }
+  V h_prev() const {
+    return V::map([&](int i) { return from_h[i] ? load_some(from_h[i], count[i]) : Vec<Real>{}; });
+  }
+  V kept(int slot) const {
+    return V::map([&](int i) { return load_some(tape[i] + slot * H, count[i]); });
+  }
+  void keep(int slot, const V& value) {
+    if (!tape[0]) return;
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store_some(tape[i] + slot * H, value.part[i], count[i]);
+  }
+  void set_h(const V& h) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store_some(to_h[i], h.part[i], count[i]);
+  }
+};
+
+// N neighbouring registers of units; only a single one may be incomplete.
+template <class Real, int N>
+struct BackwardUnits {
+  using V = Wide<Real, N>;
+  static constexpr Index lanes = kLanes<Real>;
+  Index H;
+  Index units;         // that exist, from these on
+  const Real* from_h;  // h', null for zeros
+  Real* tape;          // this sequence's (S, H) from these units on
+  Real* to_carry;      // what of dh' needs no product, e.g. dh z
+
+  Index count() const { return N > 1 ? lanes : units; }
+  V h_prev() const {
+    return V::map(
+        [&](int i) { return from_h ? load_some(from_h + i * lanes, count()) : Vec<Real>{}; });
+  }
+  V kept(int slot) const {
+    return V::map([&](int i) { return load_some(tape + slot * H + i * lanes, count()); });
+  }
+  void keep(int slot, const V& value) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store_some(tape + slot * H + i * lanes, value.part[i], count());
+  }
+  V carry() const {
+    return V::map([&](int i) { return load(to_carry + i * lanes); });
+  }
+  void set_carry(const V& value) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store(to_carry + i * lanes, value.part[i]);
+  }
+};
+
+}  // namespace

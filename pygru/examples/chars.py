@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""Learn to write Python's documentation character by character, and measure how well.
+
+The text comes with Python: the help topics of `pydoc`, in alphabetical order, their last tenth held
+out. A model of text is measured in bits per character, the mean of -log2 of the probability it gave
+to what came next: what an arithmetic coder would need. So it stands beside `xz -9`, which packs the
+held-out text alone, or after the rest, in which it finds a fifth of it word for word.
+
+One GRU reads 32 parts of the rest side by side, by truncated back-propagation through time. Dropout
+and a falling learning rate keep it from learning them by heart; the held-out text decides nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import pygru
+from pygru.examples import BLUE, GREY, ORANGE, positive, pyplot
+
+__all__ = ["add_arguments", "run", "surprise", "topics", "xz"]
+
+WARM_UP = 1000  # characters of the training text to be read before the held-out text
+PROMPT, PAGE = 'The "gru" statement\n*******************\n\n', 3000  # characters to be written
+LINES, COLUMNS = 16, 72  # in the picture; the topics are set in 72 columns
+
+Array = npt.NDArray[Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``pygru example chars``."""
+    add = parser.add_argument
+    add("--epochs", type=positive, default=10, help="times through the text (default: 10)")
+    add("--hidden", type=positive, default=384, help="hidden units (default: 384)")
+    add("--dropout", type=float, default=0.3, help="of hidden units (default: 0.3)")
+    add("--lr", type=float, default=5e-3, help="learning rate at first (default: 0.005)")
+    add("--characters", type=positive, help="of the text, 3000 or more (default: all)")
+    add("--seed", type=int, default=0, help="of weights, dropout and page (default: 0)")
+    add("--threads", type=positive, help="threads to use (default: all cores)")
+    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
+    add("--no-plot", action="store_true", help="draw no picture")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, measure, save, write a page, draw."""
+    plt = None if args.no_plot else pyplot()  # better missed before the training than after it
+    if args.threads is not None:
+        pygru.set_num_threads(args.threads)
+    args.output.mkdir(parents=True, exist_ok=True)
+
+    text = topics()
+    # The alphabet is that of the whole text: every character has a probability, seen or not.
+    alphabet, codes = np.unique(list(text), return_inverse=True)  # (K,), (S,)
+    text, codes = text[: args.characters], codes[: args.characters]
+    cut = len(text) * 9 // 10
+    unseen = np.count_nonzero(~np.isin(codes[cut:], codes[:cut]))
+    rest, alone, whole = (8 * xz(t) / (len(text) - cut) for t in (text[:cut], text[cut:], text))
+    print(f"{cut:,} characters to learn from, {len(text) - cut:,} held out ({unseen} of new kinds)")
+
+    H, M, K, rng = args.hidden, 64, len(alphabet), np.random.default_rng(args.seed)
+    embedding, gru = pygru.Embedding(K, M, rng=rng), pygru.GRU(M, H, batch_first=True, rng=rng)
+    dropout = pygru.Dropout(args.dropout, rng=rng)
+    model = pygru.Sequential(embedding, gru, dropout, pygru.Linear(H, K, rng=rng))
+    history = pygru.fit(
+        model, pygru.fold(codes[: cut - 1], 32), pygru.fold(codes[1:cut], 32), loss="cross_entropy",
+        optimizer=pygru.Adam(args.lr), schedule=pygru.schedules.CosineDecay(args.epochs),
+        epochs=args.epochs, bptt=64, clip_norm=1.0, rng=rng,
+        validation=(pygru.fold(codes[cut - 1 : -1], 10), pygru.fold(codes[cut:], 10)),
+    )  # fmt: skip
+    model.save(args.output / "chars.safetensors")
+    prompt = np.searchsorted(alphabet, list(PROMPT))
+    page = alphabet[model.generate(prompt, PAGE, temperature=0.7, rng=rng)]
+    (args.output / "chars.txt").write_text(PROMPT + "".join(page), encoding="utf-8")
+
+    bits = surprise(model, codes[cut - WARM_UP :])[WARM_UP - 1 :]  # (S - cut,)
+    # As xz does: learn on while reading. The loss is that of each piece before it is learned from.
+    dropout.p = 0.0
+    reading = pygru.fit(
+        model, codes[None, cut - 1 : -1], codes[None, cut:], loss="cross_entropy", epochs=1,
+        optimizer=pygru.Adam(args.lr / 10), bptt=32, clip_norm=1.0, verbose=0,
+    )  # fmt: skip
+    print(f"bits per held-out character: {bits.mean():.3f}")
+    print(f"  when it learns on while it reads: {reading.loss[0] / np.log(2):.3f}")
+    print(f"xz -9: {alone:.3f} for the held-out text alone, {whole - rest:.3f} after the rest")
+    print(f"training took {history.seconds:.0f} s with {pygru.get_num_threads()} thread(s)")
+    if plt is not None:
+        costs = [reading.loss[0] / np.log(2), alone, whole - rest]
+        figure = _draw(plt, history, text[cut:], bits, costs)
+        figure.savefig(args.output / "chars.png", dpi=150)
+        plt.close(figure)
+    print(f"model, page and picture: {args.output / 'chars.*'}")
+
+
+def topics() -> str:
+    """Return all the help topics of this Python, in alphabetical order."""
+    from pydoc_data.topics import topics as texts  # half a megabyte: when it is asked for
+
+    return "".join(texts[name] for name in sorted(texts))
+
+
+def xz(text: str) -> int:
+    """Return how many bytes `xz -9` makes of a text."""
+    import lzma  # which not every build of Python has
+
+    return len(lzma.compress(text.encode(), preset=9))
+
+
+def surprise(model: pygru.Sequential, codes: Array) -> Array:
+    """Return the bits each character costs, given all before it: (T,) -> (T - 1,)."""
+    p = pygru.Softmax()(model(codes[None, :-1]))[0]  # (T - 1, K)
+    return np.asarray(-np.log2(p[np.arange(len(p)), codes[1:]]))
+
+
+def _draw(plt: Any, history: pygru.History, text: str, bits: Array, costs: list[float]) -> Any:
+    figure, (ax, page) = plt.subplots(2, figsize=(10, 8.6), height_ratios=(2, 3), layout="tight")
+    train, held_out = (np.array(nats) / np.log(2) for nats in (history.loss, history.validation))
+    ax.plot(history["epoch"], train, ".-", color=ORANGE, label="training text, with dropout")
+    ax.plot(history["epoch"], held_out, ".-", color=BLUE, label="held-out text, in ten parts")
+    live, *packed = costs
+    ax.plot(len(train), live, "*", color=BLUE, ms=11, label=f"the same, learning on: {live:.2f}")
+    across = ax.get_yaxis_transform()  # x from 0 to 1
+    for x, name, y in zip((0.74, 0.01), ("alone", "after the rest"), packed, strict=True):
+        ax.axhline(y, color=GREY, linewidth=1, linestyle="--")
+        name = f"xz -9, held-out text {name}: {y:.2f}"
+        ax.text(x, y, name, transform=across, va="bottom", color=GREY)
+    ax.set_title(f"Learning to write Python documentation: {bits.mean():.2f} bits per character")
+    ax.set(xlabel="epoch", ylabel="bits per character")
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+
+    lines = text.splitlines(keepends=True)
+    letters = [sum(map(str.isalpha, line)) for line in lines]  # where most are, there is prose
+    first = int(np.convolve(letters, np.ones(LINES))[LINES - 1 :].argmax())
+    start, grid = len("".join(lines[:first])), np.full((LINES, COLUMNS + 1), np.nan)
+    for row, line in enumerate(lines[first : first + LINES]):
+        for column, character in enumerate(line[: COLUMNS + 1].replace("\n", "\u23ce")):
+            grid[row, column] = bits[start + column]
+            page.text(column, row, character, family="monospace", size=9, ha="center", va="center")
+        start += len(line)
+    shades = plt.matplotlib.colors.LinearSegmentedColormap.from_list("", ["white", ORANGE])
+    image = page.imshow(grid, cmap=shades, vmin=0, vmax=8, aspect="auto")
+    figure.colorbar(image, ax=page, label="bits", pad=0.01, fraction=0.02)
+    page.set_title("What each character of the held-out text cost, given all before it")
+    page.axis("off")
+    return figure

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""Play a note nobody taught: from one number, the pitch, to a whole waveform.
+
+One to many. `pygru.RepeatVector` holds the number in front of the network at every step, as one
+holds down a key, and the network has to swing at that pitch by itself: no sample of a wave ever
+goes in, neither in training nor after it. It learns the whole tones of two octaves and is tested on
+the semitones between them. There is no published number for this; it has to beat what can be had
+without a network: the nearest note it was taught, and the mean of the two neighbours.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import pygru
+from pygru.examples import BLUE, GREY, ORANGE, positive, pyplot
+from pygru.schedules import CosineDecay
+
+__all__ = ["add_arguments", "play", "run", "wave"]
+
+SAMPLES = 100  # of a note in training: one period of the lowest, four of the highest
+SEMITONES = 24  # two octaves
+LONGER = 3  # times the training's length, in the last panel
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``pygru example waveform``."""
+    add = parser.add_argument
+    add("--epochs", type=positive, default=1500, help="of one step each (default: 1500)")
+    add("--hidden", type=positive, default=64, help="hidden units (default: 64)")
+    add("--lr", type=float, default=1e-2, help="learning rate at first (default: 0.01)")
+    add("--seed", type=int, default=0, help="of the weights (default: 0)")
+    add("--threads", type=positive, help="threads to use (default: all cores)")
+    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
+    add("--no-plot", action="store_true", help="draw no picture")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, test on the notes between, save, draw."""
+    plt = None if args.no_plot else pyplot()  # better missed before the training than after it
+    if args.threads is not None:
+        pygru.set_num_threads(args.threads)
+    args.output.mkdir(parents=True, exist_ok=True)
+
+    notes = np.arange(SEMITONES + 1)
+    taught, between = notes[::2], notes[1::2]
+    print(f"train: {len(taught)} notes   test: the {len(between)} between them")
+
+    rng = np.random.default_rng(args.seed)
+    model = pygru.Sequential(
+        pygru.RepeatVector(SAMPLES),
+        pygru.GRU(1, args.hidden, batch_first=True, rng=rng),
+        pygru.Linear(args.hidden, 1, rng=rng),
+    )
+    history = pygru.fit(
+        model, _key(taught), wave(taught), loss="mse", optimizer=pygru.Adam(args.lr),
+        epochs=args.epochs, batch_size=len(taught), schedule=CosineDecay(args.epochs),
+        clip_norm=1.0, verbose=150, rng=rng,
+    )  # fmt: skip
+
+    true, played = wave(between), model(_key(between))  # (N, SAMPLES, 1)
+    below, above = wave(between - 1), wave(between + 1)
+    error = _error(played, true)
+    print(f"error on the notes between, in parts of the waves' power: {error:.5f}")
+    print(f"  nearest note taught: {_error(below, true):.5f}")
+    print(f"  mean of the two neighbours: {_error((below + above) / 2, true):.5f}")
+    print(f"training took {history.seconds:.1f} s with {pygru.get_num_threads()} thread(s)")
+    model.save(args.output / "waveform.safetensors")
+    print(f"model: {args.output / 'waveform.safetensors'}")
+    if plt is None:
+        return
+
+    figure = _draw(plt, model, between, error)
+    figure.savefig(args.output / "waveform.png", dpi=150)
+    plt.close(figure)
+    print(f"picture: {args.output / 'waveform.png'}")
+
+
+def wave(notes: npt.ArrayLike, samples: int = SAMPLES) -> Array:
+    """Return the waveforms of notes, in semitones above the lowest: a tone and its octave.
+
+    Examples
+    --------
+    >>> y = wave([0, 12])
+    >>> y.shape, bool(np.allclose(y[0, ::2], y[1, :50]))  # an octave up, twice as fast
+    ((2, 100, 1), True)
+    """
+    periods = 2.0 ** (np.asarray(notes) / 12)  # (N,)  in SAMPLES samples
+    phase = 2 * np.pi * np.multiply.outer(periods, np.arange(samples) / SAMPLES)
+    y: Array = np.sin(phase) + 0.5 * np.sin(2 * phase)
+    return y[..., np.newaxis].astype(np.float32)  # (N, samples, 1)
+
+
+def play(model: pygru.Sequential, notes: npt.ArrayLike, samples: int) -> Array:
+    """Return what a model plays for notes, for as long as one likes: (N, samples, 1).
+
+    Examples
+    --------
+    >>> model = pygru.Sequential(
+    ...     pygru.RepeatVector(100), pygru.GRU(1, 8, batch_first=True, rng=0), pygru.Linear(8, 1)
+    ... )
+    >>> play(model, [3, 5], 250).shape
+    (2, 250, 1)
+    """
+    gru: Any
+    linear: Any
+    _, gru, linear = model  # the network without the layer that knows how long a note is
+    y, _ = gru(pygru.RepeatVector(samples, batch_first=True)(_key(notes)))
+    sound: Array = linear(y)
+    return sound
+
+
+def _key(notes: npt.ArrayLike) -> Array:
+    """Return the number that the network is given: (N, 1), from -1 to 1."""
+    return (np.asarray(notes)[:, np.newaxis] / (SEMITONES / 2) - 1).astype(np.float32)
+
+
+def _error(y: Array, true: Array) -> float:
+    return float(np.mean((y - true) ** 2) / np.mean(true**2))
+
+
+def _draw(plt: Any, model: pygru.Sequential, notes: npt.NDArray[Any], error: float) -> Any:
+    figure, axes = plt.subplot_mosaic("abc;ddd", figsize=(10, 5.6), layout="constrained")
+    shown = notes[[1, len(notes) // 2, -1]]
+    for name, note in zip("abcd", [*shown, shown[1]], strict=True):
+        ax, n = axes[name], LONGER * SAMPLES if name == "d" else SAMPLES
+        ax.plot(wave([note], n)[0], color=GREY, linewidth=4, alpha=0.4, label="true wave")
+        ax.plot(play(model, [note], n)[0], color=BLUE, linewidth=1.5, label="network")
+        ax.set(title=f"{note} semitones up", xlabel="sample", ylim=(-1.6, 1.6))
+        ax.margins(x=0.01)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes["d"].set(title=f"{shown[1]} semitones up, held {LONGER} times as long as in training")
+    axes["d"].axvline(SAMPLES, color=ORANGE, linestyle="--", label="end of training")
+    figure.suptitle(f"Notes between those it was taught (error {error:.5f} of the power)")
+    handles, labels = axes["d"].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=3)
+    return figure
