@@ -17,8 +17,7 @@ from pygru.checks import FloatArray, Random, as_choice, as_float_dtype, as_real,
 from pygru.files import savable
 from pygru.initializers import Init, fill_recurrent
 from pygru.module import Config, Module
-from pygru.parameters import Parameter
-from pygru.stack import CELLS, Run, Stack, StackTape, of_run
+from pygru.stack import Run, Stack, StackTape, of_run, run_parameters, run_shapes
 from pygru.tape import Tape
 
 __all__ = ["GRUCell", "RNNCell"]
@@ -45,19 +44,14 @@ class RecurrentCell(Module):
         init: Init,
     ) -> None:
         name = type(self).__name__
-        self.input_size = I = as_size(name, "input_size", input_size)  # noqa: E741
-        self.hidden_size = H = as_size(name, "hidden_size", hidden_size)
+        self.input_size = as_size(name, "input_size", input_size)
+        self.hidden_size = as_size(name, "hidden_size", hidden_size)
         self.bias = bool(bias)
-        self._cell, rows = cell, CELLS[cell].gates * H
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, I), "weight_hh": (rows, H)}
-        if self.bias:
-            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-        parameters = [
-            Parameter(kind, shape, input_major=len(shape) == 2) for kind, shape in shapes.items()
-        ]
+        self._cell = cell
+        runs = {"": run_shapes(cell, self.input_size, self.hidden_size, self.bias)}
         self._rng = np.random.default_rng(rng)
-        super().__init__(parameters, as_float_dtype(name, dtype))
-        fill_recurrent(name, self._params, {"": shapes}, init, self._rng)
+        super().__init__(run_parameters(runs), as_float_dtype(name, dtype))
+        fill_recurrent(name, self._params, runs, init, self._rng)
 
     def _bind(self, flat_params: FloatArray, flat_grads: FloatArray) -> None:
         super()._bind(flat_params, flat_grads)
@@ -145,9 +139,7 @@ class RecurrentCell(Module):
         RuntimeError
             When the tape was used before.
         """
-        self._check_tape(tape)
-        gradient = self._check_gradient(tape, dh, "h")
-        saved, x_shape = tape.spend()
+        (saved, x_shape), gradient = self._spend(tape, dh, "h")
         dh_n = gradient.reshape(-1, self.hidden_size)
         dx = np.empty(x_shape, self.dtype) if input_gradient else None
         dh_0 = None if saved.h_0 is None else np.empty((1, *dh_n.shape), self.dtype)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru import _core
-from pygru.files import PathLike, write_beside
+from pygru.files import PathLike, read_safetensors, write_beside
 from pygru.history import EpochRecord
 from pygru.module import Module
 from pygru.optim import Optimizer
@@ -123,7 +123,8 @@ class Checkpoint:
         """
         import json
 
-        arrays, metadata = self._read()
+        problem = f"fit: checkpoint {self.path} is not a whole safetensors file"
+        arrays, metadata = read_safetensors(self.path, problem)
         if metadata.get("format") != FORMAT:
             raise ValueError(
                 f"fit: {self.path} must be a checkpoint, got a file that fit did not write"
@@ -172,21 +173,6 @@ class Checkpoint:
             ],
             "generators": [f"{at} {s['bit_generator']}".strip() for at, s in generators.items()],
         }
-
-    def _read(self) -> tuple[dict[str, Array], dict[str, str]]:
-        """Return the arrays and the metadata of the file."""
-        from safetensors import SafetensorError, safe_open
-
-        with self.path.open("rb"):  # the usual OSError when that is what is wrong
-            pass
-        try:
-            with safe_open(self.path, framework="numpy") as file:
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return arrays, file.metadata() or {}
-        except (SafetensorError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"fit: checkpoint {self.path} is not a whole safetensors file: {error}"
-            ) from error
 
 
 def _differences(saved: dict[str, list[str]], here: dict[str, list[str]]) -> list[str]:

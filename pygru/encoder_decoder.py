@@ -240,9 +240,7 @@ class EncoderDecoder(Composite):
 
         Parameters, results and errors are those of `Layer.backward`.
         """
-        self._check_tape(tape)
-        gradient = self._check_gradient(tape, dy)
-        saved: _Saved = tape.spend()
+        saved, gradient = self._spend(tape, dy)
         dh_0s: list[FloatArray | None] = []
         self.decoder._carry_backward(saved.decoder, gradient, False, None, dh_0s)
         dh_ns = self._bridge.back(dh_0s[::-1])

@@ -14,14 +14,24 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+import numpy.typing as npt
+
 from pygru import _core
-from pygru.checks import FloatArray
 from pygru.module import Config, Module
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["PathLike", "build", "describe", "load", "savable", "save", "write_beside"]
+__all__ = [
+    "PathLike",
+    "build",
+    "describe",
+    "load",
+    "read_safetensors",
+    "savable",
+    "save",
+    "write_beside",
+]
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
@@ -156,7 +166,8 @@ def load(path: PathLike) -> Any:
     from pathlib import Path
 
     path = Path(path)
-    arrays, metadata = _read(path)
+    problem = f"load: {path} is not a readable safetensors file"
+    arrays, metadata = read_safetensors(path, problem)
     if metadata.get("format") != "pygru":
         raise ValueError(
             f"load: {path} must be a file that pygru saved, got safetensors without pygru's "
@@ -178,8 +189,24 @@ def load(path: PathLike) -> Any:
     return module
 
 
-def _read(path: Path) -> tuple[dict[str, FloatArray], dict[str, str]]:
-    """Return the arrays and the metadata of a safetensors file."""
+def read_safetensors(
+    path: Path, problem: str = "not a readable safetensors file"
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Return the arrays and the metadata of a safetensors file.
+
+    Parameters
+    ----------
+    path : Path
+    problem : str
+        What the error says, before what safetensors says, when the file is none.
+
+    Raises
+    ------
+    OSError
+        When the file is not there or cannot be read.
+    ValueError
+        When it is not safetensors, or not all of it.
+    """
     from safetensors import SafetensorError, safe_open
 
     with path.open("rb"):  # the usual OSError, with the usual message, when that is what is wrong
@@ -189,4 +216,4 @@ def _read(path: Path) -> tuple[dict[str, FloatArray], dict[str, str]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return arrays, file.metadata() or {}
     except (SafetensorError, TypeError, ValueError) as error:
-        raise ValueError(f"load: {path} is not a readable safetensors file: {error}") from error
+        raise ValueError(f"{problem}: {error}") from error

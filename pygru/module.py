@@ -224,6 +224,12 @@ class Module(ABC):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
         return f"{type(self).__name__}({arguments})"
 
+    def _spend(self, tape: Tape, gradient: npt.ArrayLike, of: str = "y") -> tuple[Any, FloatArray]:
+        """Check tape and gradient, use up the tape; return what forward kept and the gradient."""
+        self._check_tape(tape)
+        array = self._check_gradient(tape, gradient, of)
+        return tape.spend(), array
+
     def _check_gradient(self, tape: Tape, gradient: npt.ArrayLike, of: str = "y") -> FloatArray:
         where = f"{type(self).__name__}.backward"
         array = as_real(where, f"d{of}", gradient, tape.dtype)
@@ -316,9 +322,8 @@ class Layer(Module):
         RuntimeError
             When the tape was used before.
         """
-        self._check_tape(tape)
-        array = self._check_gradient(tape, dy)
-        return self._pull(tape.spend(), array, input_gradient)
+        saved, gradient = self._spend(tape, dy)
+        return self._pull(saved, gradient, input_gradient)
 
     @property
     def input_classes(self) -> int | None:

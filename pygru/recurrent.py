@@ -26,8 +26,7 @@ from pygru.checks import (
 )
 from pygru.initializers import Init, fill_recurrent
 from pygru.module import Config, Module
-from pygru.parameters import Parameter
-from pygru.stack import CELLS, Run, Stack, StackTape, of_run
+from pygru.stack import CELLS, Run, RunShapes, Stack, StackTape, of_run, run_parameters, run_shapes
 from pygru.tape import Tape
 
 __all__ = ["Recurrent"]
@@ -85,29 +84,20 @@ class Recurrent(Module):
         )
         check_bytes(name, "the parameters", most, precision)  # before they are even listed
         runs = self._runs()
-        parameters = [
-            Parameter(f"{kind}{suffix}", shape, input_major=len(shape) == 2)
-            for suffix, shapes in runs.items()
-            for kind, shape in shapes.items()
-        ]
         self._rng = np.random.default_rng(rng)
-        super().__init__(parameters, precision)
+        super().__init__(run_parameters(runs), precision)
         fill_recurrent(name, self._params, runs, init, self._rng)
 
     # Parameters
 
-    def _runs(self) -> dict[str, dict[str, tuple[int, ...]]]:
+    def _runs(self) -> dict[str, RunShapes]:
         """Return "_l0", "_l0_reverse", "_l1", ... -> shapes of one run of the cell, as in h_n."""
         runs = {}
-        H, D, rows = self.hidden_size, self._directions, CELLS[self._cell].gates * self.hidden_size
+        H, D = self.hidden_size, self._directions
         for layer in range(self.num_layers):
             inputs = self.input_size if layer == 0 else D * H
             for suffix in (f"_l{layer}", f"_l{layer}_reverse")[:D]:
-                shapes: dict[str, tuple[int, ...]]
-                shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, H)}
-                if self.bias:
-                    shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-                runs[suffix] = shapes
+                runs[suffix] = run_shapes(self._cell, inputs, H, self.bias)
         return runs
 
     def _bind(self, flat_params: FloatArray, flat_grads: FloatArray) -> None:

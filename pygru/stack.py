@@ -14,10 +14,19 @@ import numpy as np
 
 from pygru import _core
 from pygru.checks import FloatArray, IntArray
-from pygru.parameters import Arrays
+from pygru.parameters import Arrays, Parameter
 from pygru.regularization import dropout_mask
 
-__all__ = ["CELLS", "Run", "Stack", "StackTape", "of_run"]
+__all__ = [
+    "CELLS",
+    "Run",
+    "RunShapes",
+    "Stack",
+    "StackTape",
+    "of_run",
+    "run_parameters",
+    "run_shapes",
+]
 
 
 class CellSize(NamedTuple):
@@ -34,6 +43,26 @@ CELLS: dict[str, CellSize] = {
     "rnn_relu": CellSize(1, 1),
 }
 """Every cell by the name the kernels know it by."""
+
+
+# Of one run of a cell, "weight_ih" and so on -> shape.
+RunShapes: TypeAlias = dict[str, tuple[int, ...]]
+
+
+def run_shapes(cell: str, inputs: int, hidden_size: int, bias: bool) -> RunShapes:
+    """Return the parameters of one run of a cell and their shapes."""
+    rows = CELLS[cell].gates * hidden_size
+    shapes: RunShapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden_size)}
+    return shapes | {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else shapes
+
+
+def run_parameters(runs: dict[str, RunShapes]) -> list[Parameter]:
+    """Return the parameters of all runs, by suffix and kind."""
+    return [
+        Parameter(f"{kind}{suffix}", shape, input_major=len(shape) == 2)
+        for suffix, shapes in runs.items()
+        for kind, shape in shapes.items()
+    ]
 
 
 class Run(NamedTuple):

@@ -112,3 +112,53 @@ def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def torch_afresh() -> Iterator[None]:
+    """PyTorch with one thread and a seed, and pygru.torch with nothing said yet."""
+    import torch
+
+    from pygru.torch import coverage
+
+    torch.manual_seed(20140612)
+    coverage._said.clear()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], int]]:
+    """The arguments of every call of a kernel by pygru.torch, and the threads it was allowed."""
+    from pygru.torch import layer
+
+    calls: list[tuple[str, tuple[Any, ...], int]] = []
+
+    class Recorder:
+        def __getattr__(self, name: str) -> Any:
+            function = getattr(_core, name)
+            if name not in {"forward", "backward"}:
+                return function
+
+            def call(*arguments: Any) -> None:
+                calls.append((name, arguments, pygru.get_num_threads()))
+                function(*arguments)
+
+            return call
+
+    monkeypatch.setattr(layer, "_core", Recorder())
+    return calls
+
+
+@pytest.fixture
+def succeed(python: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., list[str]]:
+    """Run code in a new interpreter; it must end well. What it printed, in words."""
+
+    def run(code: str, **variables: str) -> list[str]:
+        process = python(code, **variables)
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout.split()
+
+    return run

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Threads: how many, who decides, and that nothing gets stuck whatever happens around a call."""
+"""Threads: no more than are needed, and nothing gets stuck whatever happens around a call."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import sys
 import textwrap
 import threading
 
-import numpy as np
 import pytest
 from problems import OPTIONS, Options, assert_same_bits, draw, solve
 
 import pygru
-from pygru import _core
-
-VALID = "must be an integer from 1 to 1024"
 
 # A layer large enough for four threads, and the bits of all it computes.
 LAYER = """
@@ -63,75 +59,10 @@ glibc = pytest.mark.skipif(
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def succeed(process):
-    """Assert that a script ran to its end without a word."""
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout.split()
-
-
 @pytest.fixture
-def script(python):
+def script(succeed):
     """Run pieces of code after `LAYER`; they must succeed."""
-    return lambda *code: succeed(python(LAYER + "".join(map(textwrap.dedent, code))))
-
-
-# How many
-
-
-def test_the_number_that_is_set_is_the_number_in_use(keep_threads):
-    for n in (1, 2, np.int64(3), 1024):
-        pygru.set_num_threads(n)
-        assert pygru.get_num_threads() == n
-
-
-@pytest.mark.parametrize("wrong", [0, -1, 2000, 1025, 2**31, 2**70])
-def test_a_nonsense_number_is_an_error_that_says_what_is_valid(wrong, keep_threads):
-    pygru.set_num_threads(2)
-    with pytest.raises(ValueError, match=rf"set_num_threads: n must be .*, got {wrong}"):
-        pygru.set_num_threads(wrong)
-    if wrong < 2**63:
-        with pytest.raises(ValueError, match=VALID):
-            _core.set_num_threads(wrong)
-    assert pygru.get_num_threads() == 2
-
-
-@pytest.mark.parametrize("wrong", ["x", "2", 1.0, None, True, [2]], ids=repr)
-def test_what_is_no_number_is_a_type_error(wrong, keep_threads):
-    with pytest.raises(TypeError, match="set_num_threads: n must be an integer"):
-        pygru.set_num_threads(wrong)
-
-
-@pytest.mark.parametrize("wrong", ["0", "2000", "abc", "1.5"])
-def test_a_nonsense_variable_is_an_error_that_says_what_is_valid(wrong, python):
-    process = python("import pygru", PYGRU_NUM_THREADS=wrong)
-    assert process.returncode == 1
-    assert process.stderr.endswith(f"\nValueError: PYGRU_NUM_THREADS={wrong}: {VALID}\n")
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"PYGRU_NUM_THREADS": "3"}, 3),
-        ({"PYGRU_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3),
-        ({"PYGRU_NUM_THREADS": "", "OMP_NUM_THREADS": "3"}, 3),
-        ({"OMP_NUM_THREADS": "4,2"}, 4),  # for nested teams
-    ],
-    ids=str,
-)
-def test_variables_say_how_many(variables, expected, python):
-    code = "import pygru; print(pygru.get_num_threads())"
-    assert succeed(python(code, **variables)) == [str(expected)]
-
-
-@linux
-def test_affinity_says_how_many(python):
-    code = """
-import os
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-import pygru
-assert pygru.get_num_threads() == 1, pygru.get_num_threads()
-"""
-    succeed(python(code, OMP_NUM_THREADS="abc"))  # for OpenMP to complain about
+    return lambda *code: succeed(LAYER + "".join(map(textwrap.dedent, code)))
 
 
 @linux
@@ -144,42 +75,6 @@ def test_as_many_threads_run_as_are_asked_for_and_only_when_needed(script):
             assert bits() == expected
             assert threads() == after, (n, threads())
     """)
-
-
-# Which instruction set
-
-
-def test_the_instruction_set_can_be_forced(python):
-    code = "from pygru import _core; print(_core.isa())"
-    for name in _core.available_isas():
-        assert succeed(python(code, PYGRU_ISA=name)) == [name]
-    assert succeed(python(code, PYGRU_ISA="")) == [_core.available_isas()[-1]]
-
-
-def test_an_unknown_instruction_set_is_an_error_that_lists_the_others(python, keep_isa):
-    available = ", ".join(_core.available_isas())
-    told = f"PYGRU_ISA=mmx: no such instruction set (available: {available})"
-    process = python("import pygru", PYGRU_ISA="mmx")
-    assert process.returncode == 1
-    assert process.stderr.endswith(f"\nValueError: {told}\n")
-    before = _core.isa()
-    with pytest.raises(ValueError, match=r"^use_isa: name=mmx: no such instruction set \(avail"):
-        _core.use_isa("mmx")
-    assert _core.isa() == before
-
-
-def test_an_unsupported_instruction_set_is_an_error_that_lists_the_others(python):
-    known = {"baseline", "avx2", "avx512"} if platform.machine() in {"x86_64", "AMD64"} else set()
-    missing = known - {*_core.available_isas()}
-    if not missing:
-        pytest.skip("this CPU supports all that were built")
-    for name in missing:
-        process = python("import pygru", PYGRU_ISA=name)
-        assert process.returncode == 1
-        assert f"PYGRU_ISA={name}: this CPU does not support it (available: " in process.stderr
-
-
-# Nothing gets stuck
 
 
 def test_several_python_threads_at_once_get_the_right_answers(threads):
@@ -320,6 +215,57 @@ def test_idle_threads_are_asleep(script):
             time.sleep(0.2)
             return time.process_time() - before
         assert min(spent_while_idle() for _ in range(3)) < 0.01
+    """)
+
+
+@linux
+def test_a_call_wakes_only_the_members_of_its_team(script):
+    script("""
+        pygru.set_num_threads(4)
+        before = set(os.listdir("/proc/self/task"))
+        assert bits() == expected
+        others = set(os.listdir("/proc/self/task")) - before
+        assert len(others) == 3
+        def switches():
+            time.sleep(0.02)  # until they sleep
+            counts = {}
+            for thread in others:
+                with open(f"/proc/self/task/{thread}/status") as status:
+                    counts[thread] = [line for line in status if "ctxt_switches" in line]
+            return counts
+        pygru.set_num_threads(2)
+        asleep, before = switches(), None
+        while asleep != before:
+            asleep, before = switches(), asleep
+        for _ in range(10):
+            assert bits() == expected
+            time.sleep(0.001)
+        now = switches()
+        assert sum(now[thread] == asleep[thread] for thread in others) == 2, (asleep, now)
+    """)
+
+
+@linux
+def test_a_team_that_shares_one_cpu_is_not_many_times_slower_than_one_thread(script):
+    script("""
+        gru = pygru.GRU(64, 256, rng=0)
+        x = np.ones((100, 1, 64), np.float32)  # units divided: a barrier in every step
+        def least():
+            seconds = []
+            for _ in range(20):
+                start = time.perf_counter()
+                gru(x)
+                seconds.append(time.perf_counter() - start)
+            return min(seconds)
+        cpu = {min(os.sched_getaffinity(0))}
+        os.sched_setaffinity(0, cpu)
+        alone = least()
+        pygru.set_num_threads(2)
+        gru(x)
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), cpu)
+        together = least()
+        assert together < 6 * alone, (together, alone)
     """)
 
 

@@ -3,63 +3,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from affine import Affine, fit, make_data
 from tolerances import assert_close
 
 from pygru import data, losses, optim, schedules, training
 from pygru.history import EpochRecord
-from pygru.progress import Progress
-
-
-class Affine:
-    """y = x w + b on the last axis: the protocol of a module and nothing else."""
-
-    batch_first: bool | None = None
-
-    def __init__(self, inputs: int = 1, dtype: Any = np.float64) -> None:
-        self.flat_params = np.zeros(inputs + 1, dtype)
-        self.flat_grads = np.zeros(inputs + 1, dtype)
-        self.dtype = self.flat_params.dtype
-        self.seen: list[Any] = []  # (x, lengths) of each forward
-
-    def __call__(self, x: Any, *, lengths: Any = None) -> Any:
-        del lengths
-        return (x @ self.flat_params[:-1] + self.flat_params[-1])[..., None]
-
-    def forward(self, x: Any, *, lengths: Any = None) -> Any:
-        self.seen.append((x, lengths))
-        return self(x), x
-
-    def backward(self, tape: Any, dy: Any, *, input_gradient: bool = True) -> None:
-        assert not input_gradient
-        self.flat_grads[:-1] += tape.reshape(-1, tape.shape[-1]).T @ dy.ravel()
-        self.flat_grads[-1] += dy.sum()
-
-
-def make_data(n: int = 100, inputs: int = 1) -> tuple[Any, Any]:
-    """Points of y = sum(x) * 3 + 0.5."""
-    X = np.random.default_rng(0).standard_normal((n, inputs))
-    return X, 3 * X.sum(axis=1, keepdims=True) + 0.5
-
-
-def fit(model: Any, X: Any, Y: Any, **changes: Any) -> training.History:
-    """`fit` with the settings most tests share."""
-    settings: dict[str, Any] = {
-        "loss": "mse",
-        "optimizer": optim.SGD(0.1),
-        "epochs": 3,
-        "batch_size": 10,
-        "verbose": 0,
-        "rng": 0,
-    }
-    return training.fit(model, X, Y, **(settings | changes))
 
 
 def test_training_finds_the_line() -> None:
@@ -372,69 +325,3 @@ def test_a_model_with_time_first_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match="model must have batch_first=True"):
             call()
-
-
-def test_lines_are_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    fit(Affine(), X_GOOD, Y_GOOD, epochs=12, verbose=5, validation=(X_GOOD, Y_GOOD))
-    output = capsys.readouterr()
-    lines = output.out.splitlines()
-    assert [line.split("  loss")[0] for line in lines] == [
-        "epoch  5/12",
-        "epoch 10/12",
-        "epoch 12/12",
-    ]
-    assert "validation" in lines[0]
-    assert output.err == ""
-    fit(Affine(), X_GOOD, Y_GOOD, epochs=2, verbose=1)
-    assert len(capsys.readouterr().out.splitlines()) == 2
-    fit(Affine(), X_GOOD, Y_GOOD, epochs=2, verbose=0)
-    assert capsys.readouterr().out == ""
-
-
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
-    fit(Affine(), X_GOOD, Y_GOOD, epochs=3, verbose=1)
-    assert "epoch 3/3" in terminal.getvalue()
-    assert "6/6" in terminal.getvalue()
-
-
-def test_the_bar_shows_the_loss_of_an_epoch_that_is_not_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr("sys.stderr", terminal)
-    progress = Progress(epochs=3, verbose=1)
-    assert progress.start_epoch(1, 100) is not None
-    progress.show(0.125)
-    progress.close()
-    assert "epoch 1/3:   0%" in terminal.getvalue()
-    assert "0/300" in terminal.getvalue()
-    assert "loss 0.1250" in terminal.getvalue()
-
-
-def test_history_as_a_table(tmp_path: Path) -> None:
-    history = fit(Affine(), X_GOOD, Y_GOOD, validation=(X_GOOD, Y_GOOD))
-    history.to_csv(tmp_path / "history.csv")
-    with (tmp_path / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["loss"]) for row in rows] == history.loss
-    assert [float(row["validation"]) for row in rows] == history.validation
-    assert history.seconds == pytest.approx(sum(float(row["seconds"]) for row in rows))
-
-
-def test_history_as_a_picture() -> None:
-    pytest.importorskip("matplotlib").use("Agg")
-    import matplotlib.pyplot as plt
-
-    history = fit(Affine(), X_GOOD, Y_GOOD, validation=(X_GOOD, Y_GOOD))
-    ax = history.plot()
-    assert [line.get_label() for line in ax.lines] == ["training", "validation"]
-    _, own = plt.subplots()
-    assert history.plot(own) is own
-    plt.close("all")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The project's own threads: a handful that wait for a team to be called together, run one function
-// as its members, and go to sleep when nothing comes.
+// as its members, and go to sleep when nothing comes. A call wakes the members of its team only.
 //
 // One team works at a time; a second Python thread that calls meanwhile runs alone (results do not
 // depend on how many members a team has). After fork() the child starts with a new, empty pool.

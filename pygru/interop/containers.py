@@ -23,7 +23,7 @@ from pygru.module import Module
 if TYPE_CHECKING:
     import zipfile
 
-__all__ = ["check_into", "is_path", "open_zip", "read_npz", "read_safetensors", "reading"]
+__all__ = ["check_into", "is_path", "open_zip", "read_npz", "reading"]
 
 # What the small parts of a file (names, JSON, a directory) may take however small the file is.
 SLACK = 1 << 16
@@ -132,18 +132,6 @@ def _check_directory(path: Path, size: int) -> None:
             f"must be an archive of some arrays, got one of {entries} members with a directory of "
             f"{directory} bytes"
         )
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """Return the arrays and the metadata of a safetensors file."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return arrays, file.metadata() or {}
-    except (SafetensorError, TypeError) as error:
-        raise ValueError(f"not a readable safetensors file: {error}") from error
 
 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:

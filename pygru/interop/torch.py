@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
+from pygru.files import read_safetensors
 from pygru.interop import blocks, torch_modules
 from pygru.interop.blocks import Array, Block
 from pygru.interop.checking import compare, unavailable
-from pygru.interop.containers import check_into, is_path, read_safetensors, reading
+from pygru.interop.containers import check_into, is_path, reading
 from pygru.interop.state_dicts import as_array, as_arrays, from_arrays, recurrent_block
 from pygru.interop.torch_files import is_safetensors, read_pt
 from pygru.layers import GRU, Embedding, Linear

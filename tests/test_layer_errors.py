@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""Wrong arguments of layers are named, and leave everything as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from layer_problems import RECURRENT, B, H, I, T
+
+import pygru
+
+
+@pytest.fixture(params=RECURRENT)
+def cell(request):
+    """Every cell."""
+    return request.param
+
+
+def run(**changes):
+    """Call GRU.forward with one thing changed."""
+    arguments = {"x": np.zeros((T, B, I)), "h_0": None, "lengths": None} | changes
+    gru = pygru.GRU(I, 64, 2, bidirectional=True)
+    return gru.forward(arguments["x"], arguments["h_0"], lengths=arguments["lengths"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"x": np.zeros(3)},
+            ValueError,
+            "x must have shape (T, B, I) or (T, I) with I = 3, got (3,)",
+        ),
+        ({"x": np.zeros((7, 5, 4))}, ValueError, "with I = 3, got (7, 5, 4)"),
+        ({"x": 1.0}, ValueError, "with I = 3, got ()"),
+        (
+            {"x": np.zeros((7, 5, 3), complex)},
+            TypeError,
+            "x must hold real numbers, got dtype complex",
+        ),
+        (
+            {"x": np.zeros((7, 5, 3), object)},
+            TypeError,
+            "x must hold real numbers, got dtype object",
+        ),
+        ({"x": [["a"]]}, TypeError, "x must hold real numbers, got dtype <U1"),
+        ({"x": [[1.0], [1.0, 2.0]]}, ValueError, "x must be one array, got nested sequences"),
+        (
+            {"h_0": np.zeros((5, 64))},
+            ValueError,
+            "h_0 must have shape (L*D, B, H) = (4, 5, 64), got (5, 64)",
+        ),
+        ({"h_0": np.zeros((4, 4, 64))}, ValueError, "= (4, 5, 64), got (4, 4, 64)"),
+        ({"h_0": np.zeros((4, 5, 64), complex)}, TypeError, "h_0 must hold real numbers"),
+        ({"lengths": [7, 5]}, ValueError, "lengths must have shape (B,) = (5,), got (2,)"),
+        (
+            {"lengths": [7, 5, -1, 0, 0]},
+            ValueError,
+            "lengths must satisfy 0 <= length <= T = 7, got -1 at index 2",
+        ),
+        ({"lengths": [7, 8, 0, 0, 0]}, ValueError, "got 8 at index 1"),
+        ({"lengths": [7.0] * 5}, TypeError, "lengths must hold integers, got dtype float64"),
+        ({"lengths": [True] * 5}, TypeError, "lengths must hold integers, got dtype bool"),
+        ({"x": np.zeros((7, 3)), "lengths": [7]}, ValueError, "lengths must have shape () = ()"),
+        (
+            {"x": np.broadcast_to(np.zeros(3, np.float32), (2**29, 2**29, 3))},
+            ValueError,
+            "the states must fit in one array",
+        ),
+    ],
+)
+def test_wrong_arguments_of_forward_are_named(changes, error, message):
+    with pytest.raises(error) as caught:
+        run(**changes)
+    assert str(caught.value).startswith("GRU.forward: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: pygru.GRU(0, 8), ValueError, "GRU: input_size must be an integer >= 1, got 0"),
+        (lambda: pygru.GRU(3, 2.5), TypeError, "GRU: hidden_size must be an integer >= 1, got 2.5"),
+        (
+            lambda: pygru.RNN(3, True),
+            TypeError,
+            "RNN: hidden_size must be an integer >= 1, got True",
+        ),
+        (lambda: pygru.GRU(3, 8, -1), ValueError, "num_layers must be an integer >= 1, got -1"),
+        (lambda: pygru.GRU(3, 8, dropout=1.5), ValueError, "dropout must be a number from 0 to 1"),
+        (lambda: pygru.GRU(3, 8, dropout="x"), TypeError, "dropout must be a number from 0 to 1"),
+        (
+            lambda: pygru.GRU(3, 8, reset="v1"),
+            ValueError,
+            "reset must be one of ('after', 'before')",
+        ),
+        (lambda: pygru.RNN(3, 8, nonlinearity=1), TypeError, "nonlinearity must be one of"),
+        (lambda: pygru.GRU(3, 8, dtype=np.float16), TypeError, "float32 or float64, got float16"),
+        (lambda: pygru.GRU(3, 8, dtype="nonsense"), TypeError, "dtype must be float32 or float64"),
+        (lambda: pygru.GRU(2**40, 2**40), ValueError, "GRU: the parameters must fit in one array"),
+        (lambda: pygru.GRU(1, 64, 2**62), ValueError, "GRU: the parameters must fit in one array"),
+        (lambda: pygru.Linear(2**40, 2**40), ValueError, "Linear: the parameters must fit"),
+        (lambda: pygru.Embedding(2**40, 2**40), ValueError, "Embedding: the parameters must fit"),
+        (lambda: pygru.Dropout(-0.1), ValueError, "Dropout: p must be a number from 0 to 1"),
+        (lambda: pygru.LayerNorm(3, 0.0), ValueError, "LayerNorm: eps must be above 0, got 0.0"),
+    ],
+)
+def test_wrong_arguments_of_constructors_are_named(make, error, message):
+    with pytest.raises(error) as caught:
+        make()
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_wrong_gradient_leaves_tape_and_grads_as_they_were(cell, batch_first, rng):
+    layer = RECURRENT[cell](I, H, 2, batch_first=batch_first, rng=0)
+    y, h_n, tape = layer.forward(rng.standard_normal((T, B, I)))
+    name = type(layer).__name__
+    with pytest.raises(ValueError) as error:
+        layer.backward(tape, y[1:])
+    assert str(error.value) == (
+        f"{name}.backward: dy must have the shape of y, (7, 5, 8), got (6, 5, 8)"
+    )
+    with pytest.raises(TypeError, match="dy must hold real numbers"):
+        layer.backward(tape, y.astype(complex))
+    with pytest.raises(ValueError, match=rf"{name}.backward: dh_n must have shape \(L\*D, B, H\)"):
+        layer.backward(tape, y, h_n[:1])
+    assert not layer.flat_grads.any()
+    layer.backward(tape, y, h_n)
+    assert layer.flat_grads.any()
+
+
+def test_a_tape_serves_once_and_its_own_module_only(rng):
+    gru, other = pygru.GRU(I, H), pygru.GRU(I, H)
+    y, _, tape = gru.forward(rng.standard_normal((T, B, I)))
+    with pytest.raises(ValueError, match="tape must come from forward of the same module"):
+        other.backward(tape, y)
+    with pytest.raises(TypeError, match="calling the module is inference and makes none"):
+        gru.backward(None, y)
+    gru.backward(tape, y)
+    grads = gru.flat_grads.copy()
+    with pytest.raises(RuntimeError, match="tape was already used by a backward"):
+        gru.backward(tape, y)
+    assert np.array_equal(gru.flat_grads, grads)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""How many threads and which instruction set: who decides, and what an error says is valid."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import numpy as np
+import pytest
+
+import pygru
+from pygru import _core
+
+VALID = "must be an integer from 1 to 1024"
+
+# How many
+
+
+def test_the_number_that_is_set_is_the_number_in_use(keep_threads):
+    for n in (1, 2, np.int64(3), 1024):
+        pygru.set_num_threads(n)
+        assert pygru.get_num_threads() == n
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2000, 1025, 2**31, 2**70])
+def test_a_nonsense_number_is_an_error_that_says_what_is_valid(wrong, keep_threads):
+    pygru.set_num_threads(2)
+    with pytest.raises(ValueError, match=rf"set_num_threads: n must be .*, got {wrong}"):
+        pygru.set_num_threads(wrong)
+    if wrong < 2**63:
+        with pytest.raises(ValueError, match=VALID):
+            _core.set_num_threads(wrong)
+    assert pygru.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("wrong", ["x", "2", 1.0, None, True, [2]], ids=repr)
+def test_what_is_no_number_is_a_type_error(wrong, keep_threads):
+    with pytest.raises(TypeError, match="set_num_threads: n must be an integer"):
+        pygru.set_num_threads(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["0", "2000", "abc", "1.5"])
+def test_a_nonsense_variable_is_an_error_that_says_what_is_valid(wrong, python):
+    process = python("import pygru", PYGRU_NUM_THREADS=wrong)
+    assert process.returncode == 1
+    assert process.stderr.endswith(f"\nValueError: PYGRU_NUM_THREADS={wrong}: {VALID}\n")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"PYGRU_NUM_THREADS": "3"}, 3),
+        ({"PYGRU_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3),
+        ({"PYGRU_NUM_THREADS": "", "OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),  # for nested teams
+    ],
+    ids=str,
+)
+def test_variables_say_how_many(variables, expected, succeed):
+    code = "import pygru; print(pygru.get_num_threads())"
+    assert succeed(code, **variables) == [str(expected)]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
+def test_affinity_says_how_many(succeed):
+    code = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import pygru
+assert pygru.get_num_threads() == 1, pygru.get_num_threads()
+"""
+    succeed(code, OMP_NUM_THREADS="abc")  # for OpenMP to complain about
+
+
+# Which instruction set
+
+
+def test_the_instruction_set_can_be_forced(succeed):
+    code = "from pygru import _core; print(_core.isa())"
+    for name in _core.available_isas():
+        assert succeed(code, PYGRU_ISA=name) == [name]
+    assert succeed(code, PYGRU_ISA="") == [_core.available_isas()[-1]]
+
+
+def test_an_unknown_instruction_set_is_an_error_that_lists_the_others(python, keep_isa):
+    available = ", ".join(_core.available_isas())
+    told = f"PYGRU_ISA=mmx: no such instruction set (available: {available})"
+    process = python("import pygru", PYGRU_ISA="mmx")
+    assert process.returncode == 1
+    assert process.stderr.endswith(f"\nValueError: {told}\n")
+    before = _core.isa()
+    with pytest.raises(ValueError, match=r"^use_isa: name=mmx: no such instruction set \(avail"):
+        _core.use_isa("mmx")
+    assert _core.isa() == before
+
+
+def test_an_unsupported_instruction_set_is_an_error_that_lists_the_others(python):
+    known = {"baseline", "avx2", "avx512"} if platform.machine() in {"x86_64", "AMD64"} else set()
+    missing = known - {*_core.available_isas()}
+    if not missing:
+        pytest.skip("this CPU supports all that were built")
+    for name in missing:
+        process = python("import pygru", PYGRU_ISA=name)
+        assert process.returncode == 1
+        assert f"PYGRU_ISA={name}: this CPU does not support it (available: " in process.stderr
