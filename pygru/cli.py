@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     --------
     >>> main(["example"])
     Examples, each run with `pygru example NAME`:
-      sine ...
+      addition ...
+      waveform ...
     0
     """
     args = _parser().parse_args(argv)
