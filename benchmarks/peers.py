@@ -301,6 +301,7 @@ class Keras(Contender):
     """`keras.layers.GRU` or `SimpleRNN` over TensorFlow inside one `tf.function`."""
 
     name = "keras"
+    LARGEST = 512  # hidden units: beyond, it is far behind and would take half a minute alone
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -330,14 +331,16 @@ class Keras(Contender):
         batch_first = [np.ascontiguousarray(a.swapaxes(0, 1)) for a in (problem.x, problem.dy)]
         return layer, batch_first
 
-    def inference(self, problem: Problem) -> Run:
+    def inference(self, problem: Problem) -> Run | None:
+        if problem.shape.H > self.LARGEST:
+            return None
         layer, (x, _) = self._build(problem)
         compiled, constant = self.tf.function(layer), self.tf.constant
         return Run(lambda: compiled(constant(x)).numpy(), lambda y: {"y": y.swapaxes(0, 1)})
 
     def training(self, problem: Problem) -> Run | None:
-        if problem.shape.H > 512:
-            return None  # four times slower than everybody, and it alone would take half a minute
+        if problem.shape.H > self.LARGEST:
+            return None
         tf = self.tf
         layer, (x, dy) = self._build(problem)
         parameters = [v.value for v in layer.trainable_variables]
