@@ -25,9 +25,6 @@ struct ForwardUnits {
   V h_prev() const {
     return V::map([&](int i) { return from_h[i] ? load_some(from_h[i], count[i]) : Vec<Real>{}; });
   }
-  V kept(int slot) const {
-    return V::map([&](int i) { return load_some(tape[i] + slot * H, count[i]); });
-  }
   void keep(int slot, const V& value) {
     if (!tape[0]) return;
 #pragma GCC unroll 8
