@@ -54,8 +54,9 @@ struct GruAfter {
     u.set_h(blend(z_, u.h_prev(), n_));
   }
 
-  // dh' = dh z + U_r^T ds_r + U_z^T ds_z + U_n^T dq: the last three are one product over slots q,
-  // r, z.
+  // dh' = dh z + U_r^T ds_r + U_z^T ds_z + U_n^T dq: the first is carried, the last three are one
+  // product over slots q, r, z.
+  static constexpr bool carries = true;
   static constexpr int dh_slot = Slot::q, dh_slots = 3;
   static constexpr int dx_slot = Slot::r;  // dx = W^T [ds_r; ds_z; ds_n]
 
@@ -103,7 +104,8 @@ struct GruBefore {
     }
   }
 
-  // g = U_n^T ds_n ; dh' = dh z + g r + U_r^T ds_r + U_z^T ds_z
+  // g = U_n^T ds_n ; dh' = dh z + g r + U_r^T ds_r + U_z^T ds_z, the first two carried
+  static constexpr bool carries = true;
   static constexpr int dh_slot = Slot::r, dh_slots = 2;
   static constexpr int dx_slot = Slot::r;
 

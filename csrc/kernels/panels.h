@@ -136,19 +136,23 @@ void pack_rows(Real* dst, Index width, Index count, Row row, Team team) {
   constexpr Index R = kTileRows;
   constexpr Index block = 4;  // rows whose pieces lie side by side: a cache line is written at once
   const Range tiles = share(ceil_div(width, R), team);
+  const Index whole = max(tiles.begin, min(tiles.end, width / R));
   for (Index first = 0; first < count; first += block) {
-    const Index last = min(count, first + block);
-    for (Index tile = tiles.begin; tile < tiles.end; ++tile) {
-      const Index n = min(R, width - tile * R);
-      for (Index e = first; e < last; ++e) {
-        const Real* const from = row(e);
-        Real* const to = dst + (tile * count + e) * R;
-        if (from && n == R)
-          __builtin_memcpy(to, from + tile * R, R * sizeof(Real));
-        else
-          for (Index r = 0; r < R; ++r) to[r] = from && r < n ? from[tile * R + r] : Real(0);
-      }
-    }
+    const Index n = min(block, count - first);
+    const Real* from[block];
+    bool full = n == block;
+    for (Index e = 0; e < n; ++e) full &= (from[e] = row(first + e)) != nullptr;
+    Index tile = tiles.begin;
+    if (full)
+      for (; tile < whole; ++tile)
+        for (Index e = 0; e < block; ++e)
+          __builtin_memcpy(dst + (tile * count + first + e) * R, from[e] + tile * R,
+                           R * sizeof(Real));
+    for (; tile < tiles.end; ++tile)
+      for (Index e = 0; e < n; ++e)
+        for (Index r = 0; r < R; ++r)
+          dst[(tile * count + first + e) * R + r] =
+              from[e] && tile * R + r < width ? from[e][tile * R + r] : Real(0);
   }
 }
 

@@ -32,6 +32,7 @@ struct Elman {
   }
 
   // dh' = U^T ds
+  static constexpr bool carries = false;
   static constexpr int dh_slot = Slot::s, dh_slots = 1;
   static constexpr int dx_slot = Slot::s;
 
@@ -42,7 +43,6 @@ struct Elman {
       u.keep(Slot::s, where_positive(h, dh));
     else
       u.keep(Slot::s, dh * (V::of(1) - h * h));
-    u.set_carry(V::of(0));
   }
 
   static constexpr int groups = 1;

@@ -44,7 +44,7 @@ struct BackwardPass {
   // Scratch of the team:
   Index chunk_steps, chunk_rows;
   Index carry_stride;
-  Real* carry;     // (B, carry_stride)
+  Real* carry;     // (B, carry_stride), where the cell carries
   Real* x_packed;  // PackedRows of x, h' and slot 0 over the chunk
   Real* h_packed;
   Real* slot_0_packed;
@@ -68,7 +68,7 @@ struct BackwardPass {
     chunk_steps = min(s.T, max(1, kGradientRows<Cell> / max(1, s.B)));
     chunk_rows = chunk_steps * s.B;
     carry_stride = panels.vectors * lanes;
-    carry = scratch.take<Real>(s.B * carry_stride);
+    carry = scratch.take<Real>(Cell::carries ? s.B * carry_stride : 0);
     x_packed = scratch.take<Real>(packed_rows(s.I));
     h_packed = scratch.take<Real>(packed_rows(s.H));
     slot_0_packed = scratch.take<Real>(Cell::phases > 1 ? packed_rows(s.H) : 0);
@@ -144,7 +144,7 @@ struct BackwardPass {
       each_register(tile, [&](Index i, Index unit, Real* acc) {
         Vec<Real> dh{};
         if (!starting)
-          dh = load(carry + i * carry_stride + unit);
+          dh = carried(i, unit);
         else if (f.dh_n)
           dh = load_some(f.dh_n.at(f.lengths.row(i)) + unit, s.H - unit);
         store(acc, dh);
@@ -153,6 +153,11 @@ struct BackwardPass {
     const Index K = starting ? 0 : Cell::dh_slots * s.H;
     product(PackedMatrix<Real>{weights.U, panels, Cell::dh_slots * s.H, K}, r, part, accumulators,
             gates_at(t_later, Cell::dh_slot), start, cell_at<0>(t), from);
+  }
+
+  // What of dh' of sequence i needs no product.
+  Vec<Real> carried(Index i, Index unit) const {
+    return Cell::carries ? load(carry + i * carry_stride + unit) : Vec<Real>{};
   }
 
   // Brings closer what the cell will read, while the product is made.
@@ -219,7 +224,7 @@ struct BackwardPass {
         each_register(tile, [&](Index row, Index unit, Real* acc) {
           Vec<Real> dh{};
           if (t >= 0)
-            dh = load(carry + row * carry_stride + unit);
+            dh = carried(row, unit);
           else if (f.dh_n)
             dh = load_some(f.dh_n.at(f.lengths.row(row)) + unit, s.H - unit);
           store(acc, dh);
