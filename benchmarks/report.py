@@ -88,12 +88,13 @@ def plot(results: list[Result], path: Path) -> None:
     if not modes:
         raise SystemExit("nothing to draw: no rival was timed")
     widths = [
-        len({c["shape"] for r in results for c in r["cases"] if c["mode"] == m}) for m in modes
+        max(2, len({c["shape"] for r in results for c in r["cases"] if c["mode"] == m}))
+        for m in modes
     ]
     figure, axes = plt.subplots(
         1,
         len(modes),
-        figsize=(2 + sum(widths) * (0.3 + 0.25 * len(results)), 4),
+        figsize=(2 + sum(widths) * (0.38 + 0.25 * len(results)), 4),
         squeeze=False,
         sharey=True,
         width_ratios=widths,
@@ -113,25 +114,29 @@ def plot(results: list[Result], path: Path) -> None:
                 at = i + (k - (len(results) - 1) / 2) * width
                 axis.bar(at, found[1] - 1, width * 0.92, bottom=1, color=colours[k % 4])
                 axis.annotate(
-                    f"{found[1]:.1f}\n{found[0].removesuffix('runtime')}",
+                    f"{found[1]:.2g}x\n{found[0]}",
                     (at, max(1, found[1])),
                     xytext=(0, 2),
                     textcoords="offset points",
                     ha="center",
-                    fontsize=6,
+                    fontsize=5.5,
                 )
         axis.axhline(1, color="0.3", linewidth=1, linestyle="--")
         axis.set_yscale("log", base=2)
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}x")
         axis.set_xticks(range(len(shapes)), shapes, rotation=40, ha="right")
+        axis.set_xlim(-0.7, len(shapes) - 0.3)
         axis.set_title(mode)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("best rival's time / pygru's")
     axes[0][0].margins(y=0.2)
     handles = [plt.Rectangle((0, 0), 1, 1, color=colours[k % 4]) for k in range(len(results))]
     labels = [f"{result['threads']} thread(s)" for result in results]
-    figure.legend(handles, labels, loc="upper left", ncols=4, frameon=False)
-    figure.suptitle(f"Times faster than the best rival ({results[0]['machine']})", fontsize=10)
+    if len(results) > 1:
+        figure.legend(handles, labels, loc="upper left", ncols=4, frameon=False)
+    figure.suptitle(
+        f"Times faster than the fastest other library ({results[0]['machine']})", fontsize=10
+    )
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -34,8 +34,9 @@ from shapes import CELLS, SHAPES, Problem, check, make_problem
 MODES = ("inference", "training", "streaming", "experiment")
 RIVALS = ("torch", "onnxruntime", "openvino", "jax", "keras")
 BLOCK_SECONDS = 0.01  # one sample is the mean over a block of calls at least this long
-CASE_SECONDS = 1.0  # of timing for one mode and shape, where three rounds take less
-EXPERIMENT_EPOCHS = 6  # of the sine experiment's 120
+CASE_SECONDS = 0.6  # of timing for one mode and shape, where three rounds take less
+LONG_ROUND = 2.0  # seconds: two rounds must do, each far longer than what disturbs it
+EXPERIMENT_EPOCHS = 4  # of the sine experiment's 120
 
 
 def main() -> None:
@@ -201,7 +202,8 @@ def time_in_turn(calls: dict[str, Callable[[], Any]], quick: bool) -> dict[str, 
     """Alternate blocks of calls; return median, quartiles and count of samples, in seconds."""
     blocks = {name: block_size(call) for name, call in calls.items()}
     per_round = sum(count * seconds for count, seconds in blocks.values())
-    rounds = 3 if quick else int(min(21, max(3, CASE_SECONDS / per_round)))
+    fewest = 3 if per_round < LONG_ROUND else 2
+    rounds = fewest if quick else int(min(21, max(fewest, CASE_SECONDS / per_round)))
     # A lone call that was timed to find this out is a block as good as any other.
     samples = {name: [seconds] if count == 1 else [] for name, (count, seconds) in blocks.items()}
     for _ in range(rounds - all(samples.values())):
