@@ -242,21 +242,20 @@ inline void neighbours(const Tile<Real>& t, Index columns, Visit visit) {
   for (; n < t.vectors; ++n) visit(Constant<1>{}, n);
 }
 
-// Visits a tile's groups of `together` neighbouring registers, several groups at a time so that
-// what is computed on each can overlap: visit(Several), a list of (row, first register of the
-// group).
+// Visits a tile's groups of three neighbouring registers, several groups at a time so that what is
+// computed on each can overlap: visit(Several), a list of (row, first register of the group).
 template <int N>
 struct Several {
   int row[N];
   int n[N];
 };
-template <int together, class Real, class Visit>
-[[gnu::always_inline]] inline void several_registers(const Tile<Real>& t, Visit visit) {
+template <class Real, class Visit>
+[[gnu::always_inline]] inline void groups_of_three(const Tile<Real>& t, Visit visit) {
   constexpr int N = kOverlap;
   Several<N> many;
   int count = 0;
   for (int r = 0; r < t.rows; ++r) {
-    for (int n = 0; n < t.vectors; n += together) {
+    for (int n = 0; n < t.vectors; n += 3) {
       many.row[count] = r;
       many.n[count] = n;
       if (++count == N) {

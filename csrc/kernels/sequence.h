@@ -190,28 +190,31 @@ struct ForwardPass {
       if constexpr (Cell::gates_together) set_q_apart(tile);
     };
     const auto finish = [&](const Tile<Real>& tile) __attribute__((always_inline)) {
-      if constexpr (!Cell::gates_together) return finish_rows<g>(tile, t, starting);
-      several_registers<3>(tile, [&]<int N>(const Several<N>& at) __attribute__((noinline)) {
-        ForwardUnits<Real, N> u;
-        u.H = s.H;
-        Wide<Real, N> s_r, s_z, q;
+      if constexpr (!Cell::gates_together) {
+        finish_rows<g>(tile, t, starting);
+      } else {
+        groups_of_three(tile, [&]<int N>(const Several<N>& at) __attribute__((noinline)) {
+          ForwardUnits<Real, N> u;
+          u.H = s.H;
+          Wide<Real, N> s_r, s_z, q;
 #pragma GCC unroll 8
-        for (int j = 0; j < N; ++j) {
-          const Index b = f.lengths.row(tile.i + at.row[j]);
-          const Index unit = (tile.v + at.n[j]) / 3 * lanes;
-          const Real* const h = state_before(t, b, starting);
-          const Real* const acc = tile.at(at.row[j], at.n[j]);
-          u.count[j] = s.H - unit;
-          u.from_h[j] = h ? h + unit : nullptr;
-          u.from_x[j] = acc + 2 * lanes + kAccumulators<Real>;
-          u.to_h[j] = f.y.at(t, b) + unit;
-          u.tape[j] = tape ? tape.at(t, b) + unit : nullptr;
-          s_r.part[j] = load(acc);
-          s_z.part[j] = load(acc + lanes);
-          q.part[j] = load(acc + 2 * lanes);
-        }
-        if constexpr (Cell::gates_together) Cell::forward(u, s_r, s_z, q);
-      });
+          for (int j = 0; j < N; ++j) {
+            const Index b = f.lengths.row(tile.i + at.row[j]);
+            const Index unit = (tile.v + at.n[j]) / 3 * lanes;
+            const Real* const h = state_before(t, b, starting);
+            const Real* const acc = tile.at(at.row[j], at.n[j]);
+            u.count[j] = s.H - unit;
+            u.from_h[j] = h ? h + unit : nullptr;
+            u.from_x[j] = acc + 2 * lanes + kAccumulators<Real>;
+            u.to_h[j] = f.y.at(t, b) + unit;
+            u.tape[j] = tape ? tape.at(t, b) + unit : nullptr;
+            s_r.part[j] = load(acc);
+            s_z.part[j] = load(acc + lanes);
+            q.part[j] = load(acc + 2 * lanes);
+          }
+          Cell::forward(u, s_r, s_z, q);
+        });
+      }
     };
     product(PackedMatrix<Real>{weights.U + v_0 * lanes * s.H, panels, s.H, K}, r, part,
             accumulators, operand, start, finish, from);
@@ -227,8 +230,8 @@ struct ForwardPass {
       Real* const kept = tape ? tape.at(t, b) : nullptr;
       neighbours(tile, s.H, [&]<int N>(Constant<N>, int n) {
         const Index unit = (tile.v + n) * lanes;
-        ForwardRow<Real, N> u{s.H, s.H - unit, h ? h + unit : nullptr, y + unit,
-                              kept ? kept + unit : nullptr};
+        ForwardRow<Real, N> u{
+            {s.H, s.H - unit, h ? h + unit : nullptr, kept ? kept + unit : nullptr}, y + unit};
         Cell::template forward<g>(
             u, Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); }));
       });

@@ -199,12 +199,10 @@ struct BackwardPass {
         const Real* const dy = phase == 0 && f.dy ? f.dy.at(t, b) : nullptr;
         neighbours(tile, s.H, [&]<int N>(Constant<N>, int n) {
           const Index unit = (tile.v + n) * lanes;
-          BackwardUnits<Real, N> u{s.H, s.H - unit, h ? h + unit : nullptr, kept + unit,
+          BackwardUnits<Real, N> u{{s.H, s.H - unit, h ? h + unit : nullptr, kept + unit},
                                    carry + i * carry_stride + unit};
           auto sum = Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); });
-          if (dy)
-            sum = sum + Wide<Real, N>::map(
-                            [&](int j) { return load_some(dy + unit + j * lanes, u.count()); });
+          if (dy) sum = sum + u.load_units(dy + unit);
           Cell::template backward<phase>(u, sum);
         });
       }

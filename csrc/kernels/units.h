@@ -38,57 +38,44 @@ struct ForwardUnits {
 
 // N neighbouring registers of one sequence's units; only a single one may be incomplete.
 template <class Real, int N>
-struct ForwardRow {
-  using V = Wide<Real, N>;
-  static constexpr Index lanes = kLanes<Real>;
-  Index H;
-  Index units;         // that exist, from these on
-  const Real* from_h;  // null for zeros
-  Real* to_h;
-  Real* tape;  // this sequence's (S, H) from these units on, or null
-
-  Index count() const { return N > 1 ? lanes : units; }
-  V h_prev() const {
-    return V::map(
-        [&](int i) { return from_h ? load_some(from_h + i * lanes, count()) : Vec<Real>{}; });
-  }
-  V kept(int slot) const {
-    return V::map([&](int i) { return load_some(tape + slot * H + i * lanes, count()); });
-  }
-  void keep(int slot, const V& value) {
-    if (!tape) return;
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(tape + slot * H + i * lanes, value.part[i], count());
-  }
-  void set_h(const V& h) {
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(to_h + i * lanes, h.part[i], count());
-  }
-};
-
-// N neighbouring registers of units; only a single one may be incomplete.
-template <class Real, int N>
-struct BackwardUnits {
+struct RowUnits {
   using V = Wide<Real, N>;
   static constexpr Index lanes = kLanes<Real>;
   Index H;
   Index units;         // that exist, from these on
   const Real* from_h;  // h', null for zeros
-  Real* tape;          // this sequence's (S, H) from these units on
-  Real* to_carry;      // what of dh' needs no product, e.g. dh z
+  Real* tape;          // this sequence's (S, H) from these units on; forward: or null
 
   Index count() const { return N > 1 ? lanes : units; }
-  V h_prev() const {
-    return V::map(
-        [&](int i) { return from_h ? load_some(from_h + i * lanes, count()) : Vec<Real>{}; });
+  V load_units(const Real* from) const {
+    return V::map([&](int i) { return load_some(from + i * lanes, count()); });
   }
-  V kept(int slot) const {
-    return V::map([&](int i) { return load_some(tape + slot * H + i * lanes, count()); });
-  }
-  void keep(int slot, const V& value) {
+  void store_units(Real* to, const V& value) const {
 #pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(tape + slot * H + i * lanes, value.part[i], count());
+    for (int i = 0; i < N; ++i) store_some(to + i * lanes, value.part[i], count());
   }
+  V h_prev() const { return from_h ? load_units(from_h) : V::of(0); }
+  V kept(int slot) const { return load_units(tape + slot * H); }
+};
+
+template <class Real, int N>
+struct ForwardRow : RowUnits<Real, N> {
+  using V = Wide<Real, N>;
+  Real* to_h;
+
+  void keep(int slot, const V& value) {
+    if (this->tape) this->store_units(this->tape + slot * this->H, value);
+  }
+  void set_h(const V& h) { this->store_units(to_h, h); }
+};
+
+template <class Real, int N>
+struct BackwardUnits : RowUnits<Real, N> {
+  using V = Wide<Real, N>;
+  static constexpr Index lanes = kLanes<Real>;
+  Real* to_carry;  // what of dh' needs no product, e.g. dh z
+
+  void keep(int slot, const V& value) { this->store_units(this->tape + slot * this->H, value); }
   V carry() const {
     return V::map([&](int i) { return load(to_carry + i * lanes); });
   }

@@ -8,9 +8,22 @@ An example is a module with ``add_arguments(parser)`` and ``run(args)``, and one
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-__all__ = ["BLUE", "EXAMPLES", "GREY", "ORANGE", "positive", "pyplot"]
+import pygru
+
+__all__ = [
+    "BLUE",
+    "EXAMPLES",
+    "GREY",
+    "ORANGE",
+    "add_common",
+    "begin",
+    "positive",
+    "save_model",
+    "save_picture",
+]
 
 EXAMPLES = {
     "addition": "learn to add from written sums: read 535+61, write 596",
@@ -27,14 +40,38 @@ EXAMPLES = {
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.35"
 
 
-def pyplot() -> Any:
-    """Return matplotlib's pyplot for drawing into files, on machines without a screen too.
+def add_common(
+    parser: argparse.ArgumentParser, *, epochs: int, of: str, hidden: int, lr: float
+) -> None:
+    """Declare the options that every example has; ``of`` says what an epoch is."""
+    add = parser.add_argument
+    add("--epochs", type=positive, default=epochs, help=f"{of} (default: {epochs})")
+    add("--hidden", type=positive, default=hidden, help=f"hidden units (default: {hidden})")
+    add("--lr", type=float, default=lr, help=f"learning rate at the start (default: {lr})")
+    add("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
+    add("--threads", type=positive, help="threads to use (default: all cores)")
+    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
+    add("--no-plot", action="store_true", help="draw no picture")
+
+
+def begin(args: argparse.Namespace) -> Any:
+    """Set the threads, make the output folder; return matplotlib's pyplot, or None for no picture.
+
+    It draws into files, on machines without a screen too.
 
     Raises
     ------
     ImportError
-        Without matplotlib; the message says what to do.
+        Without matplotlib, better before the training than after it; the message says what to do.
     """
+    plt = None if args.no_plot else _pyplot()
+    if args.threads is not None:
+        pygru.set_num_threads(args.threads)
+    args.output.mkdir(parents=True, exist_ok=True)
+    return plt
+
+
+def _pyplot() -> Any:
     try:
         import matplotlib as mpl
 
@@ -45,6 +82,19 @@ def pyplot() -> Any:
             "the picture needs matplotlib: `pip install matplotlib`, or pass --no-plot"
         ) from error
     return plt
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Save a trained model and say where."""
+    model.save(path)
+    print(f"model: {path}")
+
+
+def save_picture(plt: Any, figure: Any, path: Path) -> None:
+    """Save a picture, free it, and say where."""
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    print(f"picture: {path}")
 
 
 def positive(text: str) -> int:

@@ -14,14 +14,13 @@ two and three digits come equally often, which is harder: short numbers are wher
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import pygru
-from pygru.examples import BLUE, GREY, ORANGE, positive, pyplot
+from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, positive, save_model, save_picture
 from pygru.schedules import CosineDecay
 
 __all__ = ["add_arguments", "decode", "draw_sums", "encode", "exact", "run"]
@@ -36,23 +35,15 @@ Array = npt.NDArray[Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example addition``."""
-    add = parser.add_argument
-    add("--sums", type=positive, default=50_000, help="a tenth to test with (default: 50000)")
-    add("--epochs", type=positive, default=15, help="default: 15")
-    add("--hidden", type=positive, default=128, help="hidden units (default: 128)")
-    add("--lr", type=float, default=0.01, help="learning rate at the start (default: 0.01)")
-    add("--seed", type=int, default=0, help="of sums, weights and batches (default: 0)")
-    add("--threads", type=positive, help="threads to use (default: all cores)")
-    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
-    add("--no-plot", action="store_true", help="draw no picture")
+    add_common(parser, epochs=15, of="times through the sums", hidden=128, lr=0.01)
+    parser.add_argument(
+        "--sums", type=positive, default=50_000, help="a tenth to test with (default: 50000)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, let it add alone, save, draw."""
-    plt = None if args.no_plot else pyplot()  # better missed before the training than after it
-    if args.threads is not None:
-        pygru.set_num_threads(args.threads)
-    args.output.mkdir(parents=True, exist_ok=True)
+    plt = begin(args)
 
     rng = np.random.default_rng(args.seed)
     sums = draw_sums(args.sums, rng)  # (N, 2)
@@ -82,13 +73,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"characters right: {characters:.4f} after {args.epochs} epochs")
     print("published: 0.99 of the characters after 100 epochs, on sums with more short numbers")
     print(f"training took {history.seconds:.1f} s with {pygru.get_num_threads()} thread(s)")
-    model.save(args.output / "addition.safetensors")
-    print(f"model: {args.output / 'addition.safetensors'}")
+    save_model(model, args.output / "addition.safetensors")
     if plt is not None:
         figure = _draw(plt, history, sums[test], decode(answers), right)
-        figure.savefig(args.output / "addition.png", dpi=150)
-        plt.close(figure)
-        print(f"picture: {args.output / 'addition.png'}")
+        save_picture(plt, figure, args.output / "addition.png")
 
 
 def draw_sums(n: int, rng: np.random.Generator) -> Array:

@@ -13,14 +13,13 @@ and a falling learning rate keep it from learning them by heart; the held-out te
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import pygru
-from pygru.examples import BLUE, GREY, ORANGE, positive, pyplot
+from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, positive, save_model, save_picture
 
 __all__ = ["add_arguments", "run", "surprise", "topics", "xz"]
 
@@ -33,24 +32,16 @@ Array = npt.NDArray[Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example chars``."""
-    add = parser.add_argument
-    add("--epochs", type=positive, default=10, help="times through the text (default: 10)")
-    add("--hidden", type=positive, default=384, help="hidden units (default: 384)")
-    add("--dropout", type=float, default=0.3, help="of hidden units (default: 0.3)")
-    add("--lr", type=float, default=5e-3, help="learning rate at first (default: 0.005)")
-    add("--characters", type=positive, help="of the text, 3000 or more (default: all)")
-    add("--seed", type=int, default=0, help="of weights, dropout and page (default: 0)")
-    add("--threads", type=positive, help="threads to use (default: all cores)")
-    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
-    add("--no-plot", action="store_true", help="draw no picture")
+    add_common(parser, epochs=10, of="times through the text", hidden=384, lr=5e-3)
+    parser.add_argument("--dropout", type=float, default=0.3, help="of hidden units (default: 0.3)")
+    parser.add_argument(
+        "--characters", type=positive, help="of the text, at least 3000 (default: all)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, measure, save, write a page, draw."""
-    plt = None if args.no_plot else pyplot()  # better missed before the training than after it
-    if args.threads is not None:
-        pygru.set_num_threads(args.threads)
-    args.output.mkdir(parents=True, exist_ok=True)
+    plt = begin(args)
 
     text = topics()
     # The alphabet is that of the whole text: every character has a probability, seen or not.
@@ -71,10 +62,11 @@ def run(args: argparse.Namespace) -> None:
         epochs=args.epochs, bptt=64, clip_norm=1.0, rng=rng,
         validation=(pygru.fold(codes[cut - 1 : -1], 10), pygru.fold(codes[cut:], 10)),
     )  # fmt: skip
-    model.save(args.output / "chars.safetensors")
+    save_model(model, args.output / "chars.safetensors")
     prompt = np.searchsorted(alphabet, list(PROMPT))
     page = alphabet[model.generate(prompt, PAGE, temperature=0.7, rng=rng)]
     (args.output / "chars.txt").write_text(PROMPT + "".join(page), encoding="utf-8")
+    print(f"page: {args.output / 'chars.txt'}")
 
     bits = surprise(model, codes[cut - WARM_UP :])[WARM_UP - 1 :]  # (S - cut,)
     # As xz does: learn on while reading. The loss is that of each piece before it is learned from.
@@ -90,9 +82,7 @@ def run(args: argparse.Namespace) -> None:
     if plt is not None:
         costs = [reading.loss[0] / np.log(2), alone, whole - rest]
         figure = _draw(plt, history, text[cut:], bits, costs)
-        figure.savefig(args.output / "chars.png", dpi=150)
-        plt.close(figure)
-    print(f"model, page and picture: {args.output / 'chars.*'}")
+        save_picture(plt, figure, args.output / "chars.png")
 
 
 def topics() -> str:

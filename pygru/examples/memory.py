@@ -14,7 +14,6 @@ that learning knows of step t. On its way back it vanishes in an RNN; a gate can
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy.typing as npt
 
 import pygru
 from pygru.data import ContiguousBatches
-from pygru.examples import BLUE, GREY, ORANGE, positive, pyplot
+from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, positive, save_model, save_picture
 from pygru.schedules import CosineDecay
 
 __all__ = ["add_arguments", "adding_problem", "run", "state_gradients"]
@@ -35,24 +34,18 @@ Array = npt.NDArray[np.floating[Any]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example memory``."""
-    add = parser.add_argument
-    add("--length", type=positive, default=200, help="steps of a sequence, T (default: 200)")
-    add("--epochs", type=positive, default=20, help="of 100 steps each (default: 20)")
-    add("--sequences", type=positive, default=30_000, help="to train on (default: 30000)")
-    add("--hidden", type=positive, default=64, help="hidden units (default: 64)")
-    add("--lr", type=float, default=0.005, help="learning rate at the start (default: 0.005)")
-    add("--seed", type=int, default=0, help="of data, weights and batches (default: 0)")
-    add("--threads", type=positive, help="threads to use (default: all cores)")
-    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
-    add("--no-plot", action="store_true", help="draw no picture")
+    add_common(parser, epochs=20, of="of 100 steps each", hidden=64, lr=0.005)
+    parser.add_argument(
+        "--length", type=positive, default=200, help="steps of a sequence, T (default: 200)"
+    )
+    parser.add_argument(
+        "--sequences", type=positive, default=30_000, help="to train on (default: 30000)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Train both with the same data and steps, look at their gradients, save the GRU, draw."""
-    plt = None if args.no_plot else pyplot()  # better missed before the training than after it
-    if args.threads is not None:
-        pygru.set_num_threads(args.threads)
-    args.output.mkdir(parents=True, exist_ok=True)
+    plt = begin(args)
 
     rng, H = np.random.default_rng(args.seed), args.hidden
     X, Y = adding_problem(args.sequences, args.length, rng)
@@ -78,13 +71,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"squared error on new sequences: {always_1:.4f} always telling 1 (published: 0.1767)")
     for name, (history, *_) in results.items():
         print(f"  {name} {history.validation[-1]:.4f}, trained in {history.seconds:.1f} s")
-    model.save(args.output / "memory.safetensors")
-    print(f"model: {args.output / 'memory.safetensors'}")
+    save_model(model, args.output / "memory.safetensors")
     if plt is not None:
         figure = _draw(plt, results, Y_test, always_1)
-        figure.savefig(args.output / "memory.png", dpi=150)
-        plt.close(figure)
-        print(f"picture: {args.output / 'memory.png'}")
+        save_picture(plt, figure, args.output / "memory.png")
 
 
 def adding_problem(n: int, steps: int, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -12,7 +12,6 @@ that falls to zero. A tenth of the steps, a fraction of the error, and it can go
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 import pygru
 from pygru.data import ContiguousBatches, Sampler
-from pygru.examples import BLUE, GREY, ORANGE, positive, pyplot
+from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, save_model, save_picture
 from pygru.schedules import CosineDecay, Schedule
 
 __all__ = ["add_arguments", "forecast", "run"]
@@ -34,23 +33,15 @@ Array = npt.NDArray[np.floating[Any]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example sine``."""
-    add = parser.add_argument
-    add("--epochs", type=positive, default=120, help="of 156 steps each (default: 120)")
-    add("--hidden", type=positive, default=64, help="hidden units (default: 64)")
-    add("--reset", choices=("before", "after"), default="before", help="default: before")
-    add("--lr", type=float, default=1e-3, help="learning rate (default: 0.001)")
-    add("--seed", type=int, default=0, help="of weights and batches (default: 0)")
-    add("--threads", type=positive, help="threads to use (default: all cores)")
-    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
-    add("--no-plot", action="store_true", help="draw no picture")
+    add_common(parser, epochs=120, of="of 156 steps each", hidden=64, lr=1e-3)
+    parser.add_argument(
+        "--reset", choices=("before", "after"), default="before", help="default: before"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, test, save, better it, draw."""
-    plt = None if args.no_plot else pyplot()  # better missed before the training than after it
-    if args.threads is not None:
-        pygru.set_num_threads(args.threads)
-    args.output.mkdir(parents=True, exist_ok=True)
+    plt = begin(args)
 
     series = pygru.sine(0, 100, 10_000)  # (10000,)
     X, Y = pygru.windows(series, WINDOW)  # (N, 5, 1), (N, 1)
@@ -65,8 +56,7 @@ def run(args: argparse.Namespace) -> None:
     error, _ = pygru.losses.mae(prediction, Y_test)
     print(f"mean absolute error on the test wave: {error:.4f}")
     print(f"training took {history.seconds:.1f} s with {pygru.get_num_threads()} thread(s)")
-    model.save(args.output / "sine.safetensors")
-    print(f"model: {args.output / 'sine.safetensors'}")
+    save_model(model, args.output / "sine.safetensors")
     if plt is None:
         return
 
@@ -77,9 +67,7 @@ def run(args: argparse.Namespace) -> None:
     steps = round(PERIODS * 2 * np.pi / SPACING)
     curves = [forecast(m, X_test[0], steps) for m in (model, coarse)]
     figure = _draw(plt, prediction[:SHOWN, 0], Y_test[:SHOWN, 0], history.loss, curves, error)
-    figure.savefig(args.output / "sine.png", dpi=150)
-    plt.close(figure)
-    print(f"picture: {args.output / 'sine.png'}")
+    save_picture(plt, figure, args.output / "sine.png")
 
 
 def _train(

@@ -14,14 +14,13 @@ and 1886 with the years before them; the years after 1920 had no part in it.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import pygru
-from pygru.examples import BLUE, GREY, ORANGE, positive, pyplot
+from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, save_model, save_picture
 from pygru.optim import AdamW
 from pygru.schedules import CosineDecay
 
@@ -41,23 +40,13 @@ Array = npt.NDArray[np.floating[Any]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example sunspots``."""
-    add = parser.add_argument
-    add("--epochs", type=positive, default=300, help="of one step each (default: 300)")
-    add("--hidden", type=positive, default=16, help="hidden units (default: 16)")
-    add("--lr", type=float, default=3e-3, help="learning rate at first (default: 0.003)")
-    add("--seed", type=int, default=0, help="of the weights (default: 0)")
-    add("--threads", type=positive, help="threads to use (default: all cores)")
-    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
-    add("--no-plot", action="store_true", help="draw no picture")
+    add_common(parser, epochs=300, of="of one step each", hidden=16, lr=3e-3)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, test beside others, save, let it go on alone, draw."""
-    plt = None if args.no_plot else pyplot()  # better missed before the training than after it
-    if args.threads is not None:
-        pygru.set_num_threads(args.threads)
     spots = counts()  # (S,)
-    args.output.mkdir(parents=True, exist_ok=True)
+    plt = begin(args)
     n, end = TEST - FIRST, END - FIRST  # years before the test, and up to its end
     print(f"train: {FIRST}-{TEST - 1}, {n} years   test: {TEST}-{END - 1}, {end - n} years")
 
@@ -84,16 +73,13 @@ def run(args: argparse.Namespace) -> None:
     for name, value in {"linear autoregression AR(9), fitted here": linear, **PUBLISHED}.items():
         print(f"  {name}: {value:.3f}")
     print(f"training took {history.seconds:.1f} s with {pygru.get_num_threads()} thread(s)")
-    model.save(args.output / "sunspots.safetensors")
-    print(f"model: {args.output / 'sunspots.safetensors'}")
+    save_model(model, args.output / "sunspots.safetensors")
     if plt is None:
         return
 
     alone = to_counts(model.generate(x[:end], ALONE))  # (50,)
     figure = _draw(plt, spots, forecast, alone, error)
-    figure.savefig(args.output / "sunspots.png", dpi=150)
-    plt.close(figure)
-    print(f"picture: {args.output / 'sunspots.png'}")
+    save_picture(plt, figure, args.output / "sunspots.png")
 
 
 def counts() -> Array:

@@ -13,14 +13,13 @@ chosen by cross-validation on the training set.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 import pygru
-from pygru.examples import BLUE, GREY, ORANGE, positive, pyplot
+from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, save_model, save_picture
 from pygru.optim import AdamW
 from pygru.schedules import CosineDecay
 
@@ -41,23 +40,13 @@ Utterances: TypeAlias = "tuple[list[Array], Array]"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example vowels``."""
-    add = parser.add_argument
-    add("--epochs", type=positive, default=60, help="of 9 steps each (default: 60)")
-    add("--hidden", type=positive, default=64, help="hidden units each way (default: 64)")
-    add("--lr", type=float, default=1e-2, help="learning rate at first (default: 0.01)")
-    add("--seed", type=int, default=0, help="of weights, dropout and batches (default: 0)")
-    add("--threads", type=positive, help="threads to use (default: all cores)")
-    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
-    add("--no-plot", action="store_true", help="draw no picture")
+    add_common(parser, epochs=60, of="of 9 steps each", hidden=64, lr=1e-2)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, test, save, draw."""
-    plt = None if args.no_plot else pyplot()  # better missed before the training than after it
-    if args.threads is not None:
-        pygru.set_num_threads(args.threads)
     (X, Y), (X_test, Y_test) = recordings()
-    args.output.mkdir(parents=True, exist_ok=True)
+    plt = begin(args)
     print(f"train: {len(X)} utterances   test: {len(X_test)}   frames: up to {FRAMES} of 12")
 
     rng, H = np.random.default_rng(args.seed), args.hidden
@@ -80,17 +69,14 @@ def run(args: argparse.Namespace) -> None:
     for name, value in PUBLISHED.items():
         print(f"  {name}: {value:.3f}")
     print(f"training took {history.seconds:.1f} s with {pygru.get_num_threads()} thread(s)")
-    model.save(args.output / "vowels.safetensors")
-    print(f"model: {args.output / 'vowels.safetensors'}")
+    save_model(model, args.output / "vowels.safetensors")
     if plt is None:
         return
 
     beginnings = ([x[:n] for x in X_test] for n in range(1, FRAMES + 1))
     answers = np.stack([pygru.predict(model, X) for X in beginnings])  # (FRAMES, N, SPEAKERS)
     figure = _draw(plt, history, answers, X_test, Y_test)
-    figure.savefig(args.output / "vowels.png", dpi=150)
-    plt.close(figure)
-    print(f"picture: {args.output / 'vowels.png'}")
+    save_picture(plt, figure, args.output / "vowels.png")
 
 
 def recordings() -> tuple[Utterances, Utterances]:

@@ -11,14 +11,13 @@ without a network: the nearest note it was taught, and the mean of the two neigh
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import pygru
-from pygru.examples import BLUE, GREY, ORANGE, positive, pyplot
+from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, save_model, save_picture
 from pygru.schedules import CosineDecay
 
 __all__ = ["add_arguments", "play", "run", "wave"]
@@ -32,22 +31,12 @@ Array = npt.NDArray[np.floating[Any]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example waveform``."""
-    add = parser.add_argument
-    add("--epochs", type=positive, default=1500, help="of one step each (default: 1500)")
-    add("--hidden", type=positive, default=64, help="hidden units (default: 64)")
-    add("--lr", type=float, default=1e-2, help="learning rate at first (default: 0.01)")
-    add("--seed", type=int, default=0, help="of the weights (default: 0)")
-    add("--threads", type=positive, help="threads to use (default: all cores)")
-    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
-    add("--no-plot", action="store_true", help="draw no picture")
+    add_common(parser, epochs=1500, of="of one step each", hidden=64, lr=1e-2)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, test on the notes between, save, draw."""
-    plt = None if args.no_plot else pyplot()  # better missed before the training than after it
-    if args.threads is not None:
-        pygru.set_num_threads(args.threads)
-    args.output.mkdir(parents=True, exist_ok=True)
+    plt = begin(args)
 
     notes = np.arange(SEMITONES + 1)
     taught, between = notes[::2], notes[1::2]
@@ -72,15 +61,12 @@ def run(args: argparse.Namespace) -> None:
     print(f"  nearest note taught: {_error(below, true):.5f}")
     print(f"  mean of the two neighbours: {_error((below + above) / 2, true):.5f}")
     print(f"training took {history.seconds:.1f} s with {pygru.get_num_threads()} thread(s)")
-    model.save(args.output / "waveform.safetensors")
-    print(f"model: {args.output / 'waveform.safetensors'}")
+    save_model(model, args.output / "waveform.safetensors")
     if plt is None:
         return
 
     figure = _draw(plt, model, between, error)
-    figure.savefig(args.output / "waveform.png", dpi=150)
-    plt.close(figure)
-    print(f"picture: {args.output / 'waveform.png'}")
+    save_picture(plt, figure, args.output / "waveform.png")
 
 
 def wave(notes: npt.ArrayLike, samples: int = SAMPLES) -> Array:
