@@ -17,18 +17,32 @@ namespace {
 
 // ---- the register tile ----
 
-// Some rows times some registers of a product, between its start and its finish.
-template <class Real>
-struct Tile {
-  Index i;      // first row
-  int rows;     // 1, 2, 4 ... full_rows()
-  Index v;      // first register
-  int vectors;  // registers: `panels` neighbouring panels of the same width
-  int panels;
-  Real* acc;  // [rows][vectors][lanes] in L1
-
-  Real* at(int r, int n) const { return acc + (r * vectors + n) * kLanes<Real>; }
+// A number known when the code is compiled, so that loops over it unroll.
+template <int n>
+struct Constant {
+  constexpr operator int() const { return n; }
 };
+
+// Some rows times some registers of a product, between its start and its finish. Rows, width and
+// panels are int, or Constant where a tile is full, as most are.
+template <class Real, class Rows = int, class Width = int, class Panels_ = int>
+struct Tile {
+  Index i;         // first row
+  Rows rows;       // up to full_rows()
+  Index v;         // first register
+  Width width;     // registers of a panel
+  Panels_ panels;  // neighbouring ones, of the same width
+  Real* acc;       // [rows][panels][width][lanes] in L1
+
+  int vectors() const { return width * panels; }
+  Real* at(int r, int n) const { return acc + (r * vectors() + n) * kLanes<Real>; }
+};
+template <class Real, class... Sizes>
+constexpr Index lanes_of(const Tile<Real, Sizes...>&) {
+  return kLanes<Real>;
+}
+template <class Real, int width>
+using FullTile = Tile<Real, Constant<kTileRows>, Constant<width>, Constant<1>>;
 
 // What a tile brings closer while it is busy: `per_k` values from `at` on for each of its k.
 template <class Real>
@@ -86,9 +100,27 @@ inline int full_rows(const Panels& panels) {
   return panels.vectors == 1 ? 2 * kTileRows : kTileRows;
 }
 
-// How many neighbouring panels a tile of few rows takes at once, for the same reason.
+// How many neighbouring panels a tile of few rows takes at once, for the same reason: 1, 2, 4 ...
 constexpr int panels_at_once(int rows) {
-  return rows < kTileRows ? kTileRows / rows : 1;
+  return rows < kLatencyRows ? kLatencyRows / rows : 1;
+}
+inline int log_2(int power_of_two) {
+  return __builtin_ctz(static_cast<unsigned>(power_of_two));
+}
+
+// How many of the last `left` rows, fewer than a full tile's, a tile takes at once. Three are as
+// quick as four: the panels are read once.
+inline int rows_at_once(Index left, int full) {
+  int rows = full;
+  while (4 * left < 3 * rows) rows /= 2;
+  return static_cast<int>(min(left, rows));
+}
+
+// The rows that are computed for them: 1, 2, 4 ...; the result of those too many is nobody's.
+constexpr int computed_rows(int rows) {
+  int computed = 1;
+  while (computed < rows) computed *= 2;
+  return computed;
 }
 
 // multiply_tile for `rows` rows and `panels` panels, 1 or panels_at_once(rows), of `width`
@@ -139,6 +171,17 @@ struct PackedMatrix {
   }
 };
 
+// Adds the part k of the chains of a tile.
+template <int step, class T, class Real, class Row>
+void advance(const T& t, const PackedMatrix<Real>& b, Row row, Range k, TileFunction<Real> multiply,
+             Ahead<Real> ahead = {}) {
+  const Real* a[2 * kTileRows];
+  for (int r = 0; r < t.rows; ++r) a[r] = row(t.i + r) + k.begin * step;
+  for (int r = t.rows; r < computed_rows(t.rows); ++r) a[r] = a[0];
+  multiply(t.acc, a, b.at(t.v, k.begin, t.width), t.width * kLanes<Real> * b.depth, k.end - k.begin,
+           ahead);
+}
+
 // From which end a product takes the panels. Steps that alternate find what the step before used
 // last still in cache, where all of it does not fit.
 enum class From { begin, end };
@@ -154,19 +197,11 @@ void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, R
     return from == From::begin ? part.begin + i : part.end - 1 - i;
   };
   const Index count = part.end - part.begin;
-  const auto advance = [&](TileFunction<Real> multiply, const Tile<Real>& t, Index k_0, Index k_1,
-                           Ahead<Real> ahead) {
-    const Index width = t.vectors / t.panels;
-    const Real* a[2 * kTileRows];
-    for (int r = 0; r < t.rows; ++r) a[r] = row(t.i + r) + k_0 * step;
-    multiply(t.acc, a, b.at(t.v, k_0, width), width * kLanes<Real> * b.depth, k_1 - k_0, ahead);
-  };
   const Index full = rows.begin + (rows.end - rows.begin) / R * R;
   const Index slices = max(1, ceil_div(b.K, kDepth));
-  for (Index j = 0; j < count; ++j) {
-    const Index p = nth(j), next = j + 1 < count ? nth(j + 1) : p;
-    const int width = b.panels.width(p);
-    const auto multiply = tile_function<step, Real>(R, 1, width, far);
+  // All full tiles of the panel that t is of; `next` is the one after it.
+  const auto down_the_rows = [&](auto t, Index next) {
+    const auto multiply = tile_function<step, Real>(R, t.panels, t.width, far);
     for (Index first = rows.begin; first < full; first += kRowBlock) {
       const Index last = min(full, first + kRowBlock);
       for (Index s = 0; s < slices; ++s) {
@@ -175,32 +210,42 @@ void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, R
         // closer, a piece with each k of each tile.
         Ahead<Real> ahead;
         if (far) {
-          ahead.at = s + 1 < slices ? b.at(b.panels.first(p), k_1, width)
+          ahead.at = s + 1 < slices ? b.at(t.v, k_1, t.width)
                                     : b.at(b.panels.first(next), 0, b.panels.width(next));
-          ahead.per_k = ceil_div(width * kLanes<Real>, (last - first) / R);
+          ahead.per_k = ceil_div(t.width * kLanes<Real>, (last - first) / R);
         }
-        Tile<Real> t = {first, R, b.panels.first(p), width, 1, accumulators};
-        for (; t.i < last; t.i += R, t.acc += R * width * kLanes<Real>) {
+        t.acc = accumulators;
+        for (t.i = first; t.i < last; t.i += R, t.acc += t.rows * t.vectors() * kLanes<Real>) {
           if (s == 0) start(t);
-          if (b.K > 0) advance(multiply, t, k_0, k_1, ahead);
+          if (b.K > 0) advance<step>(t, b, row, {k_0, k_1}, multiply, ahead);
           ahead.at += ahead.per_k * (k_1 - k_0);
           if (s == slices - 1) finish(t);
         }
       }
     }
+  };
+  for (Index j = 0; j < count; ++j) {
+    const Index p = nth(j), next = j + 1 < count ? nth(j + 1) : p;
+    const Index v = b.panels.first(p);
+    if (R == kTileRows && b.panels.width(p) == kTileVectors)
+      down_the_rows(FullTile<Real, kTileVectors>{0, {}, v, {}, {}, nullptr}, next);
+    else if (R == kTileRows && b.panels.width(p) == 2)
+      down_the_rows(FullTile<Real, 2>{0, {}, v, {}, {}, nullptr}, next);
+    else
+      down_the_rows(Tile<Real>{0, R, v, b.panels.width(p), 1, nullptr}, next);
   }
-  Index i = full;
-  for (int few = R / 2; few > 0; few /= 2) {
-    if (i + few > rows.end) continue;
-    const Index together = panels_at_once(few);
+  for (Index i = full; i < rows.end;) {
+    const int few = rows_at_once(rows.end - i, R), computed = computed_rows(few);
+    const Index together = panels_at_once(computed);
     for (Index j = 0; j < count;) {
       const int width = b.panels.width(nth(j));
       const bool several = j + together <= count && b.panels.width(nth(j + together - 1)) == width;
       const int panels = several ? static_cast<int>(together) : 1;
       const Index p = min(nth(j), nth(j + panels - 1));
-      const Tile<Real> t = {i, few, b.panels.first(p), panels * width, panels, accumulators};
+      const Tile<Real> t = {i, few, b.panels.first(p), width, panels, accumulators};
       start(t);
-      if (b.K > 0) advance(tile_function<step, Real>(few, panels, width), t, 0, b.K, {});
+      if (b.K > 0)
+        advance<step>(t, b, row, {0, b.K}, tile_function<step, Real>(computed, panels, width));
       finish(t);
       j += panels;
     }
@@ -211,66 +256,39 @@ void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, R
 // The two ends most products have: begin each chain at 0, and store what is there in rows of
 // memory.
 struct FromZero {
-  template <class Real>
-  void operator()(const Tile<Real>& t) const {
-    for (int j = 0; j < t.rows * t.vectors; ++j) store(t.acc + j * kLanes<Real>, Vec<Real>{});
+  template <class T>
+  void operator()(const T& t) const {
+    for (int r = 0; r < t.rows; ++r)
+      for (int n = 0; n < t.vectors(); ++n) store(t.at(r, n), decltype(load(t.acc)){});
   }
-};
-
-// A number known when the code is compiled, so that loops over it unroll.
-template <int n>
-struct Constant {
-  constexpr operator int() const { return n; }
 };
 
 // Visits a tile register by register: visit(row, first column, accumulator).
-template <class Real, class Visit>
-inline void each_register(const Tile<Real>& t, Visit visit) {
+template <class T, class Visit>
+inline void each_register(const T& t, Visit visit) {
   for (int r = 0; r < t.rows; ++r)
-    for (int n = 0; n < t.vectors; ++n) visit(t.i + r, (t.v + n) * kLanes<Real>, t.at(r, n));
+    for (int n = 0; n < t.vectors(); ++n) visit(t.i + r, (t.v + n) * lanes_of(t), t.at(r, n));
 }
 
-// Visits a row's registers of neighbouring columns, three, two or one at a time, so that what is
-// computed on them can overlap: visit(how many, the first). Only one that is alone may reach past
-// the last of `columns`.
-template <class Real, class Visit>
-inline void neighbours(const Tile<Real>& t, Index columns, Visit visit) {
-  const Index whole = min(t.vectors, columns / kLanes<Real> - t.v);  // registers
-  int n = 0;
-  for (; n + 3 <= whole; n += 3) visit(Constant<3>{}, n);
-  for (; n + 2 <= whole; n += 2) visit(Constant<2>{}, n);
-  for (; n < t.vectors; ++n) visit(Constant<1>{}, n);
-}
-
-// Visits a tile's groups of three neighbouring registers, several groups at a time so that what is
-// computed on each can overlap: visit(Several), a list of (row, first register of the group).
-template <int N>
-struct Several {
-  int row[N];
-  int n[N];
-};
-template <class Real, class Visit>
-[[gnu::always_inline]] inline void groups_of_three(const Tile<Real>& t, Visit visit) {
-  constexpr int N = kOverlap;
-  Several<N> many;
-  int count = 0;
-  for (int r = 0; r < t.rows; ++r) {
-    for (int n = 0; n < t.vectors; n += 3) {
-      many.row[count] = r;
-      many.n[count] = n;
-      if (++count == N) {
-        visit(many);
-        count = 0;
-      }
-    }
+// Visits a row's registers, those of a panel at a time, so that what is computed on them can
+// overlap: visit(how many, the first). Only one that is alone may reach past the last of `columns`.
+template <class T, class Visit>
+inline void neighbours(const T& t, Index columns, Visit visit) {
+  const Index whole = columns / lanes_of(t) - t.v;  // registers
+  for (int n = 0; n < t.vectors(); n += t.width) {
+    if (n + t.width > whole || t.width == 1)
+      for (int i = n; i < n + t.width; ++i) visit(Constant<1>{}, i);
+    else if (t.width == 2)
+      visit(Constant<2>{}, n);
+    else
+      visit(Constant<3>{}, n);
   }
-  for (int i = 0; i < count; ++i) visit(Several<1>{{many.row[i]}, {many.n[i]}});
 }
 
 // finish: row(i) is where the `columns` results of row i go.
 template <class Real, class Row>
 auto store_rows(Index columns, Row row) {
-  return [=](const Tile<Real>& t) {
+  return [=](const auto& t) {
     each_register(t, [&](Index i, Index first, Real* acc) {
       store_some(row(i) + first, load(acc), columns - first);
     });

@@ -90,7 +90,7 @@ struct GruBefore {
   static constexpr int first_group[phases + 1] = {0, 2, 3};  // phase 0: r and z; phase 1: n
 
   template <int gate, class Units, class V>
-  static void forward(Units& u, V s) {
+  [[gnu::always_inline]] static void forward(Units& u, V s) {
     if constexpr (gate == 0) {
       const V r_ = sigmoid(s);
       u.keep(Slot::r, r_);

@@ -50,7 +50,7 @@ void linear(const Linear<Real>& f, Team team) {
   product(
       PackedMatrix<Real>{weights.W, panels, f.K, f.K}, share(f.N, team), {0, panels.count()},
       accumulators, [&](Index i) -> const Real* { return f.x.at(i, 0); },
-      [&](const Tile<Real>& t) {
+      [&](const auto& t) {
         each_register(t,
                       [&](Index, Index first, Real* acc) { store(acc, load(weights.b + first)); });
       },
@@ -112,7 +112,7 @@ void linear_backward(const LinearBackward<Real>& f, Team team) {
     product<kTileRows>(
         PackedMatrix<Real>{scratch.dy, outputs, count, count}, {0, f.K}, own, accumulators,
         [&](Index i) { return packed_row(scratch.x_packed, count, i); },
-        [&](const Tile<Real>& t) {
+        [&](const auto& t) {
           each_register(t, [&](Index i, Index first, Real* acc) {
             store(acc, load_some<Real>(f.dW.at(first, i), f.M - first));
           });

@@ -21,7 +21,7 @@ struct Elman {
   static constexpr int first_group[phases + 1] = {0, 1};
 
   template <int gate, class Units, class V>
-  static void forward(Units& u, V s_) {
+  [[gnu::always_inline]] static void forward(Units& u, V s_) {
     V h;
     if constexpr (relu)
       h = at_least(s_, 0);  // a NaN stays one

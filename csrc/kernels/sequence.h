@@ -24,12 +24,20 @@ using pygru::Split;
 
 constexpr Index kFewInputs = 32;             // up to here x W^T is made inside the step
 constexpr Index kProjectionBytes = 1 << 18;  // of x W^T at a time: a quarter to half of an L2 cache
+constexpr Index kStateBytes = 1 << 18;       // of states at a time: many sequences go in blocks
 
 // ---- the pass ----
 
 template <class Cell, class Real>
 struct ForwardPass {
   static constexpr Index lanes = kLanes<Real>;
+
+  // What a step reads and writes of one sequence.
+  struct Row {
+    const Real* h_prev;
+    Real* y;
+    Real* tape;  // or null
+  };
 
   const Forward<Real>& f;
   const Team team;
@@ -39,15 +47,18 @@ struct ForwardPass {
   const bool by_sequence;
   const bool fetch_outputs;  // y and the tape are too large to be in cache when they are written
   const bool inside;         // x W^T inside the step
-  Range rows;                // this member's sequences, in the order of f.lengths
+  Range rows;                // this member's sequences, or a block of them, by f.lengths
   Range part;                // this member's panels, of every group
   PackedForward<Real> weights;
   Sequence<Real> tape;
   // This member's scratch:
+  Index block_rows;               // sequences at a time
   Index chunk_steps, chunk_rows;  // of x W^T at most
   Real* accumulators;             // kAccumulators, and as many again for W_n x + b_xn beside q
   Real* projected;                // [register][chunk row][lanes]: x W^T + bias
   const Real** x_rows;            // (chunk_rows,) of the chunk
+  Row* step_rows;                 // (B,) of the step
+  Real* zeros = nullptr;          // (H,) the state that no h_0 is
 
   ForwardPass(const Forward<Real>& args, Team members, Arena& scratch)
       : f(args),
@@ -68,18 +79,28 @@ struct ForwardPass {
     if (Cell::phases > 1 && !tape) {  // what passes from phase to phase, of one step
       tape = {scratch.take<Real>(s.B * Cell::slots * s.H), 0, Cell::slots * s.H};
     }
+    Index most = rows.end - rows.begin;  // sequences of a member
+    for (Index member = 0; by_sequence && member < team.size && team.size > 1; ++member)
+      most = max(most, f.cuts[member + 1] - f.cuts[member]);
+    const Index state_bytes = gates.per_gate * kRegisterBytes;
+    block_rows = max(1, kStateBytes / (max(1, state_bytes) * kRowBlock)) * kRowBlock;
+    if (by_sequence) most = min(most, block_rows);
     const Index row_bytes = gates.vectors * kRegisterBytes;
-    chunk_steps = inside ? 1 : min(s.T, max(1, kProjectionBytes / (row_bytes * max(1, s.B))));
-    chunk_rows = chunk_steps * s.B;
+    chunk_steps = inside ? 1 : min(s.T, max(1, kProjectionBytes / (row_bytes * max(1, most))));
+    chunk_rows = chunk_steps * most;
     for (Index member = 0; member < team.size; ++member) {
       Real* const accumulators_of = scratch.take<Real>(2 * kAccumulators<Real>);
       Real* const projected_of =
           scratch.take<Real>(inside ? 0 : chunk_rows * gates.vectors * lanes);
       const Real** const rows_of_x = scratch.take<const Real*>(chunk_rows);
+      Row* const rows_of_step = scratch.take<Row>(s.B);
+      Real* const zero_state = scratch.take<Real>(s.H);
       if (member != team.rank) continue;
       accumulators = accumulators_of;
       projected = projected_of;
       x_rows = rows_of_x;
+      step_rows = rows_of_step;
+      zeros = zero_state;
     }
   }
 
@@ -90,6 +111,17 @@ struct ForwardPass {
   }
 
   void run() {
+    if (!f.h_0) __builtin_memset(zeros, 0, static_cast<std::size_t>(s.H) * sizeof(Real));
+    if (!by_sequence) return run_rows();
+    const Range all = rows;
+    for (Index first = all.begin; first < all.end; first += block_rows) {
+      rows = {first, min(all.end, first + block_rows)};
+      run_rows();
+    }
+  }
+
+  // All steps of this member's rows.
+  void run_rows() {
     for (Index first = 0; first < s.T; first += chunk_steps) {
       const Range chunk = {first, min(s.T, first + chunk_steps)};
       const Index count = gather(chunk);
@@ -122,9 +154,9 @@ struct ForwardPass {
     product(
         PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I}, chunk_part, part,
         accumulators, [&](Index i) { return x_rows[i]; },
-        [&](const Tile<Real>& t) { start_from_bias(t, v_0); },
-        [&](const Tile<Real>& t) {
-          for (int n = 0; n < t.vectors; ++n)
+        [&](const auto& t) { start_from_bias(t, v_0); },
+        [&](const auto& t) {
+          for (int n = 0; n < t.vectors(); ++n)
             for (int r = 0; r < t.rows; ++r)
               store(projected_at(v_0 + t.v + n, t.i + r), load(t.at(r, n)));
         });
@@ -132,8 +164,9 @@ struct ForwardPass {
   Real* projected_at(Index v, Index chunk_row) const {
     return projected + (v * chunk_rows + chunk_row) * lanes;
   }
-  void start_from_bias(const Tile<Real>& t, Index v_0) const {
-    for (int n = 0; n < t.vectors; ++n) {
+  template <class T>
+  void start_from_bias(const T& t, Index v_0) const {
+    for (int n = 0; n < t.vectors(); ++n) {
       const Vec<Real> bias = load(weights.bias + (v_0 + t.v + n) * lanes);
       for (int r = 0; r < t.rows; ++r) store(t.at(r, n), bias);
     }
@@ -143,7 +176,8 @@ struct ForwardPass {
     const Index n = alive(step);
     const Index continuing = step == 0 ? 0 : min(n, alive(step - 1));
     const From from = (f.steps_before + step) % 2 ? From::end : From::begin;
-    run_phases<0>(time_of(step), mine(0, continuing), mine(continuing, n), row_0, from);
+    gather_step(time_of(step), mine(0, n), continuing);
+    run_phases<0>(mine(0, continuing), mine(continuing, n), row_0, from);
     const Range ended = mine(n, s.B);
     if (by_sequence || team.rank == 0)
       for (Index i = ended.begin; i < ended.end; ++i)
@@ -151,87 +185,99 @@ struct ForwardPass {
                          static_cast<std::size_t>(s.H) * sizeof(Real));
   }
 
+  // Where each sequence of the step lies; those from `continuing` on begin with it.
+  void gather_step(Index t, Range r, Index continuing) {
+    for (Index i = r.begin; i < r.end; ++i) {
+      const Index b = f.lengths.row(i);
+      const Real* const first = f.h_0 ? f.h_0.at(b) : zeros;
+      step_rows[i] = {i < continuing ? f.y.at(f.reverse ? t + 1 : t - 1, b) : first, f.y.at(t, b),
+                      tape ? tape.at(t, b) : nullptr};
+    }
+  }
+
   template <int phase>
-  void run_phases(Index t, Range continuing, Range starting, Index row_0, From from) {
+  void run_phases(Range continuing, Range starting, Index row_0, From from) {
     if constexpr (phase < Cell::phases) {
-      run_groups<phase, Cell::first_group[phase]>(t, continuing, false, row_0, from);
-      run_groups<phase, Cell::first_group[phase]>(t, starting, true, row_0, from);
+      run_groups<phase, Cell::first_group[phase]>(continuing, s.H, row_0, from);
+      // Nothing to multiply with a zero state.
+      run_groups<phase, Cell::first_group[phase]>(starting, f.h_0 ? s.H : 0, row_0, from);
       if (!by_sequence) team.sync();
-      run_phases<phase + 1>(t, continuing, starting, row_0, from);
+      run_phases<phase + 1>(continuing, starting, row_0, from);
     }
   }
 
   template <int phase, int g>
-  void run_groups(Index t, Range r, bool starting, Index row_0, From from) {
+  void run_groups(Range r, Index K, Index row_0, From from) {
     if constexpr (g < Cell::first_group[phase + 1]) {
-      if (r.begin < r.end) recur<phase, g>(t, r, starting, row_0, from);
-      run_groups<phase, g + 1>(t, r, starting, row_0, from);
+      if (r.begin < r.end) recur<phase, g>(r, K, row_0, from);
+      run_groups<phase, g + 1>(r, K, row_0, from);
     }
-  }
-
-  // The state before step t, or null for zeros.
-  const Real* state_before(Index t, Index b, bool starting) const {
-    if (!starting) return f.y.at(f.reverse ? t + 1 : t - 1, b);
-    return f.h_0 ? f.h_0.at(b) : nullptr;
   }
 
   // The product with the recurrent weights of one group, and the cell on each finished tile.
   template <int phase, int g>
-  void recur(Index t, Range r, bool starting, Index row_0, From from) {
+  void recur(Range r, Index K, Index row_0, From from) {
     const Index v_0 = g * gates.per_gate;
-    const Index K = starting && !f.h_0 ? 0 : s.H;  // nothing to multiply with a zero state
     const auto operand = [&](Index i) -> const Real* {
-      const Index b = f.lengths.row(i);
-      return phase == 0 ? state_before(t, b, starting) : tape.at(t, b);  // slot 0
+      return phase == 0 ? step_rows[i].h_prev : step_rows[i].tape;  // slot 0
     };
-    const auto start = [&](const Tile<Real>& tile) {
-      if (g == 0 && fetch_outputs) fetch(tile, t);
+    const auto start = [&](const auto& tile) {
+      if (g == 0 && fetch_outputs) fetch(tile);
       start_from_x(tile, v_0, row_0 - rows.begin);
       if constexpr (Cell::gates_together) set_q_apart(tile);
     };
-    const auto finish = [&](const Tile<Real>& tile) __attribute__((always_inline)) {
-      if constexpr (!Cell::gates_together) {
-        finish_rows<g>(tile, t, starting);
-      } else {
-        groups_of_three(tile, [&]<int N>(const Several<N>& at) __attribute__((noinline)) {
-          ForwardUnits<Real, N> u;
-          u.H = s.H;
-          Wide<Real, N> s_r, s_z, q;
-#pragma GCC unroll 8
-          for (int j = 0; j < N; ++j) {
-            const Index b = f.lengths.row(tile.i + at.row[j]);
-            const Index unit = (tile.v + at.n[j]) / 3 * lanes;
-            const Real* const h = state_before(t, b, starting);
-            const Real* const acc = tile.at(at.row[j], at.n[j]);
-            u.count[j] = s.H - unit;
-            u.from_h[j] = h ? h + unit : nullptr;
-            u.from_x[j] = acc + 2 * lanes + kAccumulators<Real>;
-            u.to_h[j] = f.y.at(t, b) + unit;
-            u.tape[j] = tape ? tape.at(t, b) + unit : nullptr;
-            s_r.part[j] = load(acc);
-            s_z.part[j] = load(acc + lanes);
-            q.part[j] = load(acc + 2 * lanes);
-          }
-          Cell::forward(u, s_r, s_z, q);
-        });
-      }
+    const auto finish = [&](const auto& tile) __attribute__((always_inline)) {
+      if constexpr (Cell::gates_together)
+        finish_groups(tile);
+      else
+        finish_rows<g>(tile);
     };
     product(PackedMatrix<Real>{weights.U + v_0 * lanes * s.H, panels, s.H, K}, r, part,
             accumulators, operand, start, finish, from);
   }
 
+  // The cell on a tile of which every panel is all gates of some units, several at once so that
+  // what is computed on each can overlap.
+  template <class T>
+  void finish_groups(const T& tile) const {
+    const Index count = tile.rows * tile.panels, unit = tile.v / 3 * lanes;
+    Index j = 0;
+    if (unit + tile.panels * lanes <= s.H)
+      for (; j + kOverlap <= count; j += kOverlap) finish_units<kOverlap>(tile, j, unit);
+    for (; j < count; ++j) finish_units<1>(tile, j, unit);
+  }
+  template <int N, class T>
+  [[gnu::noinline]] void finish_units(const T& tile, Index first, Index unit_0) const {
+    ForwardUnits<Real, N> u;
+    u.H = s.H;
+    Wide<Real, N> s_r, s_z, q;
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) {
+      const Row& row = step_rows[tile.i + ((first + j) >> log_2(tile.panels))];
+      const Index unit = unit_0 + ((first + j) & (tile.panels - 1)) * lanes;
+      const Real* const acc = tile.acc + (first + j) * 3 * lanes;
+      u.units = s.H - unit;
+      u.from_h[j] = row.h_prev + unit;
+      u.from_x[j] = acc + 2 * lanes + kAccumulators<Real>;
+      u.to_h[j] = row.y + unit;
+      u.tape[j] = row.tape ? row.tape + unit : nullptr;
+      s_r.part[j] = load(acc);
+      s_z.part[j] = load(acc + lanes);
+      q.part[j] = load(acc + 2 * lanes);
+    }
+    Cell::forward(u, s_r, s_z, q);
+  }
+
   // The cell on tiles whose registers are one gate of neighbouring units.
-  template <int g>
-  void finish_rows(const Tile<Real>& tile, Index t, bool starting) const {
+  template <int g, class T>
+  [[gnu::noinline]] void finish_rows(const T& tile) const {
     for (int r = 0; r < tile.rows; ++r) {
-      const Index b = f.lengths.row(tile.i + r);
-      const Real* const h = state_before(t, b, starting);
-      Real* const y = f.y.at(t, b);
-      Real* const kept = tape ? tape.at(t, b) : nullptr;
+      const Row& row = step_rows[tile.i + r];
       neighbours(tile, s.H, [&]<int N>(Constant<N>, int n) {
         const Index unit = (tile.v + n) * lanes;
         ForwardRow<Real, N> u{
-            {s.H, s.H - unit, h ? h + unit : nullptr, kept ? kept + unit : nullptr}, y + unit};
+            {s.H, s.H - unit, row.h_prev + unit, row.tape ? row.tape + unit : nullptr},
+            row.y + unit};
         Cell::template forward<g>(
             u, Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); }));
       });
@@ -239,36 +285,39 @@ struct ForwardPass {
   }
 
   // Brings closer what the cell will write, while the product is made.
-  void fetch(const Tile<Real>& tile, Index t) const {
+  template <class T>
+  void fetch(const T& tile) const {
     const Index unit = tile.v / (Cell::gates_together ? 3 : 1) * lanes;
     for (int r = 0; r < tile.rows; ++r) {
-      const Index b = f.lengths.row(tile.i + r);
-      __builtin_prefetch(f.y.at(t, b) + unit, 1);
-      if (!tape) continue;
+      const Row& row = step_rows[tile.i + r];
+      __builtin_prefetch(row.y + unit, 1);
+      if (!row.tape) continue;
       for (int slot = 0; slot < Cell::slots; ++slot)
-        __builtin_prefetch(tape.at(t, b) + slot * s.H + unit, 1);
+        __builtin_prefetch(row.tape + slot * s.H + unit, 1);
     }
   }
 
   // The chains of a tile of a step, x W^T + bias.
-  void start_from_x(const Tile<Real>& t, Index v_0, Index chunk_row_0) const {
+  template <class T>
+  void start_from_x(const T& t, Index v_0, Index chunk_row_0) const {
     if (!inside) {
-      for (int n = 0; n < t.vectors; ++n)
+      for (int n = 0; n < t.vectors(); ++n)
         for (int r = 0; r < t.rows; ++r)
           store(t.at(r, n), load(projected_at(v_0 + t.v + n, chunk_row_0 + t.i + r)));
       return;
     }
     start_from_bias(t, v_0);
-    const int width = t.vectors / t.panels;
-    tile_function<1, Real>(t.rows, t.panels, width)(
-        t.acc, x_rows + chunk_row_0 + t.i,
-        PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I}.at(t.v, 0, width),
-        width * lanes * s.I, s.I, {});
+    if (s.I == 0) return;
+    advance<1>(
+        t, PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I},
+        [&](Index i) { return x_rows[chunk_row_0 + i]; }, {0, s.I},
+        tile_function<1, Real>(computed_rows(t.rows), t.panels, t.width));
   }
 
   // Every third chain becomes q = b_hn + U_n h'; what it was, W_n x + b_xn, waits for the cell.
-  void set_q_apart(const Tile<Real>& t) const {
-    for (int n = 2; n < t.vectors; n += 3) {
+  template <class T>
+  void set_q_apart(const T& t) const {
+    for (int n = 2; n < t.vectors(); n += 3) {
       const Vec<Real> bias_q = load(weights.bias_q + (t.v + n) / 3 * lanes);
       for (int r = 0; r < t.rows; ++r) {
         store(t.at(r, n) + kAccumulators<Real>, load(t.at(r, n)));

@@ -32,6 +32,13 @@ struct BackwardPass {
     Real* dx;
   };
 
+  // What a step reads and writes of one sequence.
+  struct Row {
+    const Real* h_prev;
+    Real* tape;
+    const Real* dy;  // or null
+  };
+
   const Backward<Real>& f;
   const Team team;
   const Shape s;
@@ -42,16 +49,19 @@ struct BackwardPass {
   Range part;             // this member's panels
   PackedBackward<Real> weights;
   // Scratch of the team:
-  Index chunk_steps, chunk_rows;
+  Index chunk_steps;
+  Index slice;  // (t, b) pairs of a chunk whose weight gradients are taken at once
   Index carry_stride;
   Real* carry;     // (B, carry_stride), where the cell carries
-  Real* x_packed;  // PackedRows of x, h' and slot 0 over the chunk
+  Real* x_packed;  // PackedRows of x, h' and slot 0 over a slice
   Real* h_packed;
   Real* slot_0_packed;
-  Real* gates_packed[Cell::groups];  // panels of each gradient group, depth chunk_rows
+  Real* gates_packed[Cell::groups];  // panels of each gradient group, depth slice
   // This member's scratch:
-  Real* accumulators;  // kAccumulators
-  Entry* entries;      // (chunk_rows,)
+  Real* accumulators;     // kAccumulators
+  Entry* entries;         // (chunk_steps B,)
+  Row* step_rows;         // (B,) of the step
+  Real* zeros = nullptr;  // (H,) the state that no h_0 is
 
   BackwardPass(const Backward<Real>& args, Team members, Arena& scratch)
       : f(args),
@@ -66,26 +76,28 @@ struct BackwardPass {
     Arena packed(f.packed);
     weights = packed_backward<Cell, Real>(packed, s, static_cast<bool>(f.dx));
     chunk_steps = min(s.T, max(1, kGradientRows<Cell> / max(1, s.B)));
-    chunk_rows = chunk_steps * s.B;
+    slice = min(chunk_steps * s.B, kGradientRows<Cell>);
     carry_stride = panels.vectors * lanes;
     carry = scratch.take<Real>(Cell::carries ? s.B * carry_stride : 0);
     x_packed = scratch.take<Real>(packed_rows(s.I));
     h_packed = scratch.take<Real>(packed_rows(s.H));
     slot_0_packed = scratch.take<Real>(Cell::phases > 1 ? packed_rows(s.H) : 0);
     for (int g = 0; g < Cell::groups; ++g)
-      gates_packed[g] = scratch.take<Real>(group_columns(g).panels.vectors * lanes * chunk_rows);
+      gates_packed[g] = scratch.take<Real>(group_columns(g).panels.vectors * lanes * slice);
     for (Index member = 0; member < team.size; ++member) {
       Real* const accumulators_of = scratch.take<Real>(kAccumulators<Real>);
-      Entry* const entries_of = scratch.take<Entry>(chunk_rows);
+      Entry* const entries_of = scratch.take<Entry>(chunk_steps * s.B);
+      Row* const rows_of_step = scratch.take<Row>(s.B);
+      Real* const zero_state = scratch.take<Real>(s.H);
       if (member != team.rank) continue;
       accumulators = accumulators_of;
       entries = entries_of;
+      step_rows = rows_of_step;
+      zeros = zero_state;
     }
   }
 
-  Index packed_rows(Index width) const {
-    return ceil_div(width, kTileRows) * kTileRows * chunk_rows;
-  }
+  Index packed_rows(Index width) const { return ceil_div(width, kTileRows) * kTileRows * slice; }
 
   struct GroupColumns {
     Index columns;
@@ -110,13 +122,17 @@ struct BackwardPass {
   }
 
   void run() {
+    __builtin_memset(zeros, 0, static_cast<std::size_t>(s.H) * sizeof(Real));
     for (Index first = 0; first < s.T; first += chunk_steps) {
       const Range chunk = {first, min(s.T, first + chunk_steps)};
       for (Index step = chunk.begin; step < chunk.end; ++step) take_step(step);
       if (by_sequence) team.sync();  // by units every phase ended with one
       const Index count = gather(chunk);
       input_gradient(chunk, count);
-      weight_gradients(count);
+      for (Index e = 0; e < count; e += slice) {
+        if (e > 0) team.sync();  // what is packed of the slice before has been read
+        weight_gradients(entries + e, min(slice, count - e));
+      }
     }
     if (f.dh_0) first_states();
   }
@@ -127,20 +143,32 @@ struct BackwardPass {
     const Index t = time_of(step), n = alive(step);
     const Index before = step == 0 ? 0 : alive(step - 1);
     const From from = step % 2 ? From::end : From::begin;
+    gather_step(t, mine(0, n));
     finish_dh(t, time_of(step - 1), mine(0, min(before, n)), false, from);
     finish_dh(t, t, mine(min(before, n), n), true, from);
     if (!by_sequence) team.sync();
     if constexpr (Cell::phases > 1) {
-      second_phase(t, mine(0, n), from);
+      second_phase(mine(0, n), from);
       if (!by_sequence) team.sync();
+    }
+  }
+
+  // Where each sequence of the step lies.
+  void gather_step(Index t, Range r) {
+    for (Index i = r.begin; i < r.end; ++i) {
+      const Index b = f.lengths.row(i);
+      const Real* const h = state_before(t, b);
+      step_rows[i] = {h ? h : zeros, f.tape.at(t, b), f.dy ? f.dy.at(t, b) : nullptr};
     }
   }
 
   // dh of step t from the gates of t_later, the step BPTT took before; then the cell. `starting`:
   // the sequences end here, and dh begins with dh_n.
   void finish_dh(Index t, Index t_later, Range r, bool starting, From from) {
-    const auto start = [&](const Tile<Real>& tile) {
-      if (fetch_tape) fetch(tile, t);
+    if (r.begin == r.end) return;
+    const Index to_later = (t_later - t) * f.tape.t_stride;
+    const auto start = [&](const auto& tile) {
+      if (fetch_tape) fetch(tile);
       each_register(tile, [&](Index i, Index unit, Real* acc) {
         Vec<Real> dh{};
         if (!starting)
@@ -151,8 +179,10 @@ struct BackwardPass {
       });
     };
     const Index K = starting ? 0 : Cell::dh_slots * s.H;
-    product(PackedMatrix<Real>{weights.U, panels, Cell::dh_slots * s.H, K}, r, part, accumulators,
-            gates_at(t_later, Cell::dh_slot), start, cell_at<0>(t), from);
+    product(
+        PackedMatrix<Real>{weights.U, panels, Cell::dh_slots * s.H, K}, r, part, accumulators,
+        [&](Index i) -> const Real* { return step_rows[i].tape + to_later + Cell::dh_slot * s.H; },
+        start, [&](const auto& tile) { finish_rows<0>(tile); }, from);
   }
 
   // What of dh' of sequence i needs no product.
@@ -161,52 +191,44 @@ struct BackwardPass {
   }
 
   // Brings closer what the cell will read, while the product is made.
-  void fetch(const Tile<Real>& tile, Index t) const {
+  template <class T>
+  void fetch(const T& tile) const {
     constexpr int line = 64 / kRegisterBytes;  // registers of a cache line
     for (int r = 0; r < tile.rows; ++r) {
-      const Index b = f.lengths.row(tile.i + r);
-      const Real* const h = state_before(t, b);
-      const Real* const kept = f.tape.at(t, b);
-      for (int n = 0; n < tile.vectors; n += line) {
+      const Row& row = step_rows[tile.i + r];
+      for (int n = 0; n < tile.vectors(); n += line) {
         const Index unit = (tile.v + n) * lanes;
-        if (h) __builtin_prefetch(h + unit);
-        if (f.dy) __builtin_prefetch(f.dy.at(t, b) + unit);
+        __builtin_prefetch(row.h_prev + unit);
+        if (row.dy) __builtin_prefetch(row.dy + unit);
         for (int slot = 0; slot < Cell::slots; ++slot)
-          __builtin_prefetch(kept + slot * s.H + unit, 1);
+          __builtin_prefetch(row.tape + slot * s.H + unit, 1);
       }
     }
   }
 
   // g = U_n^T ds_n, and the rest of the cell.
-  void second_phase(Index t, Range r, From from) {
-    product(PackedMatrix<Real>{weights.U_n, panels, s.H, s.H}, r, part, accumulators,
-            gates_at(t, Cell::slots - 1), FromZero{}, cell_at<1>(t), from);
+  void second_phase(Range r, From from) {
+    product(
+        PackedMatrix<Real>{weights.U_n, panels, s.H, s.H}, r, part, accumulators,
+        [&](Index i) -> const Real* { return step_rows[i].tape + (Cell::slots - 1) * s.H; },
+        FromZero{}, [&](const auto& tile) { finish_rows<1>(tile); }, from);
   }
 
-  auto gates_at(Index t, int slot) const {
-    return
-        [=, this](Index i) -> const Real* { return f.tape.at(t, f.lengths.row(i)) + slot * s.H; };
-  }
-
-  // finish: the cell's gradient at step t.
-  template <int phase>
-  auto cell_at(Index t) const {
-    return [=, this](const Tile<Real>& tile) {
-      for (int r = 0; r < tile.rows; ++r) {
-        const Index i = tile.i + r, b = f.lengths.row(i);
-        const Real* const h = state_before(t, b);
-        Real* const kept = f.tape.at(t, b);
-        const Real* const dy = phase == 0 && f.dy ? f.dy.at(t, b) : nullptr;
-        neighbours(tile, s.H, [&]<int N>(Constant<N>, int n) {
-          const Index unit = (tile.v + n) * lanes;
-          BackwardUnits<Real, N> u{{s.H, s.H - unit, h ? h + unit : nullptr, kept + unit},
-                                   carry + i * carry_stride + unit};
-          auto sum = Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); });
-          if (dy) sum = sum + u.load_units(dy + unit);
-          Cell::template backward<phase>(u, sum);
-        });
-      }
-    };
+  // The cell's gradient on a tile, whose registers are neighbouring units.
+  template <int phase, class T>
+  void finish_rows(const T& tile) const {
+    for (int r = 0; r < tile.rows; ++r) {
+      const Row& row = step_rows[tile.i + r];
+      Real* const to_carry = carry + (tile.i + r) * carry_stride;
+      neighbours(tile, s.H, [&]<int N>(Constant<N>, int n) {
+        const Index unit = (tile.v + n) * lanes;
+        BackwardUnits<Real, N> u{{s.H, s.H - unit, row.h_prev + unit, row.tape + unit},
+                                 to_carry + unit};
+        auto sum = Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); });
+        if (phase == 0 && row.dy) sum = sum + u.load_units(row.dy + unit);
+        Cell::template backward<phase>(u, sum);
+      });
+    }
   }
 
   // dh_0: one more product, for each sequence from its first step; those of one length together.
@@ -218,7 +240,7 @@ struct BackwardPass {
     for (Index i = rows.begin, end = i; i < rows.end; i = end) {
       const Index t = step_of(i);
       while (end < rows.end && step_of(end) == t) ++end;
-      const auto start = [&](const Tile<Real>& tile) {
+      const auto start = [&](const auto& tile) {
         each_register(tile, [&](Index row, Index unit, Real* acc) {
           Vec<Real> dh{};
           if (t >= 0)
@@ -229,9 +251,13 @@ struct BackwardPass {
         });
       };
       const Index depth = Cell::dh_slots * s.H;
-      product(PackedMatrix<Real>{weights.U, panels, depth, t >= 0 ? depth : 0}, {i, end}, part,
-              accumulators, gates_at(t, Cell::dh_slot), start,
-              store_rows<Real>(s.H, [&](Index row) { return f.dh_0.at(f.lengths.row(row)); }));
+      product(
+          PackedMatrix<Real>{weights.U, panels, depth, t >= 0 ? depth : 0}, {i, end}, part,
+          accumulators,
+          [&](Index row) -> const Real* {
+            return f.tape.at(t, f.lengths.row(row)) + Cell::dh_slot * s.H;
+          },
+          start, store_rows<Real>(s.H, [&](Index row) { return f.dh_0.at(f.lengths.row(row)); }));
     }
   }
 
@@ -266,18 +292,18 @@ struct BackwardPass {
                          static_cast<std::size_t>(s.I) * sizeof(Real));
   }
 
-  // dW += ds^T x and dU += ds^T h' over the chunk; the team divides the columns, that is rows of
-  // the weights, so that each gradient is one member's chain.
-  void weight_gradients(Index count) {
+  // dW += ds^T x and dU += ds^T h' over a slice; the team divides the columns, that is rows of the
+  // weights, so that each gradient is one member's chain.
+  void weight_gradients(const Entry* some, Index count) {
     Index with_state = count;  // without h_0 the last entries are first steps: nothing to add to dU
-    while (with_state > 0 && !entries[with_state - 1].h_prev) --with_state;
-    const auto entry = [this](auto member) {
-      return [this, member](Index e) -> const Real* { return entries[e].*member; };
+    while (with_state > 0 && !some[with_state - 1].h_prev) --with_state;
+    const auto entry = [some](auto member) {
+      return [some, member](Index e) -> const Real* { return some[e].*member; };
     };
     pack_rows(x_packed, s.I, count, entry(&Entry::x), team);
     pack_rows(h_packed, s.H, with_state, entry(&Entry::h_prev), team);
     if (Cell::phases > 1) pack_rows(slot_0_packed, s.H, with_state, entry(&Entry::tape), team);
-    for (int g = 0; g < Cell::groups; ++g) pack_gates(g, count);
+    for (int g = 0; g < Cell::groups; ++g) pack_gates(g, some, count);
     team.sync();
     for (int g = 0; g < Cell::groups; ++g) {
       const GradientGroup group = Cell::group[g];
@@ -291,7 +317,7 @@ struct BackwardPass {
   // This member's panels of one group's gate gradients, and their sums: the bias gradients. A few
   // rows at a time, because rows of the tape are often a multiple of a page apart and push each
   // other out of the cache.
-  void pack_gates(int g, Index count) const {
+  void pack_gates(int g, const Entry* all, Index count) const {
     constexpr Index block = 8;
     const GradientGroup group = Cell::group[g];
     const GroupColumns columns = group_columns(g);
@@ -299,17 +325,18 @@ struct BackwardPass {
     Real* const biases[] = {group.of_W ? f.db_x : nullptr,
                             group.of_U != Operand::none ? f.db_h : nullptr};
     for (Index e_0 = 0; e_0 < count; e_0 += block) {
-      const Range some = {e_0, min(count, e_0 + block)};
+      const Entry* const some = all + e_0;
+      const Index few = min(block, count - e_0);
       for (Index p = own.begin; p < own.end; ++p) {
         const Index v = columns.panels.first(p), first = v * lanes;
         const int width = columns.panels.width(p);
-        Real* const to = gates_packed[g] + first * count;
+        Real* const to = gates_packed[g] + first * count + e_0 * width * lanes;
         const Index from = group.slot * s.H + first, exist = columns.columns - first;
         Vec<Real> sum[kTileVectors] = {};
         if (width == kTileVectors && exist >= kTileVectors * lanes)
-          pack_gates_of<true>(some, Constant<kTileVectors>{}, from, exist, to, sum);
+          pack_gates_of<true>(some, few, Constant<kTileVectors>{}, from, exist, to, sum);
         else
-          pack_gates_of<false>(some, width, from, exist, to, sum);
+          pack_gates_of<false>(some, few, width, from, exist, to, sum);
         for (int n = 0; n < width; ++n) {
           const Index at = group.gate * s.H + first + n * lanes, left = exist - n * lanes;
           for (Real* const db : biases)
@@ -321,11 +348,11 @@ struct BackwardPass {
 
   // One panel of some entries: `width` registers, an int or, where all are complete, a Constant.
   template <bool complete, class Width>
-  void pack_gates_of(Range some, Width width, Index from, Index exist, Real* to,
-                     Vec<Real>* sum) const {
-    for (Index e = some.begin; e < some.end; ++e) {
+  static void pack_gates_of(const Entry* some, Index count, Width width, Index from, Index exist,
+                            Real* to, Vec<Real>* sum) {
+    for (Index e = 0; e < count; ++e) {
       for (int n = 0; n < width; ++n) {
-        const Real* const at = entries[e].tape + from + n * lanes;
+        const Real* const at = some[e].tape + from + n * lanes;
         const Vec<Real> ds = complete ? load(at) : load_some(at, exist - n * lanes);
         store(to + (e * width + n) * lanes, ds);
         sum[n] += ds;
@@ -339,7 +366,7 @@ struct BackwardPass {
                   Index depth) const {
     const GroupColumns columns = group_columns(g);
     const Index gate_0 = Cell::group[g].gate * s.H;
-    const auto start = [&](const Tile<Real>& t) {
+    const auto start = [&](const auto& t) {
       each_register(t, [&](Index i, Index first, Real* acc) {
         store(acc, load_some<Real>(gradient.at(gate_0 + first, i), columns.columns - first));
       });

@@ -8,31 +8,33 @@
 
 namespace {
 
-// N registers of all gates, of units of any sequences: one entry for each.
+// N registers of all gates, of units of any sequences: one entry for each. Only a single one may be
+// incomplete.
 template <class Real, int N>
 struct ForwardUnits {
   using V = Wide<Real, N>;
   Index H;
-  Index count[N];         // of a register's units, those that exist
-  const Real* from_h[N];  // null for zeros
+  Index units;            // that exist, from a register's first on
+  const Real* from_h[N];  // h'
   const Real* from_x[N];  // W_n x + b_xn, where q = U_n h' + b_hn is apart from it
   Real* to_h[N];
   Real* tape[N];  // this sequence's (S, H) from these units on, or null
 
+  Index count() const { return N > 1 ? kLanes<Real> : units; }
   V x_n() const {
     return V::map([&](int i) { return load(from_x[i]); });
   }
   V h_prev() const {
-    return V::map([&](int i) { return from_h[i] ? load_some(from_h[i], count[i]) : Vec<Real>{}; });
+    return V::map([&](int i) { return load_some(from_h[i], count()); });
   }
   void keep(int slot, const V& value) {
     if (!tape[0]) return;
 #pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(tape[i] + slot * H, value.part[i], count[i]);
+    for (int i = 0; i < N; ++i) store_some(tape[i] + slot * H, value.part[i], count());
   }
   void set_h(const V& h) {
 #pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) store_some(to_h[i], h.part[i], count[i]);
+    for (int i = 0; i < N; ++i) store_some(to_h[i], h.part[i], count());
   }
 };
 
@@ -43,7 +45,7 @@ struct RowUnits {
   static constexpr Index lanes = kLanes<Real>;
   Index H;
   Index units;         // that exist, from these on
-  const Real* from_h;  // h', null for zeros
+  const Real* from_h;  // h'
   Real* tape;          // this sequence's (S, H) from these units on; forward: or null
 
   Index count() const { return N > 1 ? lanes : units; }
@@ -54,7 +56,7 @@ struct RowUnits {
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) store_some(to + i * lanes, value.part[i], count());
   }
-  V h_prev() const { return from_h ? load_units(from_h) : V::of(0); }
+  V h_prev() const { return load_units(from_h); }
   V kept(int slot) const { return load_units(tape + slot * H); }
 };
 
