@@ -40,7 +40,7 @@ KERNEL_LEVELS = (
     {"rnn.h"},
     {"weights.h"},
     {"sequence.h"},
-    {"sequence_backward.h", "linear.h", "optimizer.h"},
+    {"sequence_backward.h", "one_step.h", "linear.h", "optimizer.h"},
     {"kernels.cc"},
 )
 CELLS = ("gru.h", "rnn.h")

@@ -144,3 +144,19 @@ def test_wrong_arguments_of_a_cell_are_named():
         pygru.RNNCell(I, 0)
     with pytest.raises(TypeError, match=r"module 0 must be a layer with .*, got GRUCell"):
         pygru.Sequential(cell)
+
+
+@pytest.mark.parametrize("cell", [pygru.GRUCell, pygru.RNNCell])
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 8), (9, 33), (64, 256)])
+def test_a_step_of_a_few_sequences_has_the_bits_of_a_large_batch(cell, sizes, isa):
+    # A few sequences go straight through the weights, many through packed ones.
+    for options in ({"reset": "after"}, {"reset": "before"}) if cell is pygru.GRUCell else ({},):
+        layer = cell(*sizes, rng=0, **options)
+        rng = np.random.default_rng(1)
+        x, h = (rng.standard_normal((9, n)).astype(np.float32) for n in sizes)
+        for state in (None, h):
+            whole = layer(x, state)
+            for B in (1, 2, 3):
+                few = None if state is None else state[:B]
+                np.testing.assert_array_equal(layer(x[:B], few), whole[:B])
+                np.testing.assert_array_equal(layer.forward(x[:B], few)[0], whole[:B])

@@ -227,12 +227,18 @@ void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, R
   for (Index j = 0; j < count; ++j) {
     const Index p = nth(j), next = j + 1 < count ? nth(j + 1) : p;
     const Index v = b.panels.first(p);
-    if (R == kTileRows && b.panels.width(p) == kTileVectors)
-      down_the_rows(FullTile<Real, kTileVectors>{0, {}, v, {}, {}, nullptr}, next);
-    else if (R == kTileRows && b.panels.width(p) == 2)
-      down_the_rows(FullTile<Real, 2>{0, {}, v, {}, {}, nullptr}, next);
-    else
-      down_the_rows(Tile<Real>{0, R, v, b.panels.width(p), 1, nullptr}, next);
+    const int width = b.panels.width(p);
+    if constexpr (sizeof(Real) == sizeof(float)) {  // double is not worth the code
+      if (R == kTileRows && width == kTileVectors) {
+        down_the_rows(FullTile<Real, kTileVectors>{0, {}, v, {}, {}, nullptr}, next);
+        continue;
+      }
+      if (R == kTileRows && width == 2) {
+        down_the_rows(FullTile<Real, 2>{0, {}, v, {}, {}, nullptr}, next);
+        continue;
+      }
+    }
+    down_the_rows(Tile<Real>{0, R, v, width, 1, nullptr}, next);
   }
   for (Index i = full; i < rows.end;) {
     const int few = rows_at_once(rows.end - i, R), computed = computed_rows(few);

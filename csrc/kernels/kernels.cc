@@ -4,6 +4,7 @@
 // instruction sets.
 #include "kernel_table.h"
 #include "linear.h"
+#include "one_step.h"
 #include "optimizer.h"
 #include "sequence.h"
 #include "sequence_backward.h"
@@ -21,6 +22,8 @@ constexpr CellKernels<Real> cell_kernels() {
           .pack_forward = pack_forward<Cell, Real>,
           .forward_scratch_bytes = forward_scratch<Cell, Real>,
           .forward = forward<Cell, Real>,
+          .one_step_scratch_bytes = one_step_scratch<Cell, Real>,
+          .one_step = one_step<Cell, Real>,
           .packed_backward_bytes = packed_backward_bytes<Cell, Real>,
           .pack_backward = pack_backward<Cell, Real>,
           .backward_scratch_bytes = backward_scratch<Cell, Real>,

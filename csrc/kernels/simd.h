@@ -83,14 +83,14 @@ inline Vec<Real> broadcast(Real a) {
 
 // The first n lanes from memory, 0 in the others; n in 0..kLanes. Touches nothing past p[n - 1].
 template <class Real>
-inline Vec<Real> load_part(const Real* p, Index n) {
+[[gnu::noinline, gnu::cold]] Vec<Real> load_part(const Real* p, Index n) {
   Vec<Real> v{};
   for (Index lane = 0; lane < n; ++lane) v[lane] = p[lane];
   return v;
 }
 
 template <class Real>
-inline void store_part(Real* p, Vec<Real> v, Index n) {
+[[gnu::noinline, gnu::cold]] void store_part(Real* p, Vec<Real> v, Index n) {
   for (Index lane = 0; lane < n; ++lane) p[lane] = v[lane];
 }
 

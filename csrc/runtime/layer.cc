@@ -101,8 +101,31 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Bytes pac
 
 }  // namespace
 
+namespace {
+
+// Up to here packing the weights of one step would cost more than it saves.
+constexpr Index kFewSequences = 3;
+
+// One step of a few sequences of one direction, from the weights as they are; false if it is more.
+template <class Real>
+bool run_one_step(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& runs) {
+  Forward<Real>& args = runs[0].args;
+  const Weights<Real>& weights = runs[0].weights;
+  const bool as_they_lie = weights.W.row_stride == 1 && weights.U.row_stride == 1;
+  if (args.shape.T != 1 || args.shape.B > kFewSequences || length || runs.size() > 1 ||
+      !as_they_lie)
+    return false;
+  const CellKernels<Real>& kernel = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)];
+  args.scratch = workspace(Purpose::scratch).reserve(kernel.one_step_scratch_bytes(args));
+  kernel.one_step(args, weights);
+  return true;
+}
+
+}  // namespace
+
 template <class Real>
 void run_forward(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& runs) {
+  if (run_one_step(cell, length, runs)) return;
   run_layer<Real>(
       cell, length, runs,
       [](const auto& kernel, const auto& args) { return kernel.packed_forward_bytes(args.shape); },
