@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+// Calls the runtime from several threads at once, for ThreadSanitizer to watch, and holds every
+// result against that of one thread, bit for bit. There is no Python, whose lock would put calls in
+// an order, and no fork(), after which ThreadSanitizer gives up when a thread starts. Built where
+// CMake is given PYGRU_THREAD_STRESS.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <thread>
+
+#include "../csrc/runtime/isa.h"
+#include "../csrc/runtime/layer.h"
+#include "../csrc/runtime/stream.h"
+#include "../csrc/runtime/thread_count.h"
+#include "../csrc/runtime/thread_pool.h"
+
+namespace pygru {
+
+// In place of isa.cc: one instruction set, the one that the compiler takes by default.
+extern const KernelTable table_stress;
+const KernelTable& kernels() {
+  return table_stress;
+}
+
+namespace {
+
+using Floats = std::vector<float>;
+
+std::atomic<bool> failed = false;
+
+void expect(bool right, const char* what) {
+  if (!right && !failed.exchange(true)) std::fprintf(stderr, "thread_stress: wrong %s\n", what);
+}
+
+std::size_t count(Index n) {
+  return static_cast<std::size_t>(n);
+}
+
+// Calls work(i) in n threads at once.
+void at_once(Index n, const std::function<void(Index)>& work) {
+  std::vector<std::jthread> threads;
+  for (Index i = 0; i < n; ++i) threads.emplace_back(work, i);
+}
+
+// Teams of 1 to 6, whose members pass plain numbers to each other across barriers, and at the end
+// to the caller.
+void call_teams() {
+  for (Index call = 0; call < 200; ++call) {
+    const Index wanted = 1 + call * 5 % 6;
+    std::vector<Index> said(count(wanted));
+    Barrier barrier(wanted);
+    run_team(wanted, [&](Index rank, Index size) {
+      const Team team = {rank, size, Barrier::wait_on, &barrier};
+      for (Index round = 1; round <= 10; ++round) {
+        said[count(rank)] = round;
+        team.sync();
+        for (Index i = 0; i < size; ++i) expect(said[count(i)] == round, "number after a barrier");
+        team.sync();
+      }
+      for (Index i = rank; i < wanted; i += size) said[count(i)] = -1;
+    });
+    for (const Index number : said) expect(number == -1, "number after a call");
+    // Longer than the pool's threads have patience, so that the next call must wake them.
+    if (call % 16 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+// What all threads read, as x, W, U, b_x and b_h, which may overlap.
+const Floats drawn = [] {
+  std::minstd_rand random;
+  Floats values(1 << 18);
+  for (float& value : values) value = std::uniform_real_distribution<float>(-0.2f, 0.2f)(random);
+  return values;
+}();
+
+Weights<float> weights(Index H) {
+  return {{&drawn[1], 1, 3 * H}, {&drawn[2], 1, 3 * H}, &drawn[3], &drawn[4]};
+}
+
+// Forward and backward of a GRU, with y as dy: all that comes out, in one array.
+Floats layer(Cell cell, Shape shape, Index directions) {
+  const auto [T, B, I, H] = shape;
+  const Index S = kernels().f32.cell[static_cast<int>(cell)].slots;
+  const Index each = T * B * (H + I) + B * H + 3 * H * (I + H + 2);
+  Floats all(count(directions * each)), tape(count(directions * T * B * S * H));
+  std::vector<ForwardRun<float>> forward(count(directions), {weights(H), {}});
+  std::vector<BackwardRun<float>> backward(count(directions), {weights(H), {}});
+  for (Index d = 0; d < directions; ++d) {
+    float *y = all.data() + d * each, *h_n = y + T * B * H, *dx = h_n + B * H;
+    float *dW = dx + T * B * I, *dU = dW + 3 * H * I, *db = dU + 3 * H * H;
+    Forward<float>& f = forward[count(d)].args;
+    Backward<float>& g = backward[count(d)].args;
+    f.shape = g.shape = shape;
+    f.reverse = g.reverse = d == 1;
+    f.x = g.x = {drawn.data(), B * I, I};
+    f.tape = g.tape = {tape.data() + d * T * B * S * H, B * S * H, S * H};
+    f.y = {y, B * H, H};
+    f.h_n = {h_n, H};
+    g.y = g.dy = {y, B * H, H};
+    g.dx = {dx, B * I, I};
+    g.dW = {dW, 1, 3 * H};
+    g.dU = {dU, 1, 3 * H};
+    g.db_x = db, g.db_h = db + 3 * H;
+  }
+  std::vector<Index> length;  // (B,)  from 1 to T
+  for (Index b = 0; b < B; ++b) length.push_back(T - b % T);
+  run_forward(cell, length.data(), forward);
+  run_backward(cell, length.data(), backward);
+  return all;
+}
+
+// The same of y = x W^T + b, on N rows.
+Floats linear(Index N, Index K, Index M) {
+  Floats all(count(N * (M + K) + M * (K + 1)));
+  float *y = all.data(), *dx = y + N * M, *dW = dx + N * K, *db = dW + M * K;
+  const Matrix<const float> x = {drawn.data(), K, 1}, W = {&drawn[1], 1, M}, dy = {y, M, 1};
+  run_linear<float>({N, K, M, x, nullptr, {y, M, 1}}, W, &drawn[2]);
+  run_linear_backward<float>({N, K, M, x, W, dy, {dx, K, 1}, {dW, 1, M}, db});
+  return all;
+}
+
+// A stream's y (T, B, O): one step, then blocks of up to 8.
+Floats stream(const std::shared_ptr<const PackedModel<float>>& model, Index T, Index B) {
+  Stream<float> steps(model, B);
+  Floats y(count(T * B * steps.outputs()));
+  for (Index t = 0, block = 1; t < T; t += block, block = std::min<Index>(8, T - t))
+    steps.run(&drawn[count(t * B * steps.inputs())], block, &y[count(t * B * steps.outputs())]);
+  return y;
+}
+
+}  // namespace
+}  // namespace pygru
+
+int main() {
+  using namespace pygru;
+  at_once(4, [](Index) { call_teams(); });  // the first calls of all
+
+  constexpr Shape many = {12, 48, 8, 48}, few = {40, 7, 16, 96}, one = {12, 1, 40, 256};
+  const auto model = std::make_shared<const PackedModel<float>>(
+      std::vector<LayerWeights<float>>{{true, Cell::gru_after, one.I, one.H, weights(one.H)}});
+  const std::function<Floats()> jobs[] = {
+      [&] { return layer(Cell::gru_after, many, 1); },  // sequences divided
+      [&] { return layer(Cell::gru_after, many, 2); },  // and two teams at once
+      [&] { return layer(Cell::gru_after, one, 1); },   // units divided
+      [&] { return layer(Cell::gru_before, few, 1); },  // with two phases a step
+      [&] { return linear(600, 32, 64); },
+      [&] { return stream(model, one.T, one.B); },
+  };
+  constexpr std::size_t n = std::size(jobs);
+  Floats right[n];
+  set_num_threads(1);
+  for (std::size_t i = 0; i < n; ++i) right[i] = jobs[i]();
+  const auto work = [&](Index worker) {
+    for (Index call = 0; call < 18; ++call) {
+      const std::size_t i = count(worker + call) % n;
+      set_num_threads(1 + (worker + 2 * call) % 5);
+      const Floats result = jobs[i]();
+      expect(!std::memcmp(result.data(), right[i].data(), sizeof(float) * result.size()), "result");
+    }
+  };
+  work(0);  // with the pool for itself
+  at_once(4, work);
+  return failed;
+}
