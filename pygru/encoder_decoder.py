@@ -141,6 +141,11 @@ class EncoderDecoder(Composite):
         """What goes into the decoder at its first step."""
         return self._start.tolist()
 
+    @property
+    def input_classes(self) -> int | None:
+        """Number of classes that x holds integers for; None where x is real numbers."""
+        return self.encoder.input_classes
+
     def config(self) -> Config:
         """Return both parts, start and end, as JSON can hold them."""
         return {

@@ -62,6 +62,11 @@ class Ragged:
             row[:length] = self.values[start : start + length]
         return padded
 
+    def index(self, step: int) -> tuple[int, int]:
+        """Return (n, t), sequence and step of it, of a row of `values`."""
+        n = int(np.searchsorted(self._starts, step, side="right")) - 1
+        return n, step - int(self._starts[n])
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of all sequences padded, (N, T, ...)."""

@@ -90,6 +90,9 @@ def check_inputs(
 ) -> tuple[Array | Ragged, Array | None]:
     """Check what goes into a model: return X, and the lengths if there are any."""
     inputs = _finite(where, f"{of}X", X, model.dtype)
+    classes = getattr(model, "input_classes", None)
+    if classes is not None:
+        _check_classes(where, f"{of}X", inputs, classes)
     if isinstance(inputs, Ragged):
         if lengths is not None:
             raise ValueError(
@@ -111,6 +114,21 @@ def check_inputs(
         return inputs, None
     where = f"{where}: {of}".rstrip(": ")
     return inputs, checks.as_lengths(where, lengths, inputs.shape[1], inputs.shape[:1])
+
+
+def _check_classes(where: str, name: str, inputs: Array | Ragged, count: int) -> None:
+    """Refuse what is no integer in 0 .. K-1 for K = `count`, by index, padding included."""
+    given = inputs.values if isinstance(inputs, Ragged) else inputs
+    values = checks.as_integers(where, name, given)
+    if not values.size or 0 <= values.min() <= values.max() < count:
+        return
+    at = index = tuple(np.argwhere((values < 0) | (values >= count))[0].tolist())
+    if isinstance(inputs, Ragged):
+        index = (*inputs.index(at[0]), *at[1:])
+    raise ValueError(
+        f"{where}: {name} must hold integers in 0 .. K-1 = {count - 1}, "
+        f"got {values[at]} at index {index}"
+    )
 
 
 def _check_steps(where: str, inputs: Array | Ragged, targets: Ragged, of: str) -> None:

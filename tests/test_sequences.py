@@ -14,6 +14,7 @@ from pygru.data import BucketedBatches, ContiguousBatches, ShuffledBatches
 from pygru.ragged import Ragged
 
 LENGTHS = [5, 2, 7, 1, 4, 4, 3, 6]
+TEXTS = [[0, 1, 2], [3], [2, 2, 1, 0, 3]]
 
 
 def make_sequences(features: int = 3) -> list[Any]:
@@ -91,10 +92,9 @@ def test_sequences_of_integers_reach_an_embedding() -> None:
         pygru.Embedding(4, 3, rng=0), pygru.GRU(3, 5, batch_first=True, rng=0),
         pygru.Linear(5, 4, rng=0),
     )  # fmt: skip
-    texts = [[0, 1, 2], [3], [2, 2, 1, 0, 3]]
-    history = fit(model, texts, texts, loss="cross_entropy", epochs=200, metrics="accuracy")
+    history = fit(model, TEXTS, TEXTS, loss="cross_entropy", epochs=200, metrics="accuracy")
     assert history["accuracy"][-1] == 1
-    assert [y.shape for y in pygru.predict(model, texts)] == [(3, 4), (1, 4), (5, 4)]
+    assert [y.shape for y in pygru.predict(model, TEXTS)] == [(3, 4), (1, 4), (5, 4)]
 
 
 def test_buckets_hold_similar_lengths_and_every_sample_once() -> None:
@@ -187,6 +187,33 @@ def test_classes_out_of_range_anywhere_are_found_before_the_first_step(
     dense[0, 0] = bad
     with pytest.raises(ValueError, match=rf"fit: Y must .* in 0 \.\. 3 .* got {bad}"):
         fit(model, padded(GOOD), dense, loss="cross_entropy", lengths=LENGTHS)
+
+
+@pytest.mark.parametrize("bad", [-1, 4])
+@pytest.mark.parametrize("where", ["X", "validation X"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_classes_out_of_range_in_the_input_are_found_before_the_first_step(
+    bad: int, where: str, dense: bool
+) -> None:
+    model = pygru.Sequential(
+        pygru.Sequential(pygru.Embedding(4, 3, rng=0)), pygru.GRU(3, 5, batch_first=True, rng=0),
+        pygru.LastStep(), pygru.Linear(5, 1, rng=0),
+    )  # fmt: skip
+    before = model.flat_params.copy()
+    good: Any = [TEXTS[0], TEXTS[2]]
+    wrong: Any = [TEXTS[0], [2, 2, 1, bad, 3]]
+    if dense:
+        good, wrong = (np.array([[*text, 0, 0][:5] for text in texts]) for texts in (good, wrong))
+    X, X_v = (wrong, good) if where == "X" else (good, wrong)
+    Y = np.zeros((2, 1))
+    message = rf"fit: {where} must hold integers in 0 \.\. K-1 = 3, got {bad} at index \(1, 3\)"
+    with pytest.raises(ValueError, match=message):
+        fit(model, X, Y, validation=(X_v, Y))
+    with pytest.raises(ValueError, match=message.replace(f"fit: {where}", "predict: X")):
+        pygru.predict(model, wrong)
+    with pytest.raises(TypeError, match="fit: X must hold integers, got dtype float"):
+        fit(model, np.zeros((2, 5)), Y)
+    assert np.array_equal(model.flat_params, before)
 
 
 @pytest.mark.parametrize("per_step", [False, True])

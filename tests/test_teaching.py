@@ -94,6 +94,9 @@ def test_what_does_not_fit_is_named() -> None:
     wrong = [*Y[:-1], np.append(Y[-1], START)]
     with pytest.raises(ValueError, match=r"fit: Y must fit the loss: .* in 0 \.\. 4 .* got 5"):
         fit(model, Y=wrong)
+    unread = [*X[:-1], np.append(X[-1], 4)]
+    with pytest.raises(ValueError, match=r"fit: X must .* K-1 = 3, got 4 at index \(39, "):
+        fit(model, X=unread)
     with pytest.raises(ValueError, match="Y must have as many samples as X, 40, got shape"):
         fit(model, Y=Y[:-1])
     with pytest.raises(TypeError, match="bptt must be None for an EncoderDecoder"):
