@@ -134,6 +134,7 @@ class EncoderDecoder(Composite):
             end = None if end is None else int(as_classes(where, "end", end, K))
         self.end = end
         self.encoder, self.decoder = encoder, decoder
+        self._axes = encoder._axes
         super().__init__({"encoder": encoder, "decoder": decoder})
 
     @property

@@ -40,7 +40,8 @@ class Sequential(Composite, Layer):
     TypeError
         When something is not one of these.
     ValueError
-        When a module occurs twice or belongs to another model, or when dtypes or layouts differ.
+        When a module occurs twice or belongs to another model, when dtypes or layouts differ, or
+        when one that reads sequences comes after one that gives a single vector, or the reverse.
 
     Examples
     --------
@@ -62,7 +63,9 @@ class Sequential(Composite, Layer):
                     f"Sequential: module {i} must be a layer with one input and one output, "
                     f"got {module!r}"
                 )
+        axes = self._chained_axes(modules)
         super().__init__({str(i): module for i, module in enumerate(modules)})
+        self._axes = axes
         self._modules = modules
         self._recurrent = tuple(m for m in self._leaves() if isinstance(m, Recurrent))
         self._steps = plan(modules)
@@ -79,6 +82,24 @@ class Sequential(Composite, Layer):
         if set(config) != {"modules"} or not isinstance(config["modules"], list):
             raise ValueError(f"config of Sequential must be a list of modules, got {config!r}")
         return cls(*map(build, config["modules"]))
+
+    def _chained_axes(self, modules: tuple[Layer | Recurrent, ...]) -> tuple[int, int] | None:
+        """Return the `_axes` of all; refuse a layer that would take sequences for steps."""
+        reads = gives = None
+        for i, module in enumerate(modules):
+            if module._axes is None:
+                continue
+            if gives is not None and module._axes[0] != gives:
+                what = {1: "one vector", 2: "one vector per step"}
+                hint = ": a RepeatVector makes a sequence of a vector" if gives == 1 else ""
+                raise ValueError(
+                    f"{self._label(str(i), module)} must read {what[gives]} of each sequence, "
+                    "which is what the modules before it give, got one that reads "
+                    f"{what[module._axes[0]]}{hint}"
+                )
+            reads = module._axes[0] if reads is None else reads
+            gives = module._axes[1]
+        return None if reads is None or gives is None else (reads, gives)
 
     def __len__(self) -> int:
         return len(self._modules)

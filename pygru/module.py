@@ -46,6 +46,9 @@ class Module(ABC):
     """
 
     batch_first: bool | None = None
+    # Axes of one sample that go in and come out, 2 of (T, K) and 1 of (K,), where the module looks
+    # at time. Integers that stand for vectors count as these.
+    _axes: tuple[int, int] | None = None
     _in_model = False  # whether a model owns the flat buffer
 
     def __init__(self, parameters: Sequence[Parameter], dtype: FloatDType) -> None:

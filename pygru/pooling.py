@@ -45,6 +45,8 @@ class TimeLayer(Layer):
 class TimePooling(TimeLayer):
     """What the poolings share: finding time. Not for use on its own."""
 
+    _axes = (2, 1)
+
     def __init__(self, *, batch_first: bool | None = None) -> None:
         super().__init__(batch_first)
 

@@ -43,6 +43,7 @@ class Recurrent(Module):
     """What GRU and RNN share: everything but the cell. Not for use on its own."""
 
     batch_first: bool
+    _axes = (2, 2)
 
     def __init__(
         self,

@@ -47,6 +47,12 @@ def reads_targets(model: Any) -> bool:
 
 def check_layout(where: str, model: Any) -> None:
     """Refuse a model whose first axis is time: samples are the first axis here."""
+    if getattr(model, "_axes", None) is not None and model.batch_first is None:
+        raise ValueError(
+            f"{where}: model must have batch_first=True, because the first axis of X is the "
+            "samples, got None: without a recurrent layer, give it to the layer that looks at "
+            "time, as in LastStep(batch_first=True)"
+        )
     if getattr(model, "batch_first", None) is False:
         raise ValueError(
             f"{where}: model must have batch_first=True, because the first axis of X is the "
@@ -98,6 +104,7 @@ def check_inputs(
             raise ValueError(
                 f"{where}: {of}lengths must be None for a list of sequences, which have their own"
             )
+        _check_axes(where, f"{of}X", model, inputs.shape)
         if inputs.values.ndim < 2 and inputs.values.dtype.kind == "f":
             raise ValueError(
                 f"{where}: {of}X must hold sequences of real numbers of shape (T, I), "
@@ -106,7 +113,8 @@ def check_inputs(
         return inputs, inputs.lengths
     if inputs.shape == (0,):
         raise ValueError(f"{where}: {of}X must hold at least one sample, got none")
-    if inputs.ndim < 2:
+    _check_axes(where, f"{of}X", model, inputs.shape)
+    if inputs.ndim < 2 and getattr(model, "_axes", None) is None:
         raise ValueError(
             f"{where}: {of}X must have shape (N, ...) of at least two axes, got {inputs.shape}"
         )
@@ -114,6 +122,22 @@ def check_inputs(
         return inputs, None
     where = f"{where}: {of}".rstrip(": ")
     return inputs, checks.as_lengths(where, lengths, inputs.shape[1], inputs.shape[:1])
+
+
+def _check_axes(where: str, name: str, model: Any, shape: tuple[int, ...]) -> None:
+    """Refuse samples that a model which looks at time would take for something else."""
+    axes = getattr(model, "_axes", None)
+    if axes is None:
+        return
+    expected = ["N", "T", "I"] if axes[0] == 2 else ["N", "I"]
+    if getattr(model, "input_classes", None) is not None:
+        del expected[-1]
+    if len(shape) != len(expected):
+        read = "sequences" if axes[0] == 2 else "single vectors"
+        raise ValueError(
+            f"{where}: {name} must have shape ({', '.join(expected)}) for a model that reads "
+            f"{read}, got {shape}"
+        )
 
 
 def _check_classes(where: str, name: str, inputs: Array | Ragged, count: int) -> None:

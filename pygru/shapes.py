@@ -52,6 +52,8 @@ class RepeatVector(TimeLayer):
     (2, 100, 1)
     """
 
+    _axes = (1, 2)
+
     def __init__(self, n: int, *, batch_first: bool | None = None) -> None:
         self.n = as_size("RepeatVector", "n", n)
         super().__init__(batch_first)

@@ -101,6 +101,19 @@ def test_wrong_arguments_of_forward_are_named(changes, error, message):
         (lambda: pygru.GRU(1, 64, 2**62), ValueError, "GRU: the parameters must fit in one array"),
         (lambda: pygru.Linear(2**40, 2**40), ValueError, "Linear: the parameters must fit"),
         (lambda: pygru.Embedding(2**40, 2**40), ValueError, "Embedding: the parameters must fit"),
+        (
+            lambda: pygru.Sequential(
+                pygru.GRU(3, 8), pygru.LastStep(), pygru.Dropout(0.1), pygru.GRU(8, 2)
+            ),
+            ValueError,
+            "Sequential: module 3 (GRU) must read one vector of each sequence, which is what the "
+            "modules before it give, got one that reads one vector per step: a RepeatVector",
+        ),
+        (
+            lambda: pygru.Sequential(pygru.Sequential(pygru.GRU(3, 8)), pygru.RepeatVector(4)),
+            ValueError,
+            "Sequential: module 1 (RepeatVector) must read one vector per step of each sequence",
+        ),
         (lambda: pygru.Dropout(-0.1), ValueError, "Dropout: p must be a number from 0 to 1"),
         (lambda: pygru.LayerNorm(3, 0.0), ValueError, "LayerNorm: eps must be above 0, got 0.0"),
     ],

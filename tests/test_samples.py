@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""What `fit`, `predict` and `evaluate` refuse because a model would take it for something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from affine import fit
+from tolerances import assert_close
+
+import pygru
+from pygru import training
+
+
+def last_of(*modules: Any) -> Any:
+    """Return a model that gives one number of what the modules give."""
+    return pygru.Sequential(*modules, pygru.Linear(3, 1, rng=0))
+
+
+BATCHED: dict[str, Any] = {"batch_first": True, "rng": 0}
+
+
+@pytest.mark.parametrize(
+    "model, X, expected",
+    [
+        (last_of(pygru.GRU(2, 3, **BATCHED)), np.zeros((6, 2)), "(N, T, I)"),
+        (pygru.RNN(2, 1, **BATCHED), np.zeros((6, 2)), "(N, T, I)"),
+        (last_of(pygru.Linear(2, 3), pygru.LastStep(batch_first=True)), np.zeros((6, 2)), "(N, T"),
+        (last_of(pygru.GRU(2, 3, **BATCHED)), np.zeros((6, 4, 2, 2)), "(N, T, I)"),
+        (
+            last_of(pygru.Embedding(4, 2), pygru.GRU(2, 3, **BATCHED)),
+            np.zeros((6, 4, 2), int),
+            "(N, T)",
+        ),
+        (
+            last_of(pygru.Linear(2, 3), pygru.RepeatVector(4), pygru.GRU(3, 3, **BATCHED)),
+            np.zeros((6, 4, 2)),
+            "(N, I) for a model that reads single vectors",
+        ),
+    ],
+)
+def test_an_axis_that_is_missing_is_never_taken_from_another(
+    model: Any, X: Any, expected: str
+) -> None:
+    before, Y = model.flat_params.copy(), np.zeros((len(X), 1))
+    for name, call in (
+        ("fit", lambda: fit(model, X, Y)),
+        ("predict", lambda: training.predict(model, X)),
+        ("evaluate", lambda: training.evaluate(model, X, Y, loss="mse")),
+    ):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert f"{name}: X must have shape {expected}" in str(caught.value)
+        assert str(caught.value).endswith(f"got {np.shape(X)}")
+    assert np.array_equal(model.flat_params, before)
+
+
+@pytest.mark.parametrize(
+    "build, X",
+    [
+        (
+            lambda **layout: last_of(pygru.Embedding(4, 3, rng=0), pygru.MeanOverTime(**layout)),
+            np.arange(24).reshape(6, 4) % 4,
+        ),
+        (
+            lambda **layout: last_of(pygru.Linear(2, 3, rng=0), pygru.RepeatVector(4, **layout)),
+            np.linspace(0, 1, 12).reshape(6, 2),
+        ),
+    ],
+)
+def test_without_a_recurrent_layer_somebody_has_to_say_where_time_is(build: Any, X: Any) -> None:
+    model = build()
+    message = r"model must have batch_first=True, .* got None: .* LastStep\(batch_first=True\)"
+    with pytest.raises(ValueError, match=f"predict: {message}"):
+        training.predict(model, X)
+    model = build(batch_first=True)
+    Y = training.predict(model, X, batch_size=4)
+    assert_close(Y, np.stack([model(x) for x in X]), "reference")
+    fit(model, X, Y, epochs=1, batch_size=3)
+
+
+def test_feed_forward_models_take_samples_of_any_axes() -> None:
+    model = pygru.Linear(2, 1, rng=0)
+    for shape in ((6, 2), (6, 4, 2), (6, 5, 4, 2)):
+        X = np.ones(shape)
+        assert fit(model, X, X[..., :1], epochs=1).loss
+        assert training.predict(model, X).shape == (*shape[:-1], 1)
