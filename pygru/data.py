@@ -82,7 +82,7 @@ def windows(series: npt.ArrayLike, length: int, horizon: int = 1) -> tuple[Array
     Raises
     ------
     ValueError
-        The series is too short, or has neither one nor two axes.
+        The series is too short, has no values, or has neither one nor two axes.
 
     Examples
     --------
@@ -99,13 +99,15 @@ def windows(series: npt.ArrayLike, length: int, horizon: int = 1) -> tuple[Array
         raise TypeError(f"windows: series must hold real numbers, got dtype {array.dtype}")
     if array.ndim not in (1, 2):
         raise ValueError(f"windows: series must have shape (S,) or (S, F), got {array.shape}")
-    series_2d = np.ascontiguousarray(array.reshape(len(array), -1))  # (S, F)
     N = len(array) - length - horizon + 1
     if N < 1:
         raise ValueError(
             f"windows: series must have at least length + horizon = {length + horizon} steps, "
             f"got {len(array)}"
         )
+    if array.size == 0:
+        raise ValueError(f"windows: series must have at least one value a step, got {array.shape}")
+    series_2d = np.ascontiguousarray(array.reshape(len(array), -1))  # (S, F)
     slide = np.lib.stride_tricks.sliding_window_view
     X = slide(series_2d[: N + length - 1], length, axis=0).transpose(0, 2, 1)
     Y = slide(series_2d[length:], horizon, axis=0).transpose(0, 2, 1).reshape(N, -1)
@@ -131,7 +133,7 @@ def fold(series: npt.ArrayLike, n: int) -> Array:
     Raises
     ------
     ValueError
-        The series has fewer than n steps, or no axis.
+        The series has fewer than n steps, no values, or no axis.
 
     Examples
     --------
@@ -145,6 +147,8 @@ def fold(series: npt.ArrayLike, n: int) -> Array:
         raise ValueError(
             f"fold: series must have shape (S, ...) of at least n = {n} steps, got {array.shape}"
         )
+    if array.size == 0:
+        raise ValueError(f"fold: series must have at least one value a step, got {array.shape}")
     return array[: len(array) // n * n].reshape(n, -1, *array.shape[1:])
 
 

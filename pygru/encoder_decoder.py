@@ -183,6 +183,11 @@ class EncoderDecoder(Composite):
             return None
         written = as_integers("EncoderDecoder.target_lengths", "target", target) == self.end
         axis = self._time_axis(written)
+        if written.ndim not in (1, 2) or written.shape[axis] == 0:
+            raise ValueError(
+                "EncoderDecoder.target_lengths: target must have shape "
+                f"{'(B, T)' if self.batch_first else '(T, B)'} or (T,), T >= 1, got {written.shape}"
+            )
         first = np.where(written.any(axis), written.argmax(axis) + 1, written.shape[axis])
         return np.asarray(first, np.int64)
 
@@ -276,6 +281,10 @@ class EncoderDecoder(Composite):
                 f"{where}: target must have as many sequences as x and values as start, "
                 f"{(*batch, *self._start.shape)} besides time, got shape {given.shape}"
             )
+        if steps == 0:
+            raise ValueError(
+                f"{where}: target must hold at least one step, got shape {given.shape}"
+            )
         if target_lengths is None:
             ends = self.target_lengths(given)
         else:
@@ -348,6 +357,8 @@ class EncoderDecoder(Composite):
         if not batched:
             state = [h_0[:, np.newaxis] for h_0 in state]
         B, time = state[0].shape[1], 1 if self.batch_first else 0
+        if B == 0:
+            raise ValueError(f"{where}: x must hold at least one sequence, got {np.shape(x)}")
 
         def step(now: Array, state: Sequence[FloatArray]) -> tuple[FloatArray, list[FloatArray]]:
             y, after = self.decoder.run(now[:, np.newaxis] if time else now[np.newaxis], state)

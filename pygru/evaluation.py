@@ -260,11 +260,17 @@ def check_targets(
     y = _answer(model, x, target, ends, target_ends)
     if getattr(loss, "func", loss) not in losses.LOSSES.values():
         return
-    values = _valid(data) if y.ndim > 2 else data.Y
-    values = values.values if isinstance(values, Ragged) else values
-    extremes = np.array([values.min(), values.max()])
+    uneven = isinstance(data.X, Ragged) and not isinstance(data.Y, Ragged)
+    if uneven and y.ndim > 2 and not reads_targets(model):
+        raise ValueError(
+            f"{where} must be a list of sequences as X is, (N, T, ...) = {data.X.shape}, because "
+            f"the model answers every step, got shape {data.Y.shape}"
+        )
     try:
         weighted_loss(loss, y, target, target_ends)
+        values = _valid(data) if y.ndim > 2 else data.Y
+        values = values.values if isinstance(values, Ragged) else values
+        extremes = np.array([values.min(), values.max()])
         loss(np.zeros((2, *y.shape[target.ndim :]), y.dtype), extremes)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where} must fit the loss: {error}") from None

@@ -72,6 +72,8 @@ def as_prompt(
     batched = x.ndim == batch
     T, B = (x.shape[time], x.shape[1 - time]) if batched else (x.shape[0], 1)
     ends = None if lengths is None else as_lengths(where, lengths, T, (B,) if batched else ())
+    if B == 0:
+        raise ValueError(f"{where}: prompt must hold at least one sequence, got shape {x.shape}")
     if T == 0 or (ends is not None and not ends.all()):
         raise ValueError(f"{where}: prompt must hold at least one step, got an empty one")
     return x if batched else np.expand_dims(x, 1 - time), ends, batched

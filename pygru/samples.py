@@ -78,12 +78,22 @@ def check_samples(
         )
     if len(inputs) == 0:
         raise ValueError(f"{where}: {of}X must hold at least one sample, got shape {inputs.shape}")
+    if 0 in inputs.shape or 0 in targets.shape:
+        raise ValueError(
+            f"{where}: {of}X and {of}Y must have no axis of length 0, "
+            f"got shapes {inputs.shape} and {targets.shape}"
+        )
     if ends is not None and not ends.all():
         raise ValueError(
             f"{where}: {of}lengths must be at least 1, "
             f"got an empty sequence at index {int(np.argmin(ends))}"
         )
     if reads_targets(model):
+        if len(targets.shape) < 2:
+            raise ValueError(
+                f"{where}: {of}Y must have shape (N, T, ...) for a model that reads its targets, "
+                f"got {targets.shape} for {of}X of shape {inputs.shape}"
+            )
         own = targets.lengths if isinstance(targets, Ragged) else model.target_lengths(targets)
         return Samples(inputs, targets, ends, own)
     if isinstance(targets, Ragged):

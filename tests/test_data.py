@@ -61,6 +61,14 @@ def test_sine_is_sin_on_linspace() -> None:
         data.sine(0, 1, 0)
 
 
+@pytest.mark.parametrize("shape", [(0,), (10, 0), (0, 2)])
+def test_a_series_without_values_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"windows: series must have at least .* got"):
+        data.windows(np.zeros(shape), 5)
+    with pytest.raises(ValueError, match=r"fold: series must have .*at least .* got"):
+        data.fold(np.zeros(shape), 5)
+
+
 @pytest.mark.parametrize("n, batch_size", [(10, 3), (9, 3), (2, 5), (0, 4)])
 def test_batches_cover_every_sample_once_in_order(n: int, batch_size: int) -> None:
     covered = [i for batch in data.batches(n, batch_size) for i in range(n)[batch]]

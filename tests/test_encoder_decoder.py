@@ -308,6 +308,10 @@ def test_wrong_arguments_are_named_and_change_nothing(rng):
         ),
         (lambda: model.forward(X, TARGET[:, 0]), ValueError, "got shape (5,)"),
         (lambda: model.forward(X, 3), ValueError, "got shape ()"),
+        (lambda: model.forward(X, TARGET[:0]), ValueError, "at least one step, got shape (0, 3)"),
+        (lambda: model.target_lengths(TARGET[:0]), ValueError, "T >= 1, got (0, 3)"),
+        (lambda: model.target_lengths(3), ValueError, "must have shape (T, B) or (T,), T >= 1, "),
+        (lambda: model.generate(X[:, :0], 3), ValueError, "at least one sequence, got (4, 0)"),
         (
             lambda: model.forward(X, TARGET * 1.0),
             TypeError,

@@ -133,6 +133,11 @@ def test_what_cannot_be_continued_is_refused():
             ValueError,
             "x must hold integers in 0 .. K-1 = 4, got 5",
         ),
+        (
+            lambda: classes.generate(np.zeros((3, 0), int), 3),
+            ValueError,
+            "prompt must hold at least one sequence, got shape (3, 0)",
+        ),
         (lambda: classes.generate([], 3), ValueError, "prompt must hold at least one step"),
         (lambda: classes.generate(PROMPT, 3, lengths=[3, 0]), ValueError, "at least one step"),
         (lambda: classes.generate(PROMPT, 3, lengths=[3, 4]), ValueError, "got 4 at index 1"),

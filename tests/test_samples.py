@@ -87,3 +87,30 @@ def test_feed_forward_models_take_samples_of_any_axes() -> None:
         X = np.ones(shape)
         assert fit(model, X, X[..., :1], epochs=1).loss
         assert training.predict(model, X).shape == (*shape[:-1], 1)
+
+
+PER_STEP = pygru.Sequential(pygru.GRU(2, 3, **BATCHED), pygru.Linear(3, 1, rng=0))
+X_STEPS = np.zeros((6, 4, 2))
+X_LIST = [np.zeros((n, 2)) for n in (4, 2, 3, 4, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    "X, Y, changes, message",
+    [
+        (X_STEPS, np.zeros(6), {"lengths": [4] * 6}, r"of y, \(1, 4, 1\), got \(1,\)"),
+        (X_LIST, np.zeros(6), {}, r"sequences as .*X is, .* \(6, 4, 2\), .* got shape \(6,\)"),
+        (X_LIST, np.zeros((6, 4, 1)), {}, r"sequences as .*X is, .* got shape \(6, 4, 1\)"),
+        (X_STEPS, np.zeros((6, 0)), {}, r"no axis of length 0, got .* \(6, 4, 2\) and \(6, 0\)"),
+        (np.zeros((6, 0, 2)), np.zeros((6, 1)), {}, r"length 0, got .* \(6, 0, 2\) and \(6, 1\)"),
+    ],
+)
+def test_targets_of_a_wrong_shape_are_named_with_both_shapes(
+    X: Any, Y: Any, changes: dict[str, Any], message: str
+) -> None:
+    before = PER_STEP.flat_params.copy()
+    with pytest.raises(ValueError, match=message):
+        fit(PER_STEP, X, Y, batch_size=1, **changes)
+    validation = (X, Y, *changes.values())
+    with pytest.raises(ValueError, match="fit: validation .*" + message):
+        fit(PER_STEP, X_STEPS, X_STEPS[..., :1], validation=validation)
+    assert np.array_equal(PER_STEP.flat_params, before)
