@@ -53,6 +53,21 @@ def as_real(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> F
     return np.array(array, order="C")
 
 
+def as_values(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> FloatArray:
+    """Return what `as_real` does; a finite number that ``dtype`` has no room for is an error."""
+    given = _to_array(where, name, value)
+    with np.errstate(over="ignore"):
+        array = as_real(where, name, given, dtype)
+    if array is not given:
+        lost = np.isinf(array) & np.isfinite(given)
+        if lost.any():
+            index = tuple(np.argwhere(lost)[0].tolist())
+            raise ValueError(
+                f"{where}: {name} must be finite in {dtype}, got {given[index]} at index {index}"
+            )
+    return array
+
+
 def as_floating(where: str, name: str, value: npt.ArrayLike) -> FloatArray:
     """Return ``value`` as float64 when it has that precision, else as float32."""
     array = _to_array(where, name, value)

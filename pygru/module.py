@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, FloatDType, as_real, check_bytes
+from pygru.checks import FloatArray, FloatDType, as_real, as_values, check_bytes
 from pygru.parameters import Arrays, Parameter, StateDict
 from pygru.tape import Tape
 
@@ -143,9 +143,10 @@ class Module(ABC):
         TypeError
             When it is not a mapping.
         ValueError
-            With every missing, unknown and misshapen entry, or when the weights are known to
-            belong to another function, such as the other reset variant. A plain dict does not
-            say what its weights belong to: PyTorch's belong to ``reset="after"``.
+            With every entry that is missing, unknown, misshapen or too large for the dtype, or when
+            the weights are known to belong to another function, such as the other reset variant. A
+            plain dict does not say what its weights belong to: PyTorch's belong to
+            ``reset="after"``.
 
         Examples
         --------
@@ -166,7 +167,7 @@ class Module(ABC):
             if name not in state_dict:
                 continue
             try:
-                arrays[name] = array = as_real(where, name, state_dict[name], self.dtype)
+                arrays[name] = array = as_values(where, name, state_dict[name], self.dtype)
             except (TypeError, ValueError) as error:
                 problems.append(str(error).removeprefix(f"{where}: "))
                 continue

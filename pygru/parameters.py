@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, as_real
+from pygru.checks import FloatArray, as_values
 
 __all__ = ["Arrays", "Parameter", "StateDict"]
 
@@ -52,7 +52,7 @@ class Arrays(Mapping[str, FloatArray]):
 
     def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
         view = self._views[name]
-        array = as_real("params and grads", name, value, view.dtype)
+        array = as_values("params and grads", name, value, view.dtype)
         if array.shape != view.shape:
             raise ValueError(
                 f"params and grads: {name} must have shape {view.shape}, got {array.shape}"

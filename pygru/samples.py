@@ -216,11 +216,14 @@ def _real(where: str, name: str, array: Array, dtype: Any) -> Array:
         raise TypeError(f"{where}: {name} must hold real numbers, got dtype {array.dtype}")
     if array.dtype.kind != "f":
         return array
-    finite = np.isfinite(array)
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype, copy=False)
+    finite = np.isfinite(cast)
     if not finite.all():
         index = tuple(np.argwhere(~finite)[0].tolist())
+        kind = f" in {cast.dtype}" if np.isfinite(array[index]) else ""
         raise ValueError(
-            f"{where}: {name} must be finite, got {array[index]} at index {index} "
+            f"{where}: {name} must be finite{kind}, got {array[index]} at index {index} "
             f"({finite.size - np.count_nonzero(finite)} such elements)"
         )
-    return array.astype(dtype, copy=False)
+    return cast

@@ -326,3 +326,18 @@ def test_weights_of_one_function_never_pass_silently_for_another():
     with pytest.raises(ValueError, match="reset='after', module 0 has reset='before'"):
         pygru.Sequential(before).load_state_dict(pygru.Sequential(after).state_dict())
     after.load_state_dict(dict(before.state_dict()))  # a plain dict does not say, and is trusted
+
+
+def test_a_weight_that_the_dtype_has_no_room_for_is_named():
+    linear = pygru.Linear(3, 2, rng=0)
+    before = linear.flat_params.copy()
+    weight = np.ones((2, 3))
+    weight[1, 2] = -1e300
+    message = r"weight must be finite in float32, got -1e\+300 at index \(1, 2\)"
+    with pytest.raises(ValueError, match=rf"Linear.load_state_dict: .*: {message}"):
+        linear.load_state_dict({"weight": weight, "bias": [0.0, 0.0]})
+    with pytest.raises(ValueError, match=rf"params and grads: {message}"):
+        linear.params["weight"] = weight
+    assert np.array_equal(linear.flat_params, before)
+    linear.params["weight"] = np.full((2, 3), np.inf)  # what was infinite before may be
+    pygru.Linear(3, 2, dtype=np.float64).params["weight"] = weight

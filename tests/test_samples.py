@@ -114,3 +114,17 @@ def test_targets_of_a_wrong_shape_are_named_with_both_shapes(
     with pytest.raises(ValueError, match="fit: validation .*" + message):
         fit(PER_STEP, X_STEPS, X_STEPS[..., :1], validation=validation)
     assert np.array_equal(PER_STEP.flat_params, before)
+
+
+@pytest.mark.parametrize("name", ["X", "Y", "validation X", "validation Y"])
+def test_numbers_that_the_models_dtype_has_no_room_for_are_named(name: str) -> None:
+    X, Y = (X_STEPS + 1.0, X_STEPS[..., :1] + 1.0)
+    arrays = {"X": X, "Y": Y, "validation X": X, "validation Y": Y}
+    arrays[name] = arrays[name].copy()
+    arrays[name][3, 1, 0] = 1e39
+    before = PER_STEP.flat_params.copy()
+    message = rf"fit: {name} must be finite in float32, got 1e\+39 at index \(3, 1, 0\) \(1 such"
+    X, Y, *validation = arrays.values()
+    with pytest.raises(ValueError, match=message):
+        fit(PER_STEP, X, Y, validation=tuple(validation))
+    assert np.array_equal(PER_STEP.flat_params, before)
