@@ -89,12 +89,16 @@ def check_samples(
             f"got an empty sequence at index {int(np.argmin(ends))}"
         )
     if reads_targets(model):
-        if len(targets.shape) < 2:
+        count = model.decoder.input_classes
+        axes = ("N", "T", "O") if count is None else ("N", "T")
+        if len(targets.shape) != len(axes):
             raise ValueError(
-                f"{where}: {of}Y must have shape (N, T, ...) for a model that reads its targets, "
+                f"{where}: {of}Y must have shape ({', '.join(axes)}) for a model that reads it, "
                 f"got {targets.shape} for {of}X of shape {inputs.shape}"
             )
         own = targets.lengths if isinstance(targets, Ragged) else model.target_lengths(targets)
+        if count is not None:
+            _check_classes(where, f"{of}Y", _read(targets, own), count)
         return Samples(inputs, targets, ends, own)
     if isinstance(targets, Ragged):
         _check_steps(where, inputs, targets, of)
@@ -163,6 +167,13 @@ def _check_classes(where: str, name: str, inputs: Array | Ragged, count: int) ->
         f"{where}: {name} must hold integers in 0 .. K-1 = {count - 1}, "
         f"got {values[at]} at index {index}"
     )
+
+
+def _read(targets: Array | Ragged, lengths: Array | None) -> Array:
+    """Return the classes that a decoder reads, all steps but each sequence's last; else 0."""
+    padded = targets[:]  # (N, T)
+    last = (padded.shape[1] if lengths is None else lengths[:, np.newaxis]) - 1
+    return np.where(np.arange(padded.shape[1]) < last, padded, 0)
 
 
 def _check_steps(where: str, inputs: Array | Ragged, targets: Ragged, of: str) -> None:

@@ -94,7 +94,10 @@ def test_what_does_not_fit_is_named() -> None:
     wrong = [*Y[:-1], np.append(Y[-1], START)]
     with pytest.raises(ValueError, match=r"fit: Y must fit the loss: .* in 0 \.\. 4 .* got 5"):
         fit(model, Y=wrong)
-    with pytest.raises(ValueError, match=r"fit: Y must .* \(N, T, .* got \(40,\) for X of shape"):
+    unread = [*Y[:-1], np.append(9, Y[-1])]
+    with pytest.raises(ValueError, match=r"fit: Y must .* K-1 = 5, got 9 at index \(39, 0\)"):
+        fit(model, Y=unread)
+    with pytest.raises(ValueError, match=r"fit: Y must .* \(N, T\) .* got \(40,\) for X of shape"):
         fit(model, padded(X, 0), np.zeros(40, int))
     with pytest.raises(ValueError, match=r"fit: X and Y .* 0, got .* \(40, 5\) and \(40, 0\)"):
         fit(model, padded(X, 0), np.zeros((40, 0), int))
