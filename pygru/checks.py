@@ -124,24 +124,46 @@ def as_lengths(
 
 def as_size(where: str, name: str, value: int, most: int | None = None) -> int:
     """Return a size: an integer of at least 1, and of at most ``most``."""
-    valid = "an integer >= 1" if most is None else f"an integer from 1 to {most}"
+    return _as_integer(where, name, value, 1, most)
+
+
+def as_count(where: str, name: str, value: int) -> int:
+    """Return a count: an integer of at least 0."""
+    return _as_integer(where, name, value, 0, None)
+
+
+def _as_integer(where: str, name: str, value: int, least: int, most: int | None) -> int:
+    valid = f"an integer >= {least}" if most is None else f"an integer from {least} to {most}"
     try:
-        size = operator.index(value)
+        integer = operator.index(value)
     except TypeError:
-        size = None
-    if size is None or isinstance(value, bool):
+        integer = None
+    if integer is None or isinstance(value, bool):
         raise TypeError(f"{where}: {name} must be {valid}, got {value!r}")
-    if size < 1 or (most is not None and size > most):
+    if integer < least or (most is not None and integer > most):
         raise ValueError(f"{where}: {name} must be {valid}, got {value}")
-    return size
+    return integer
+
+
+def as_number(where: str, name: str, value: float, valid: str = "a number") -> float:
+    """Return a real number; ``valid`` says which ones the caller goes on to accept."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{where}: {name} must be {valid}, got {value!r}")
+    return float(value)
 
 
 def as_probability(where: str, name: str, value: float) -> float:
     """Return a probability: a real number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
-        raise TypeError(f"{where}: {name} must be a number from 0 to 1, got {value!r}")
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{where}: {name} must be a number from 0 to 1, got {value}")
+    valid = "a number from 0 to 1"
+    if not 0.0 <= as_number(where, name, value, valid) <= 1.0:
+        raise ValueError(f"{where}: {name} must be {valid}, got {value}")
+    return float(value)
+
+
+def as_positive(where: str, name: str, value: float) -> float:
+    """Return a real number above 0; infinity is one."""
+    if not as_number(where, name, value, "a number above 0") > 0.0:
+        raise ValueError(f"{where}: {name} must be above 0, got {value}")
     return float(value)
 
 

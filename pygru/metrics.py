@@ -137,8 +137,14 @@ def get(metrics: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]:
     >>> [metric.name for metric in get(["mae", rmse])]
     ['mae', 'rmse']
     """
-    several = [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics)
-    result = tuple(map(_metric, several))
+    if isinstance(metrics, str) or callable(metrics):
+        metrics = [metrics]
+    elif not isinstance(metrics, Iterable):
+        raise TypeError(
+            "get: metrics must be a name, a callable or an iterable of these, "
+            f"got {type(metrics).__name__}"
+        )
+    result = tuple(map(_metric, metrics))
     names = [metric.name for metric in result]
     if len(set(names)) < len(names):
         raise ValueError(f"get: metrics must have different names, got {names}")

@@ -45,8 +45,17 @@ def reads_targets(model: Any) -> bool:
     return hasattr(model, "target_lengths")
 
 
-def check_layout(where: str, model: Any) -> None:
-    """Refuse a model whose first axis is time: samples are the first axis here."""
+def check_layout(where: str, model: Any, *parts: str) -> None:
+    """Refuse what is no model, or has its time first: samples are the first axis here.
+
+    `parts` are the attributes that a model must have, besides being callable and having a dtype.
+    """
+    lacks = [name for name in ("__call__", "dtype", *parts) if not hasattr(model, name)]
+    if isinstance(model, type) or lacks:
+        what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(
+            f"{where}: model must be a Module, got {what}" + f" without {lacks[0]}" * bool(lacks)
+        )
     if getattr(model, "_axes", None) is not None and model.batch_first is None:
         raise ValueError(
             f"{where}: model must have batch_first=True, because the first axis of X is the "

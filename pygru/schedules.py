@@ -5,13 +5,15 @@
 is half-way through the third epoch), and ``schedule.observe(value)`` after each epoch with the
 validation loss, or the training loss without validation.
 
-Depends on nothing.
+Depends on `checks`.
 """
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+from pygru import checks
 
 __all__ = ["Constant", "CosineDecay", "ReduceOnPlateau", "Schedule", "StepDecay", "WarmUp"]
 
@@ -59,8 +61,8 @@ class StepDecay(Schedule):
     """
 
     def __init__(self, every: float, factor: float = 0.1) -> None:
-        self.every = _positive("StepDecay", "every", every)
-        self.factor = _positive("StepDecay", "factor", factor)
+        self.every = checks.as_positive("StepDecay", "every", every)
+        self.factor = checks.as_positive("StepDecay", "factor", factor)
 
     def __call__(self, epoch: float) -> float:
         """Return factor ** floor(epoch / every)."""
@@ -83,8 +85,8 @@ class CosineDecay(Schedule):
     """
 
     def __init__(self, epochs: float, final: float = 0.0) -> None:
-        self.epochs = _positive("CosineDecay", "epochs", epochs)
-        self.final = float(final)
+        self.epochs = checks.as_positive("CosineDecay", "epochs", epochs)
+        self.final = checks.as_probability("CosineDecay", "final", final)
 
     def __call__(self, epoch: float) -> float:
         """Return final + (1 - final) (1 + cos(pi epoch / epochs)) / 2."""
@@ -103,8 +105,10 @@ class WarmUp(Schedule):
     """
 
     def __init__(self, epochs: float, then: Schedule | None = None) -> None:
-        self.epochs = _positive("WarmUp", "epochs", epochs)
-        self.then = then or Constant()
+        self.epochs = checks.as_positive("WarmUp", "epochs", epochs)
+        self.then = Constant() if then is None else then
+        if not isinstance(self.then, Schedule):
+            raise TypeError(f"WarmUp: then must be a Schedule or None, got {then!r}")
 
     def __call__(self, epoch: float) -> float:
         """Return epoch / epochs, and then(epoch - epochs) from there on."""
@@ -129,11 +133,13 @@ class ReduceOnPlateau(Schedule):
     Parameters
     ----------
     factor : float
+        Above 0 and below 1.
     patience : int
+        At least 0.
     threshold : float
-        An epoch improves when its loss is below best * (1 - threshold).
+        An epoch improves when its loss is below best * (1 - threshold); from 0 to 1.
     minimum : float
-        The factor never falls below this.
+        The factor never falls below this; from 0 to 1.
 
     Examples
     --------
@@ -151,8 +157,13 @@ class ReduceOnPlateau(Schedule):
         threshold: float = 1e-4,
         minimum: float = 0.0,
     ) -> None:
-        self.factor = _positive("ReduceOnPlateau", "factor", factor)
-        self.patience, self.threshold, self.minimum = int(patience), float(threshold), minimum
+        where = "ReduceOnPlateau"
+        self.factor = checks.as_positive(where, "factor", factor)
+        if not factor < 1:
+            raise ValueError(f"{where}: factor must be below 1, got {factor}")
+        self.patience = checks.as_count(where, "patience", patience)
+        self.threshold = checks.as_probability(where, "threshold", threshold)
+        self.minimum = checks.as_probability(where, "minimum", minimum)
         self._best, self._waited, self._current = math.inf, 0, 1.0
 
     def __call__(self, epoch: float) -> float:  # noqa: ARG002
@@ -177,10 +188,3 @@ class ReduceOnPlateau(Schedule):
         """Go on from what `state_dict` returned."""
         best, waited, current = (state_dict[name] for name in ("best", "waited", "current"))
         self._best, self._waited, self._current = best, waited, current
-
-
-def _positive(owner: str, name: str, value: float) -> float:
-    """Return a setting as a float if it is above 0."""
-    if not value > 0:
-        raise ValueError(f"{owner}: {name} must be above 0, got {value}")
-    return float(value)

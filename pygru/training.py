@@ -7,7 +7,7 @@ Depends on modules, losses, optimisers and data; knows no file formats and no fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Callback", "EpochRecord", "History", "evaluate", "fit", "predict"]
 
 Callback: TypeAlias = Callable[[EpochRecord, Any], object]
+_T = TypeVar("_T")
 
 
 def fit(
@@ -58,7 +59,7 @@ def fit(
     patience: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    callbacks: Iterable[Callback] = (),
+    callbacks: Callback | Iterable[Callback] = (),
     verbose: int = 1,
     rng: checks.Random = None,
 ) -> History:
@@ -116,8 +117,9 @@ def fit(
         Go on from `checkpoint` if there is one, with the same bits as if nothing had happened: the
         optimiser, the schedule and the generators take the state they had. Everything else must be
         given as it was; `epochs` counts from the very beginning.
-    callbacks : iterable of callables
-        Each called as ``callback(record, model)`` after every epoch; True ends the training.
+    callbacks : callable or iterable of callables
+        Each called as ``callback(record, model)`` after every epoch; True ends the training, any
+        other answer does not.
     verbose : int
         0: silent. 1: a progress bar on a terminal, a line after every epoch elsewhere. k > 1: a
         line after every k-th epoch, with the bar below it on a terminal.
@@ -155,21 +157,20 @@ def fit(
     (3, True)
     """
     epochs = checks.as_size("fit", "epochs", epochs)
-    check_layout("fit", model)
+    check_layout("fit", model, "forward", "backward", "flat_params", "flat_grads")
+    _check_kind("optimizer", optimizer, Optimizer, "an Optimizer such as Adam(1e-3)")
     data = check_samples("fit", model, X, Y, lengths)
-    held_out = None
-    if validation is not None:
-        if len(validation) not in (2, 3):
-            raise ValueError(
-                f"fit: validation must be (X, Y) or (X, Y, lengths), got {len(validation)} items"
-            )
-        X_v, Y_v, lengths_v = (*validation, None)[:3]
-        held_out = check_samples("fit", model, X_v, Y_v, lengths_v, "validation ")
-    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if limit is not None and not limit > 0:
-            raise ValueError(f"fit: {name} must be above 0, got {limit}")
-    if patience is not None:
-        patience = checks.as_size("fit", "patience", patience)
+    held_out = None if validation is None else _held_out(model, validation)
+    if schedule is not None:
+        _check_kind("schedule", schedule, Schedule, "a Schedule, see pygru.schedules,")
+    for name, hook in (("sampler", sampler), ("on_gradient", on_gradient)):
+        if hook is not None:
+            _check_kind(name, hook, Callable, "a callable or None")
+    hooks = _check_callbacks(callbacks)
+    patience = _or_none(checks.as_size, "patience", patience)
+    bptt = _or_none(checks.as_size, "bptt", bptt)
+    if not isinstance(verbose, bool):
+        verbose = checks.as_count("fit", "verbose", verbose)
     if resume and checkpoint is None:
         raise ValueError("fit: resume needs a checkpoint to go on from, got None")
     settings = Settings(
@@ -178,10 +179,10 @@ def fit(
         batch_size=checks.as_size("fit", "batch_size", batch_size),
         sampler=_default_sampler(data) if sampler is None else sampler,
         schedule=schedule,
-        bptt=None if bptt is None else checks.as_size("fit", "bptt", bptt),
+        bptt=bptt,
         stateful=bool(stateful),
-        clip_norm=clip_norm,
-        clip_value=clip_value,
+        clip_norm=_or_none(checks.as_positive, "clip_norm", clip_norm),
+        clip_value=_or_none(checks.as_positive, "clip_value", clip_value),
         on_gradient=on_gradient,
     )
     if bptt is not None:
@@ -196,7 +197,7 @@ def fit(
     if checkpoint is not None:
         file = Checkpoint(checkpoint, model=model, optimizer=optimizer, schedule=schedule, rng=rng)
         _start_from(trainer, file, resume)
-    return _train(trainer, file, epochs, patience, tuple(callbacks), Progress(epochs, verbose))
+    return _train(trainer, file, epochs, patience, hooks, Progress(epochs, verbose))
 
 
 def _train(
@@ -217,7 +218,7 @@ def _train(
                 record = trainer.run_epoch(len(history.epochs) + 1, progress, interrupts)
                 progress.end_epoch(record)
                 answers = [callback(record, trainer.model) for callback in callbacks]
-                ended = any(answers)
+                ended = any(answer is True or answer is np.True_ for answer in answers)
                 if file is not None:
                     file.save(trainer.snapshot())
                 if interrupts.count:
@@ -260,6 +261,39 @@ def _default_sampler(data: Samples) -> Sampler:
         if isinstance(array, Ragged):
             return BucketedBatches(array.lengths)
     return ShuffledBatches()
+
+
+def _or_none(check: Callable[[str, str, Any], _T], name: str, value: Any) -> _T | None:
+    """Return a checked argument, or None as it is."""
+    return None if value is None else check("fit", name, value)
+
+
+def _held_out(model: Any, validation: tuple[Any, ...]) -> Samples:
+    """Return the validation data, checked."""
+    wanted = "fit: validation must be (X, Y) or (X, Y, lengths)"
+    if not isinstance(validation, (tuple, list)):
+        raise TypeError(f"{wanted}, got {type(validation).__name__}")
+    if len(validation) not in (2, 3):
+        raise ValueError(f"{wanted}, got {len(validation)} items")
+    X, Y, lengths = (*validation, None)[:3]
+    return check_samples("fit", model, X, Y, lengths, "validation ")
+
+
+def _check_kind(name: str, value: object, kind: Any, wanted: str) -> None:
+    """Refuse an argument that is not of its kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"fit: {name} must be {wanted}, got {value!r}")
+
+
+def _check_callbacks(callbacks: Callback | Iterable[Callback]) -> tuple[Callback, ...]:
+    """Return one or several callables as a tuple."""
+    if callable(callbacks):
+        return (callbacks,)
+    _check_kind("callbacks", callbacks, Iterable, "a callable or an iterable of callables")
+    result = tuple(callbacks)
+    for i, callback in enumerate(result):
+        _check_kind(f"callbacks[{i}]", callback, Callable, "a callable")
+    return result
 
 
 def _check_series(model: Any, data: Samples, bptt: int, stateful: bool) -> None:

@@ -42,3 +42,13 @@ def test_settings_out_of_range_are_named() -> None:
         schedules.StepDecay(every=0)
     with pytest.raises(ValueError, match=r"ReduceOnPlateau: factor must be above 0, got -1"):
         schedules.ReduceOnPlateau(factor=-1)
+    with pytest.raises(ValueError, match=r"ReduceOnPlateau: factor must be below 1, got 2.0"):
+        schedules.ReduceOnPlateau(2.0)
+    with pytest.raises(ValueError, match=r"ReduceOnPlateau: patience must be an integer >= 0, got"):
+        schedules.ReduceOnPlateau(patience=-3)
+    with pytest.raises(ValueError, match=r"CosineDecay: final must be a number from 0 to 1, got"):
+        schedules.CosineDecay(3, final=-5)
+    with pytest.raises(TypeError, match=r"WarmUp: then must be a Schedule or None, got 0.5"):
+        schedules.WarmUp(1, then=0.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"WarmUp: epochs must be a number above 0, got '1'"):
+        schedules.WarmUp("1")  # type: ignore[arg-type]

@@ -202,6 +202,12 @@ def test_callbacks_see_each_epoch_and_can_end_the_training() -> None:
     assert not history.interrupted
 
 
+@pytest.mark.parametrize("answer", [1, "yes", [True], np.ones(3), np.zeros(1, bool)])
+def test_only_true_ends_the_training(answer: Any) -> None:
+    assert len(fit(Affine(), *make_data(), callbacks=lambda *_: answer).epochs) == 3
+    assert len(fit(Affine(), *make_data(), callbacks=lambda *_: np.True_).epochs) == 1
+
+
 def test_ctrl_c_keeps_the_best_epoch_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     kept: list[Any] = []
 
@@ -303,6 +309,19 @@ X_NAN[3, 0], Y_INF[7, 0] = np.nan, -np.inf
         ({"clip_norm": 0}, ValueError, "fit: clip_norm must be above 0, got 0"),
         ({"clip_value": np.nan}, ValueError, "fit: clip_value must be above 0, got nan"),
         ({"loss": "mean"}, ValueError, "loss must be one of mae"),
+        ({"optimizer": "adam"}, TypeError, "fit: optimizer must be an Optimizer .*, got 'adam'"),
+        ({"optimizer": optim.Adam}, TypeError, "fit: optimizer must be .* got <class .*Adam'>"),
+        ({"schedule": lambda _: 1.0}, TypeError, "fit: schedule must be a Schedule, .* got <func"),
+        ({"schedule": schedules.Constant}, TypeError, "fit: schedule must be .* got <class"),
+        ({"sampler": 3}, TypeError, "fit: sampler must be a callable or None, got 3"),
+        ({"on_gradient": 3}, TypeError, "fit: on_gradient must be a callable or None, got 3"),
+        ({"clip_norm": "x"}, TypeError, "fit: clip_norm must be a number above 0, got 'x'"),
+        ({"clip_value": True}, TypeError, "fit: clip_value must be a number above 0, got True"),
+        ({"validation": 0.1}, TypeError, r"fit: validation must be \(X, Y\) or .* got float"),
+        ({"callbacks": 3}, TypeError, "fit: callbacks must be a callable or .* got 3"),
+        ({"callbacks": [print, 3]}, TypeError, r"fit: callbacks\[1\] must be a callable, got 3"),
+        ({"metrics": 3}, TypeError, "metrics must be a name, a callable or .* got int"),
+        ({"verbose": "yes"}, TypeError, "fit: verbose must be an integer >= 0, got 'yes'"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_changed(
@@ -313,6 +332,20 @@ def test_what_does_not_fit_is_named_and_nothing_is_changed(
     with pytest.raises(error, match=message):
         fit(model, **arguments)
     assert not model.flat_params.any()
+
+
+@pytest.mark.parametrize(
+    "model, got",
+    [(None, "NoneType without __call__"), (Affine, "the class Affine"), (len, "without dtype")],
+)
+def test_what_is_no_model_is_refused(model: Any, got: str) -> None:
+    for call in (
+        lambda: fit(model, X_GOOD, Y_GOOD),
+        lambda: training.predict(model, X_GOOD),
+        lambda: training.evaluate(model, X_GOOD, Y_GOOD, loss="mse"),
+    ):
+        with pytest.raises(TypeError, match=f"model must be a Module, got .*{got}"):
+            call()
 
 
 def test_a_model_with_time_first_is_refused() -> None:
