@@ -30,6 +30,7 @@ from pygru.progress import Progress
 from pygru.recurrent import Recurrent
 from pygru.samples import Samples, reads_targets
 from pygru.schedules import Schedule
+from pygru.sums import dot
 
 __all__ = ["GradientHook", "Settings", "Trainer"]
 
@@ -115,9 +116,9 @@ class Trainer:
         for i, piece in enumerate(self._pieces(plan)):
             if schedule is not None:
                 self.optimizer.lr = self.base_lr * schedule(epoch - 1 + i / steps)
-            value = self.step(piece, means)
-            if not math.isfinite(value):
-                self._fail(f"the loss became {value} in epoch {epoch}, step {i + 1}")
+            broken = self.step(piece, means)
+            if broken:
+                self._fail(f"{broken} in epoch {epoch}, step {i + 1}")
             if advance is not None and advance():
                 progress.show(means.loss)
             if interrupts.count:
@@ -172,14 +173,15 @@ class Trainer:
 
     # A step
 
-    def step(self, piece: _Piece, means: Means) -> float:
-        """Forward, loss, backward, update; return the loss. If it is not finite, update nothing."""
+    def step(self, piece: _Piece, means: Means) -> str:
+        """Forward, loss, backward, update; or update nothing and return what is not finite."""
         _, target, _, ends, _ = piece
         settings, grads = self.settings, self.grads
         y, tape = self._forward(*piece)
         value, dy, elements = weighted_loss(settings.loss, y, target, ends)
         if not math.isfinite(value):
-            return value
+            return f"the loss became {value}"
+        np.copyto(self.last_good, self.params)
         means.add(value, y, target, ends, elements)
         grads.fill(0)
         self.model.backward(tape, dy, input_gradient=False)
@@ -187,11 +189,16 @@ class Trainer:
             settings.on_gradient(grads)
         if settings.clip_value is not None:
             clip_by_value(grads, settings.clip_value)
-        if settings.clip_norm is not None:
-            clip_by_global_norm(grads, settings.clip_norm)
-        np.copyto(self.last_good, self.params)
+        # One NaN in an optimiser's moments would stay there for ever. A sum of squares shows it at
+        # once (and is there already where the norm is clipped), but squares can overflow.
+        if settings.clip_norm is None:
+            size = dot(grads, grads)
+        else:
+            size = clip_by_global_norm(grads, settings.clip_norm)
+        if not math.isfinite(size) and not np.isfinite(grads).all():
+            return "the gradient became NaN or infinite"
         self.optimizer.step(self.params, grads)
-        return value
+        return ""
 
     def _forward(
         self,

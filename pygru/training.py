@@ -140,8 +140,9 @@ def fit(
     FileExistsError
         There is a checkpoint already and `resume` is False.
     FloatingPointError
-        The loss or a parameter has become NaN or infinite. The message has epoch and step; the
-        model holds the last parameters that gave a finite loss.
+        The loss, the gradient or a parameter has become NaN or infinite. The message has epoch and
+        step; the model holds the last parameters that gave a finite loss, and the optimiser has
+        taken no step on such a gradient.
 
     Examples
     --------

@@ -271,14 +271,43 @@ def test_divergence_is_found_and_leaves_finite_parameters() -> None:
     assert np.isfinite(model.flat_params).all()
 
 
-def test_a_gradient_that_breaks_in_the_last_step_is_found() -> None:
-    def loss(y: Any, target: Any) -> Any:
-        value, dy = losses.mse(y, target)
-        return value, dy * np.nan
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("make", [optim.Adam, optim.RMSprop, lambda: optim.SGD(0.1, momentum=0.9)])
+def test_a_gradient_that_breaks_is_found_and_does_not_reach_the_optimiser(
+    make: Any, bad: float, clip_norm: float | None
+) -> None:
+    def spoil(flat_grads: Any) -> None:
+        if optimizer.steps == 4:
+            before.extend([optimizer.state_dict(), model.flat_params.copy()])
+            flat_grads[-1] = bad
+
+    model, optimizer, before = Affine(), make(), []
+    with pytest.raises(FloatingPointError, match=r"the gradient became NaN .* epoch 1, step 5;"):
+        fit(model, *make_data(), optimizer=optimizer, on_gradient=spoil, clip_norm=clip_norm)
+    after = optimizer.state_dict()
+    assert all(np.array_equal(after[name], value) for name, value in before[0].items())
+    assert np.array_equal(model.flat_params, before[1])
+    fit(model, *make_data(), optimizer=optimizer)  # goes on
+
+
+def test_a_gradient_too_large_for_its_square_is_still_a_gradient() -> None:
+    def enlarge(flat_grads: Any) -> None:
+        flat_grads[:] = 1e30
+
+    model = Affine(dtype=np.float32)
+    fit(model, *make_data(10), optimizer=optim.SGD(1e-30), on_gradient=enlarge, epochs=1)
+    assert_close(model.flat_params, [-1.0, -1.0], "rounding")
+
+
+def test_a_parameter_that_breaks_in_the_last_step_is_found() -> None:
+    class Broken(optim.SGD):
+        def step(self, flat_params: Any, flat_grads: Any) -> None:
+            super().step(flat_params, np.full_like(flat_grads, np.inf))
 
     model = Affine()
     with pytest.raises(FloatingPointError, match=r"a parameter became NaN .* epoch 1, step 1;"):
-        fit(model, *make_data(10), loss=loss, epochs=1)
+        fit(model, *make_data(10), optimizer=Broken(), epochs=1)
     assert np.isfinite(model.flat_params).all()
 
 
