@@ -11,6 +11,7 @@ import pytest
 from tolerances import assert_close
 
 from pygru import clipping, optim
+from pygru.optimizer import BLOCK
 
 MAKERS: dict[str, Callable[[], optim.Optimizer]] = {
     "SGD": lambda: optim.SGD(0.1),
@@ -54,7 +55,7 @@ def draw(size: int, steps: int, dtype: Any = np.float64) -> tuple[Any, list[Any]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", [0, 1, 1000, optim.BLOCK + 7])
+@pytest.mark.parametrize("size", [0, 1, 1000, BLOCK + 7])
 @pytest.mark.parametrize("name", MAKERS)
 def test_ten_steps_equal_the_published_equations(name: str, size: int, dtype: Any) -> None:
     params, gradients = draw(size, 10, dtype)
@@ -109,6 +110,17 @@ def test_the_learning_rate_may_change_between_steps() -> None:
     assert params[0] == -1.5
 
 
+def test_a_state_takes_along_which_arrays_there_are() -> None:
+    params, gradients = draw(3, 2)
+    first, second = optim.SGD(0.1, momentum=0.9), optim.SGD(0.01)
+    first.step(params, gradients[0])
+    second.load_state_dict(first.state_dict())
+    other = params.copy()
+    first.step(params, gradients[1])
+    second.step(other, gradients[1])
+    assert np.array_equal(params, other)
+
+
 def test_a_state_that_does_not_fit_changes_nothing() -> None:
     optimizer = optim.Adam(0.5)
     params, gradients = draw(3, 1)
@@ -118,10 +130,17 @@ def test_a_state_that_does_not_fit_changes_nothing() -> None:
         (optim.RMSprop().state_dict(), r"must be of type 'Adam', got 'RMSprop'"),
         ({k: a for k, a in good.items() if k != "v"}, r"missing \['v'\]"),
         (good | {"w": 1}, r"unknown \['w'\]"),
-        (good | {"v": np.zeros(4)}, r"one shape \(P,\), got .*\(3,\).*\(4,\)"),
+        (good | {"v": np.zeros(4)}, r"one shape \(P,\) and dtype, got .*\(3,\).*\(4,\)"),
+        (good | {"v": good["v"].astype(np.float32)}, r"one shape \(P,\) and dtype, got .*float32"),
+        (good | {"m": np.full(3, np.nan)}, "m must hold numbers, got NaN"),
+        (good | {"steps": -3}, "steps must be an integer >= 0, got -3"),
+        (good | {"lr": "x"}, "load_state_dict: lr must be a number, got 'x'"),
+        (good | {"lr": -1.0}, "load_state_dict: lr must satisfy 0 <= lr < inf, got -1.0"),
+        (good | {"betas": [0.9]}, r"load_state_dict: betas must be 2 numbers, got \[0.9\]"),
+        (good | {"betas": [0.9, 2]}, r"betas\[1\] must satisfy .* < 1, got 2"),
     ]
     for state, message in bad:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((TypeError, ValueError), match=message):
             optimizer.load_state_dict(state)
         after = optimizer.state_dict()
         assert all(np.array_equal(after[name], good[name]) for name in good)
@@ -136,6 +155,26 @@ def test_steps_on_other_parameters_are_refused() -> None:
         optimizer.step(np.zeros(4), np.zeros(4))
     with pytest.raises(ValueError, match=r"flat_grads must be like .* got \(3,\) float32"):
         optimizer.step(np.zeros(3), np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_step_that_is_refused_changes_nothing(name: str) -> None:
+    optimizer, params, gradients = MAKERS[name](), *draw(4, 1)
+    frozen = params.copy()
+    frozen.flags.writeable = False
+    bad = [
+        (np.zeros(8)[::2], np.zeros(4), r"step: flat_params must be contiguous .* strides \(16,\)"),
+        (np.zeros(4), np.zeros(8)[::2], r"step: flat_grads must be contiguous.* strides \(16,\)"),
+        (frozen, np.zeros(4), r"step: flat_params must be .* writeable, .* writeable=False"),
+        (np.zeros(3), np.zeros(4), r"step: flat_grads must be like flat_params, \(3,\)"),
+        (np.zeros(3, np.float16), np.zeros(3, np.float16), r"must be a float32 or float64 array"),
+    ]
+    for p, g, message in bad:
+        with pytest.raises(ValueError, match=message):
+            optimizer.step(p, g)
+    assert optimizer.steps == 0
+    optimizer.step(params, gradients[0])  # of a size of its own
+    assert optimizer.steps == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+"""What all optimisers share: one flat array of parameters, one of gradients, and state for them.
+
+State and settings come in from files, too; whatever does not fit is refused before anything is
+changed.
+
+Depends on NumPy and `checks`. An optimiser belongs to one model: its state has that model's size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pygru import checks
+
+__all__ = ["BLOCK", "Optimizer"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+# Elements updated at a time: parameters, gradients, two state arrays and the scratch array are
+# 320 KiB in float32, which a second-level cache of 512 KiB holds.
+BLOCK = 16384
+
+# Every setting is at least 0, and less than this.
+BELOW = {
+    **dict.fromkeys(("lr", "eps", "weight_decay"), math.inf),
+    **dict.fromkeys(("momentum", "betas", "alpha"), 1.0),
+}
+
+
+class Optimizer:
+    """What all optimisers share: counting, state, saving and loading it.
+
+    A subclass names its state arrays in `slots` and its scalars in `settings`, and updates one
+    block in `_update`.
+
+    Attributes
+    ----------
+    lr : float
+        The learning rate; may be changed between steps.
+    steps : int
+        Steps taken so far.
+    """
+
+    settings: tuple[str, ...] = ("lr",)
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, lr: float) -> None:
+        self.lr = self._number("lr", lr)
+        self.steps = 0
+        self._like: tuple[Any, Any] | None = None  # shape and dtype of the parameters
+        self._state: tuple[Array, ...] | None = None
+        self._scratch: Array = np.empty(0)
+
+    def step(self, flat_params: Array, flat_grads: Array) -> None:
+        """Update the parameters in place.
+
+        Parameters
+        ----------
+        flat_params, flat_grads : contiguous arrays of shape (P,), both float32 or both float64
+            `flat_grads` is only read.
+
+        Raises
+        ------
+        ValueError
+            Not one-dimensional, of different shapes or dtypes, not contiguous, or of another size
+            than before. Nothing has been changed then.
+        """
+        like = (flat_params.shape, flat_params.dtype)
+        if like != (flat_grads.shape, flat_grads.dtype):
+            raise ValueError(
+                f"{type(self).__name__}.step: flat_grads must be like flat_params, "
+                f"{like[0]} {like[1]}, got {flat_grads.shape} {flat_grads.dtype}"
+            )
+        if not flat_params.flags.carray:
+            raise ValueError(
+                f"{type(self).__name__}.step: flat_params must be contiguous and writeable, got "
+                f"strides {flat_params.strides} and writeable={flat_params.flags.writeable}"
+            )
+        if not flat_grads.flags.c_contiguous:
+            raise ValueError(
+                f"{type(self).__name__}.step: flat_grads must be contiguous, "
+                f"got strides {flat_grads.strides}"
+            )
+        if like != self._like:
+            self._begin(flat_params)
+        state, scratch, size = self._state or (), self._scratch, flat_params.size
+        self.steps += 1
+        if size <= BLOCK:
+            self._update(flat_params, flat_grads, scratch[:size], *state)
+            return
+        for start in range(0, size, BLOCK):
+            block = slice(start, min(start + BLOCK, size))
+            self._update(
+                flat_params[block],
+                flat_grads[block],
+                scratch[: block.stop - start],
+                *(array[block] for array in state),
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything a later `load_state_dict` needs to go on exactly: copies.
+
+        Returns
+        -------
+        dict
+            "type" (str), "steps" (int), the settings by name (numbers), and after the first step
+            the state arrays by name, (P,) each.
+
+        Examples
+        --------
+        >>> import pygru
+        >>> pygru.Adam(1e-3).state_dict()
+        {'type': 'Adam', 'steps': 0, 'lr': 0.001, 'betas': [0.9, 0.999], 'eps': 1e-08}
+        """
+        result: dict[str, Any] = {"type": type(self).__name__, "steps": self.steps}
+        for name in self.settings:
+            value = getattr(self, name)
+            result[name] = list(value) if isinstance(value, tuple) else value
+        if self._state is not None:
+            result.update({name: a.copy() for name, a in zip(self.slots, self._state, strict=True)})
+        return result
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned; the settings are taken over, too.
+
+        Raises
+        ------
+        ValueError
+            Of another type of optimiser, or with missing, unknown or misshapen entries, or such as
+            are out of range; nothing has been changed then. A wrong kind is a TypeError.
+
+        Examples
+        --------
+        >>> import pygru
+        >>> first, second, params = pygru.Adam(1e-3), pygru.Adam(0.5), np.zeros(3)
+        >>> first.step(params, np.ones(3))
+        >>> second.load_state_dict(first.state_dict())
+        >>> second.lr, second.steps
+        (0.001, 1)
+        """
+        who = f"{type(self).__name__}.load_state_dict"
+        if state_dict.get("type") != type(self).__name__:
+            raise ValueError(
+                f"{who}: the state must be of type {type(self).__name__!r}, "
+                f"got {state_dict.get('type')!r}"
+            )
+        from copy import copy  # here, so that importing pygru does not wait for it
+
+        other = copy(self)  # whose slots follow from its settings
+        for name in state_dict.keys() & set(self.settings):
+            setattr(other, name, self._setting(who, name, state_dict[name]))
+        wanted = {"type", "steps", *self.settings}
+        if state_dict.get("steps", 0):
+            wanted.update(other.slots)
+        missing, unknown = wanted - set(state_dict), set(state_dict) - wanted
+        if missing or unknown:
+            raise ValueError(f"{who}: missing {sorted(missing)}, unknown {sorted(unknown)}")
+        other.steps = checks.as_count(who, "steps", state_dict["steps"])
+        arrays = {name: np.array(state_dict[name]) for name in other.slots if name in wanted}
+        shapes = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
+        if len(set(shapes.values())) > 1 or any(array.ndim != 1 for array in arrays.values()):
+            raise ValueError(
+                f"{who}: the state arrays must have one shape (P,) and dtype, got {shapes}"
+            )
+        other._like = other._state = None
+        for name, array in arrays.items():
+            _check_floating(who, name, array)
+            if np.isnan(array).any():
+                raise ValueError(f"{who}: {name} must hold numbers, got NaN")
+        if arrays:
+            other._allocate(next(iter(arrays.values())))
+            other._state = tuple(arrays.values())
+        vars(self).update(vars(other))
+
+    def _begin(self, params: Array) -> None:
+        """Make state and scratch for the first parameters; refuse any others later."""
+        where = f"{type(self).__name__}.step"
+        if self._like is not None:
+            raise ValueError(
+                f"{where}: the state of this optimiser belongs to parameters "
+                f"{self._like[0]} {self._like[1]}, got {params.shape} {params.dtype}"
+            )
+        _check_floating(where, "flat_params", params)
+        self._allocate(params)
+
+    def _allocate(self, like: Array) -> None:
+        self._like = (like.shape, like.dtype)
+        self._state = tuple(np.zeros_like(like) for _ in self.slots)
+        self._scratch = np.empty(min(like.size, BLOCK), like.dtype)
+
+    def _setting(self, where: str, name: str, value: Any) -> Any:
+        """Return a setting if it is of the kind it has now, and in its range."""
+        now = getattr(self, name)
+        if isinstance(now, bool):
+            if not isinstance(value, bool):
+                raise TypeError(f"{where}: {name} must be True or False, got {value!r}")
+            return value
+        if isinstance(now, tuple):
+            if not isinstance(value, (list, tuple)) or len(value) != len(now):
+                raise TypeError(f"{where}: {name} must be {len(now)} numbers, got {value!r}")
+            return tuple(self._number(f"{name}[{i}]", v, where) for i, v in enumerate(value))
+        return self._number(name, value, where)
+
+    def _number(self, name: str, value: float, where: str = "") -> float:
+        """Return a number if it is in the range of settings of this name."""
+        where, high = where or type(self).__name__, BELOW.get(name.partition("[")[0], math.inf)
+        if not 0 <= checks.as_number(where, name, value) < high:
+            raise ValueError(f"{where}: {name} must satisfy 0 <= {name} < {high:g}, got {value}")
+        return float(value)
+
+    def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:
+        """Update one block in place; all arrays have one shape, `scratch` holds nothing."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
+        return f"{type(self).__name__}({settings})"
+
+
+def _check_floating(where: str, name: str, array: Array) -> None:
+    if array.ndim != 1 or array.dtype not in (np.float32, np.float64):
+        raise ValueError(
+            f"{where}: {name} must be a float32 or float64 array of shape (P,), "
+            f"got {array.shape} {array.dtype}"
+        )
