@@ -12,13 +12,14 @@ Depends on files, modules, optimisers and schedules; safetensors is imported whe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from pygru import _core
+from pygru import _core, checks
 from pygru.files import PathLike, read_safetensors, write_beside
 from pygru.history import EpochRecord
 from pygru.module import Module
@@ -30,6 +31,8 @@ __all__ = ["Checkpoint", "Snapshot"]
 Array: TypeAlias = npt.NDArray[Any]
 
 FORMAT = "pygru checkpoint"
+
+_PLAIN = (bool, int, float, str, tuple)  # what reads the same in every process
 
 
 class Snapshot(NamedTuple):
@@ -51,13 +54,15 @@ class Checkpoint:
     schedule : Schedule or None
     rng : Generator
         What `fit` draws batches from.
+    settings : mapping of str to object
+        What else decides the bits of the training: functions and numbers by name.
 
     Raises
     ------
     FileNotFoundError
         There is no such folder.
     TypeError
-        The model is not a Module, whose state is known.
+        The model is not a Module, whose state is known, or `path` is no path.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Checkpoint:
         optimizer: Optimizer,
         schedule: Schedule | None,
         rng: np.random.Generator,
+        settings: Mapping[str, object],
     ) -> None:
         from pathlib import Path
 
@@ -75,9 +81,13 @@ class Checkpoint:
             raise TypeError(
                 f"fit: model must be a Module to go into a checkpoint, got {type(model).__name__}"
             )
-        self.path = Path(path)
+        try:
+            self.path = Path(path)
+        except TypeError:
+            raise TypeError(f"fit: checkpoint must be a path, got {path!r}") from None
         self._model, self._optimizer, self._schedule = model, optimizer, schedule
         self._rng = rng
+        self._facts = self._list_facts(settings)  # now, because a training changes learning rates
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"fit: checkpoint must be in a folder that exists, got {self.path}"
@@ -90,22 +100,16 @@ class Checkpoint:
         from safetensors.numpy import save
 
         arrays = {"params": self._model.flat_params, "best": snapshot.best}
-        optimizer = self._optimizer.state_dict()
+        state = self._state()
         for name in self._optimizer.slots:
-            if name in optimizer:
-                arrays[f"optimizer.{name}"] = optimizer.pop(name)
-        state = {
-            "optimizer": optimizer,
-            "base_lr": snapshot.base_lr,
-            "schedule": None if self._schedule is None else self._schedule.state_dict(),
-            "rng": self._rng.bit_generator.state,
-            "model_rng": self._model.rng_state(),
-            "epochs": [_plain(record) for record in snapshot.epochs],
-        }
+            if name in state["optimizer"]:
+                arrays[f"optimizer.{name}"] = state["optimizer"].pop(name)
+        state["base_lr"] = snapshot.base_lr
+        state["epochs"] = [_plain(record) for record in snapshot.epochs]
         metadata = {
             "format": FORMAT,
             "pygru": _core.__version__,
-            "of": json.dumps(self._facts()),
+            "of": json.dumps(self._facts),
             "state": json.dumps(state, default=_as_list),
         }
         write_beside(self.path, save(arrays, metadata))
@@ -135,44 +139,100 @@ class Checkpoint:
                 f"{_core.__version__}, to go on exactly, got one of {metadata.get('pygru')}"
             )
         try:
-            differences = _differences(json.loads(metadata["of"]), self._facts())
+            differences = _differences(json.loads(metadata["of"]), self._facts)
             state = json.loads(metadata["state"])
-            epochs = [EpochRecord(*record) for record in state["epochs"]]
-            optimizer = state["optimizer"]
-            params, best = arrays.pop("params"), arrays.pop("best")
-            optimizer |= {k.removeprefix("optimizer."): array for k, array in arrays.items()}
-            result = Snapshot(epochs, best, float(state["base_lr"]))
-            sizes = {array.shape for array in (*arrays.values(), params, best)}
-            if not differences and sizes != {self._model.flat_params.shape}:
-                raise ValueError(f"arrays of shapes {sorted(sizes)}")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if not differences:
+                return self._take_over(arrays, state)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"fit: checkpoint {self.path} is corrupt: {error}") from error
-        if differences:
-            raise ValueError(
-                f"fit: checkpoint {self.path} must be of this training, but "
-                + "; ".join(differences)
-            )
-        self._optimizer.load_state_dict(optimizer)
+        raise ValueError(
+            f"fit: checkpoint {self.path} must be of this training, but " + "; ".join(differences)
+        )
+
+    def _take_over(self, arrays: dict[str, Array], state: dict[str, Any]) -> Snapshot:
+        """Check what a file holds and put it into its place; on any error everything stays."""
+        self._check_arrays(arrays)
+        params, best = arrays.pop("params"), arrays.pop("best")
+        state["optimizer"] |= {k.removeprefix("optimizer."): a for k, a in arrays.items()}
+        epochs = [_record(at, *values) for at, values in enumerate(state["epochs"], start=1)]
+        if not epochs:
+            raise ValueError("it must hold at least one epoch")
+        base_lr = checks.as_number("state", "base_lr", state["base_lr"])
+        if not 0 <= base_lr < np.inf:
+            raise ValueError(f"base_lr must satisfy 0 <= base_lr < inf, got {base_lr}")
+        # Only NumPy's generators and the schedule know what they can take, and they may find out
+        # half-way.
+        before = self._state()
+        try:
+            self._set_state(state)
+        except BaseException:
+            self._set_state(before)
+            raise
+        np.copyto(self._model.flat_params, params)
+        return Snapshot(epochs, best, base_lr)
+
+    def _check_arrays(self, arrays: dict[str, Array]) -> None:
+        """Refuse arrays that are not as the parameters are, and parameters that are not finite."""
+        like = self._model.flat_params
+        shapes = {array.shape for array in arrays.values()}
+        if shapes != {like.shape}:
+            raise ValueError(f"arrays of shapes {sorted(shapes)}")
+        for name, array in arrays.items():
+            if array.dtype != like.dtype:
+                raise ValueError(f"{name} must be of dtype {like.dtype}, got {array.dtype}")
+            if name in ("params", "best") and not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite, got NaN or infinity")
+
+    def _state(self) -> dict[str, Any]:
+        """Return the state of everything that has one, but for the parameters."""
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": None if self._schedule is None else self._schedule.state_dict(),
+            "rng": self._rng.bit_generator.state,
+            "model_rng": self._model.rng_state(),
+        }
+
+    def _set_state(self, state: dict[str, Any]) -> None:
+        self._optimizer.load_state_dict(state["optimizer"])
         if self._schedule is not None:
             self._schedule.load_state_dict(state["schedule"])
         self._rng.bit_generator.state = state["rng"]
         self._model.load_rng_state(state["model_rng"])
-        np.copyto(self._model.flat_params, params)
-        return result
 
-    def _facts(self) -> dict[str, Any]:
-        """Return what must be equal on both sides, for the state of one to fit the other."""
+    def _list_facts(self, settings: Mapping[str, object]) -> dict[str, list[str]]:
+        """Return what must be equal on both sides, for one training to go on with the other's."""
         generators = {"": self._rng.bit_generator.state, **self._model.rng_state()}
+        schedule = {} if self._schedule is None else self._schedule.state_dict()
         return {
             "model": repr(self._model).splitlines(),
             "parameters": [f"{self._model.flat_params.size} {self._model.dtype}"],
-            "optimizer": [type(self._optimizer).__name__],
-            "schedule": [
-                type(self._schedule).__name__,
-                *sorted({} if self._schedule is None else self._schedule.state_dict()),
-            ],
+            "optimizer": _described(self._optimizer),
+            "schedule": [*_described(self._schedule), *sorted(schedule)],
             "generators": [f"{at} {s['bit_generator']}".strip() for at, s in generators.items()],
+            **{name: _described(value) for name, value in settings.items()},
         }
+
+
+def _described(thing: object, at: str = "") -> list[str]:
+    """Return the name of a function or class, and its settings as far as these are plain."""
+    if thing is None or isinstance(thing, _PLAIN):
+        return [repr(thing)]
+    named, settings = thing, {}
+    if isinstance(thing, partial):
+        named, settings = thing.func, thing.keywords
+    elif isinstance(thing, Optimizer):
+        settings = {name: getattr(thing, name) for name in thing.settings}
+    elif not hasattr(thing, "__name__"):
+        remembered = thing.state_dict() if isinstance(thing, Schedule) else {}
+        public = {k: v for k, v in getattr(thing, "__dict__", {}).items() if not k.startswith("_")}
+        settings = {name: value for name, value in public.items() if name not in remembered}
+    lines = [f"{at}{getattr(named, '__name__', type(named).__name__)}"]
+    for name, value in settings.items():
+        if isinstance(value, Schedule):
+            lines += _described(value, f"{at}{name}.")
+        elif value is None or isinstance(value, _PLAIN):
+            lines.append(f"{at}{name}={value!r}")
+    return lines
 
 
 def _differences(saved: dict[str, list[str]], here: dict[str, list[str]]) -> list[str]:
@@ -187,6 +247,20 @@ def _differences(saved: dict[str, list[str]], here: dict[str, list[str]]) -> lis
 
 def _quoted(line: str | None) -> str:
     return "nothing more" if line is None else line.strip().removesuffix(",")
+
+
+def _record(at: int, *values: Any) -> EpochRecord:
+    """Return the record of an epoch if it can be one."""
+    where, record = f"epoch {at}", EpochRecord(*values)
+    if record.epoch != at:
+        raise ValueError(f"{where} must have its number, got {record.epoch!r}")
+    checks.as_size(where, "steps", record.steps)
+    numbers = record.row()
+    if record.validation is None:
+        del numbers["validation"]
+    for name, value in numbers.items():
+        checks.as_number(where, name, value)  # type: ignore[arg-type]
+    return record
 
 
 def _plain(record: EpochRecord) -> list[Any]:

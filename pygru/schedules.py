@@ -186,5 +186,8 @@ class ReduceOnPlateau(Schedule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        best, waited, current = (state_dict[name] for name in ("best", "waited", "current"))
+        where = "ReduceOnPlateau.load_state_dict"
+        best = checks.as_number(where, "best", state_dict["best"])
+        waited = checks.as_count(where, "waited", state_dict["waited"])
+        current = checks.as_probability(where, "current", state_dict["current"])
         self._best, self._waited, self._current = best, waited, current

@@ -116,7 +116,9 @@ def fit(
     resume : bool
         Go on from `checkpoint` if there is one, with the same bits as if nothing had happened: the
         optimiser, the schedule and the generators take the state they had. Everything else must be
-        given as it was; `epochs` counts from the very beginning.
+        given as it was, and what is not is named in an error, but for the values of the data and
+        what a function does. Free are `epochs`, which counts from the very beginning, `patience`,
+        `callbacks` and `verbose`.
     callbacks : callable or iterable of callables
         Each called as ``callback(record, model)`` after every epoch; True ends the training, any
         other answer does not.
@@ -196,7 +198,14 @@ def fit(
     trainer = Trainer(model, optimizer, data, held_out, settings, rng)
     file = None
     if checkpoint is not None:
-        file = Checkpoint(checkpoint, model=model, optimizer=optimizer, schedule=schedule, rng=rng)
+        file = Checkpoint(
+            checkpoint,
+            model=model,
+            optimizer=optimizer,
+            schedule=schedule,
+            rng=rng,
+            settings=_decisive(trainer),
+        )
         _start_from(trainer, file, resume)
     return _train(trainer, file, epochs, patience, hooks, Progress(epochs, verbose))
 
@@ -255,6 +264,24 @@ def _start_from(trainer: Trainer, file: Checkpoint, resume: bool) -> None:
             f"fit: checkpoint {file.path} must not exist yet, or pass resume=True to go on from it"
         )
     trainer.go_on_from(file.load())
+
+
+def _decisive(trainer: Trainer) -> dict[str, object]:
+    """Return what decides the bits of a training, besides model, optimiser and schedule."""
+    settings, data, held_out = trainer.settings, trainer.data, trainer.validation
+    return {
+        "loss": settings.loss,
+        "metrics": tuple(metric.name for metric in settings.metrics),
+        "batch_size": settings.batch_size,
+        "sampler": settings.sampler,
+        "bptt": settings.bptt,
+        "stateful": settings.bptt is not None and settings.stateful,
+        "clip_norm": settings.clip_norm,
+        "clip_value": settings.clip_value,
+        "X": data.X.shape,
+        "Y": data.Y.shape,
+        "validation X": None if held_out is None else held_out.X.shape,
+    }
 
 
 def _default_sampler(data: Samples) -> Sampler:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import pygru
-from pygru import optim, schedules
+from pygru import data, losses, optim, schedules
 from pygru.checkpoint import Checkpoint
 
 EPOCHS = 6
@@ -75,7 +76,6 @@ def test_stopping_between_epochs_changes_no_bit(
     path = tmp_path / "run.safetensors"
     Run().fit(epochs=stop, checkpoint=path)
     other = Run(seed=9)  # other weights, other generators: all of it comes from the file
-    other.optimizer.lr = 0.5
     history = other.fit(checkpoint=path, resume=True)
     assert other.state() == never_stopped
     assert [record.epoch for record in history.epochs] == list(range(1, EPOCHS + 1))
@@ -204,7 +204,11 @@ def test_a_checkpoint_is_not_overwritten_by_accident(tmp_path: Path) -> None:
 def test_only_modules_go_into_a_checkpoint(tmp_path: Path) -> None:
     run, own = Run(), type("Own", (), {"dtype": np.dtype(np.float32)})()
     with pytest.raises(TypeError, match="model must be a Module to go into a checkpoint, got Own"):
-        Checkpoint(tmp_path / "run", model=own, optimizer=run.optimizer, schedule=None, rng=run.rng)
+        Checkpoint(
+            tmp_path, model=own, optimizer=run.optimizer, schedule=None, rng=run.rng, settings={}
+        )
+    with pytest.raises(TypeError, match="fit: checkpoint must be a path, got 3"):
+        run.fit(checkpoint=3)
 
 
 def test_a_checkpoint_of_another_training_says_what_differs(tmp_path: Path) -> None:
@@ -222,6 +226,90 @@ def test_a_checkpoint_of_another_training_says_what_differs(tmp_path: Path) -> N
     model = longer.model
     longer.model = pygru.Sequential(model, pygru.Linear(1, 1))
     refused(longer, path, "must be of this training, but its model has")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"optimizer": optim.Adam(0.5)}, r"its optimizer has lr=0\.01, not lr=0\.5$"),
+        ({"optimizer": optim.Adam(0.01, (0.8, 0.9))}, r"betas=\(0\.9, 0\.999\), not .*\(0\.8, 0"),
+        (
+            {"schedule": schedules.WarmUp(1, schedules.ReduceOnPlateau(0.1, patience=0))},
+            r"its schedule has then\.factor=0\.5, not then\.factor=0\.1$",
+        ),
+        (
+            {"loss": "mae", "batch_size": 9},
+            "loss has mse, not mae; its batch_size has 7, not 9$",
+        ),
+        ({"loss": partial(losses.huber, delta=0.1)}, "loss has mse, not huber; .* delta=0.1$"),
+        ({"metrics": "mae"}, r"its metrics has \('mae', 'rmse'\), not \('mae',\)$"),
+        ({"sampler": data.ShuffledBatches()}, "its sampler has BucketedBatches, not Shuffled"),
+        ({"clip_norm": 1.0}, r"its clip_norm has None, not 1\.0$"),
+        ({"validation": None}, r"its validation X has \(9, 8, 2\), not None$"),
+    ],
+)
+def test_a_training_with_other_settings_says_which(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    refused(Run(), finished(tmp_path), r"run\.safetensors must be of this .*" + message, **changes)
+
+
+def test_the_momentum_of_sgd_is_one_of_the_settings(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "run.safetensors", Run(), Run()
+    first.optimizer, second.optimizer = optim.SGD(0.01, momentum=0.9), optim.SGD(0.01)
+    first.fit(epochs=1, checkpoint=path)
+    refused(second, path, r"run\.safetensors .* its optimizer has momentum=0\.9, not momentum=0\.0")
+
+
+def test_settings_are_compared_as_they_were_given(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    whole, parts = Run(), Run()
+    whole.fit(loss=lambda *a, **k: losses.mse(*a, **k))
+    for epochs in (2, EPOCHS):  # the same objects twice, and a function without a name
+        parts.fit(
+            loss=lambda *a, **k: losses.mse(*a, **k), epochs=epochs, checkpoint=path, resume=True
+        )
+    assert parts.state() == whole.state()
+
+
+def edited(metadata: dict[str, str], *at: str, value: Any) -> dict[str, str]:
+    """The metadata of a checkpoint with one entry of its state replaced."""
+    state = json.loads(metadata["state"])
+    inner = state
+    for name in at[:-1]:
+        inner = inner[name]
+    inner[at[-1]] = value
+    return metadata | {"state": json.dumps(state)}
+
+
+def test_an_edited_checkpoint_changes_nothing(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    arrays, metadata = load_file(path), _metadata(path)
+    module = next(iter(json.loads(metadata["state"])["model_rng"]))
+    epoch = json.loads(metadata["state"])["epochs"][0]
+    for at, value, message in (
+        (("rng",), {"bit_generator": "PCG64"}, "state"),
+        (("rng", "state", "state"), "x", ""),
+        (("rng", "has_uint32"), "x", ""),
+        (("model_rng",), {}, "state must be of the generators"),
+        (("model_rng", module), {"bit_generator": "PCG64"}, ""),
+        (("schedule", "waited"), "x", "waited must be an integer >= 0, got 'x'"),
+        (("optimizer", "steps"), -3, "steps must be an integer >= 0, got -3"),
+        (("optimizer", "lr"), "x", "lr must be a number, got 'x'"),
+        (("base_lr",), float("nan"), "base_lr must satisfy .* got nan"),
+        (("epochs",), [], "must hold at least one epoch"),
+        (("epochs",), [[2, *epoch[1:]]], "epoch 1 must have its number, got 2"),
+        (("epochs",), [[1, "x", *epoch[2:]]], "epoch 1: loss must be a number, got 'x'"),
+    ):
+        save_file(arrays, path, edited(metadata, *at, value=value))
+        refused(Run(seed=9), path, f"run.safetensors is corrupt: .*{message}")
+    for name in ("params", "best", "optimizer.m"):
+        broken = arrays[name].copy()
+        broken[0] = np.nan
+        save_file(arrays | {name: broken}, path, metadata)
+        refused(Run(seed=9), path, "is corrupt: .* NaN")
+        save_file(arrays | {name: arrays[name].astype(np.float64)}, path, metadata)
+        refused(Run(seed=9), path, f"is corrupt: {name} must be of dtype float32, got float64")
 
 
 def test_a_checkpoint_of_another_version_says_so(tmp_path: Path) -> None:
