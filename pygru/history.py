@@ -100,8 +100,14 @@ class History:
         return min(self.epochs, key=lambda record: record.monitored, default=None)
 
     def __getitem__(self, name: str) -> list[Any]:
-        """Return a column of the table: "lr", "accuracy", "validation_accuracy", ..."""
-        return [record.row()[name] for record in self.epochs]
+        """Return a column of the table: "lr", "accuracy", "validation_accuracy", ...
+
+        None stands for what an epoch did not measure; a name of no epoch is a KeyError.
+        """
+        rows = [record.row() for record in self.epochs]
+        if rows and not any(name in row for row in rows):
+            raise KeyError(f"History: name must be one of {_columns(rows)}, got {name!r}")
+        return [row.get(name) for row in rows]
 
     def __repr__(self) -> str:
         if self.best is None:
@@ -128,9 +134,8 @@ class History:
         from pathlib import Path
 
         rows = [record.row() for record in self.epochs]
-        columns = rows[0] if rows else EpochRecord._fields[:6]
         with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+            writer = csv.DictWriter(file, _columns(rows), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 
@@ -142,7 +147,7 @@ class History:
         ax : matplotlib Axes, optional
             By default a new figure's.
         of : str
-            "loss" or the name of a metric.
+            "loss" or the name of a metric, or of another column, which is drawn by itself.
 
         Returns
         -------
@@ -153,12 +158,13 @@ class History:
         ImportError
             Without matplotlib.
         ValueError
-            No such metric.
+            No such column, or nothing in it.
         """
         validation = "validation" if of == "loss" else f"validation_{of}"
-        columns = self.epochs[0].row() if self.epochs else {"loss": None}
-        if of not in columns:
-            raise ValueError(f"History.plot: of must be one of {list(columns)}, got {of!r}")
+        columns = _columns([record.row() for record in self.epochs])
+        measured = [c for c in columns if any(value is not None for value in self[c])]
+        if of not in (measured or ["loss"]):
+            raise ValueError(f"History.plot: of must be one of {measured}, got {of!r}")
         if ax is None:
             try:
                 import matplotlib.pyplot as plt
@@ -168,13 +174,19 @@ class History:
                 ) from error
             _, ax = plt.subplots()
         drawn = self[of]
-        ax.plot(self["epoch"], drawn, label="training")
-        if columns.get(validation) is not None:
+        of_validation = of.startswith("validation")
+        ax.plot(self["epoch"], drawn, label="validation" if of_validation else "training")
+        if validation in measured:
             ax.plot(self["epoch"], self[validation], label="validation")
             drawn = drawn + self[validation]
             ax.legend()
-        if of == "loss" and all(value > 0 for value in drawn):
+        if of in ("loss", "validation") and all(value and value > 0 for value in drawn):
             ax.set_yscale("log")
         ax.set_xlabel("epoch")
         ax.set_ylabel(of)
         return ax
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the names of all columns, in the order in which they come up."""
+    return list(dict.fromkeys([*EpochRecord._fields[:6], *(name for row in rows for name in row)]))

@@ -5,7 +5,7 @@ A metric is called as a loss is, ``metric(y, target, lengths=None, batch_first=F
 one number, the mean over the valid elements. `get` finds metrics by name; any callable of this form
 will do.
 
-Depends on NumPy and the losses.
+Depends on NumPy, the losses and the columns of the history.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru import losses
+from pygru.history import EpochRecord
 
 __all__ = ["Metric", "MetricLike", "accuracy", "get", "mae", "rmse"]
 
@@ -39,14 +40,17 @@ def accuracy(
         Logits.
     target : array_like of shape (...)
         Class indices: right where y is largest at that index. In the shape of `y`, probabilities:
-        right where y > 0 as target > 1/2.
+        right where y > 0 as target > 1/2. Where y is NaN nothing is right.
     lengths, batch_first
         As in `losses.mae`.
 
     Raises
     ------
     ValueError
-        The shape of `target` is neither that of `y` nor that without the last axis.
+        The shape of `target` is neither that of `y` nor that without the last axis, or there are
+        fewer than two classes to decide between.
+    TypeError
+        Strings, complex or object arrays.
 
     Examples
     --------
@@ -54,10 +58,18 @@ def accuracy(
     0.5
     """
     y, target = np.asarray(y), np.asarray(target)
+    for name, array in (("y", y), ("target", target)):
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"accuracy: {name} must hold real numbers, got dtype {array.dtype}")
     if target.shape == y.shape:
-        right = (y > 0) == (target > 0.5)
+        right = ((y > 0) == (target > 0.5)) & ~np.isnan(y)
     elif target.shape == y.shape[:-1]:
-        right = y.argmax(axis=-1) == target
+        if y.shape[-1] < 2:
+            raise ValueError(
+                "accuracy: y must have at least two classes along its last axis, got shape "
+                f"{y.shape}; for yes-or-no decisions give target the shape of y"
+            )
+        right = (y.argmax(axis=-1) == target) & ~np.isnan(y).any(axis=-1)
     else:
         raise ValueError(
             f"accuracy: target must have the shape of y, {y.shape}, with or without the last axis "
@@ -128,7 +140,7 @@ def get(metrics: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]:
     Raises
     ------
     ValueError
-        No metric of this name, or two of one name.
+        No metric of this name, two of one name, or a name that `History` has for another column.
     TypeError
         Neither a name nor a callable.
 
@@ -148,6 +160,13 @@ def get(metrics: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]:
     names = [metric.name for metric in result]
     if len(set(names)) < len(names):
         raise ValueError(f"get: metrics must have different names, got {names}")
+    columns = EpochRecord._fields[:6]
+    for name in names:
+        if name in columns or name.startswith("validation_"):
+            raise ValueError(
+                "get: metrics must have other names than the columns of History "
+                f"({', '.join(columns)}, validation_...), got {name!r}"
+            )
     return result
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import pygru
 from pygru import metrics
+from pygru.history import EpochRecord, History
 
 
 def test_accuracy_of_classes_and_of_decisions() -> None:
@@ -21,6 +22,23 @@ def test_accuracy_of_classes_and_of_decisions() -> None:
     assert metrics.accuracy([[0.3], [-0.2], [2.0]], [[1.0], [1.0], [0.0]]) == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match=r"target must .* y, \(2, 3\), .* got \(2, 1\)"):
         metrics.accuracy(np.zeros((2, 3)), np.zeros((2, 1)))
+
+
+def test_accuracy_does_not_guess() -> None:
+    with pytest.raises(ValueError, match=r"two classes .* \(2, 1\); .* give target the shape of y"):
+        metrics.accuracy([[1.0], [-1.0]], [1, 0])
+    with pytest.raises(TypeError, match="accuracy: y must hold real numbers, got dtype <U"):
+        metrics.accuracy([["a", "b"]], [0])
+    with pytest.raises(TypeError, match="accuracy: target must hold real numbers, got dtype <U"):
+        metrics.accuracy([[1.0, 2.0]], ["b"])
+
+
+def test_a_score_that_is_nan_is_never_right() -> None:
+    nan = float("nan")
+    assert metrics.accuracy([[nan, 1.0], [nan, 1.0], [0.0, 1.0]], [0, 1, 1]) == pytest.approx(1 / 3)
+    assert metrics.accuracy([[nan], [nan], [-1.0]], [[0.0], [1.0], [0.0]]) == pytest.approx(1 / 3)
+    logits = [[[0.0, 1.0], [nan, nan]]]  # past the end it does not matter
+    assert metrics.accuracy(logits, [[1, 0]], [1], batch_first=True) == 1
 
 
 def test_padding_does_not_count() -> None:
@@ -97,7 +115,25 @@ def test_metrics_are_in_the_table_the_picture_and_the_lines(
     ax = history.plot(of="mae")
     assert ax.get_ylabel() == "mae"
     assert len(ax.lines) == 2
+    for of, label in (("validation", "validation"), ("validation_mae", "validation"), ("lr", "t")):
+        (line,) = history.plot(of=of).lines
+        assert line.get_label().startswith(label)
     plt.close("all")
+
+
+def test_epochs_with_other_metrics_still_make_a_table(tmp_path: Path) -> None:
+    first = EpochRecord(1, 0.5, None, 1e-3, 9, 0.25)
+    history = History([first, EpochRecord(2, 0.25, None, 1e-3, 9, 0.25, {"mae": 0.75})])
+    assert history["mae"] == [None, 0.75]
+    with pytest.raises(KeyError, match=r"name must be one of .*'mae'.*, got 'rmse'"):
+        history["rmse"]
+    with pytest.raises(ValueError, match=r"of must be one of .*'mae'\], got 'validation'"):
+        history.plot(of="validation")
+    history.to_csv(tmp_path / "history.csv")
+    with (tmp_path / "history.csv").open(newline="") as file:
+        assert [row["mae"] for row in csv.DictReader(file)] == ["", "0.75"]
+    history.epochs.clear()
+    assert history["loss"] == []
 
 
 def test_what_is_no_metric_is_named() -> None:
@@ -108,3 +144,7 @@ def test_what_is_no_metric_is_named() -> None:
         metrics.get([3])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"different names, got \['mae', 'mae'\]"):
         metrics.get(["mae", metrics.mae])
+    for name in ("loss", "lr", "validation_mae"):
+        metric = type(name, (), {"__call__": lambda *_: 0.0})()
+        with pytest.raises(ValueError, match=rf"other names than the columns .* got '{name}'"):
+            metrics.get(["mae", metric])
