@@ -13,7 +13,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, Random, as_choice, as_float_dtype, as_real, as_size
+from pygru.checks import (
+    FloatArray,
+    Random,
+    as_choice,
+    as_float_dtype,
+    as_generator,
+    as_real,
+    as_size,
+)
 from pygru.files import savable
 from pygru.initializers import Init, fill_recurrent
 from pygru.module import Config, Module
@@ -49,7 +57,7 @@ class RecurrentCell(Module):
         self.bias = bool(bias)
         self._cell = cell
         runs = {"": run_shapes(cell, self.input_size, self.hidden_size, self.bias)}
-        self._rng = np.random.default_rng(rng)
+        self._rng = as_generator(name, rng)
         super().__init__(run_parameters(runs), as_float_dtype(name, dtype))
         fill_recurrent(name, self._params, runs, init, self._rng)
 

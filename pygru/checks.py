@@ -190,6 +190,17 @@ def as_choice(where: str, name: str, value: object, choices: Iterable[str]) -> s
     return value
 
 
+def as_generator(where: str, rng: Random) -> np.random.Generator:
+    """Return a generator as it is, or a new one of a seed."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        pass
+    if isinstance(rng, (int, np.integer)):
+        raise ValueError(f"{where}: rng must be an int of at least 0, got {rng}")
+    raise TypeError(f"{where}: rng must be an int, a Generator or None, got {rng!r}")
+
+
 def check_bytes(where: str, what: str, count: int, dtype: FloatDType) -> None:
     """Refuse ``count`` elements whose size in bytes no array can have."""
     if count * dtype.itemsize > LARGEST:

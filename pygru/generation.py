@@ -17,6 +17,7 @@ from pygru.checks import (
     FloatDType,
     IntArray,
     Random,
+    as_generator,
     as_integers,
     as_lengths,
     as_real,
@@ -81,7 +82,7 @@ def as_prompt(
 
 def class_feed(where: str, temperature: float, rng: Random) -> Feed:
     """Draw the next class from softmax(y / temperature); 0 takes the most probable one."""
-    generator = np.random.default_rng(rng)
+    generator = as_generator(where, rng)
 
     def feed(y: FloatArray) -> Array:
         _check_finite(where, y)

@@ -31,7 +31,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import Random, as_choice, as_real
+from pygru.checks import Random, as_choice, as_generator, as_real
 from pygru.parameters import Arrays
 
 Values: TypeAlias = npt.NDArray[np.float64]
@@ -69,7 +69,7 @@ def uniform(shape: Shape, low: float = -0.05, high: float = 0.05, *, rng: Random
     >>> bool(np.all(np.abs(uniform((3, 4), -0.1, 0.1, rng=0)) <= 0.1))
     True
     """
-    return np.random.default_rng(rng).uniform(low, high, shape)
+    return as_generator("uniform", rng).uniform(low, high, shape)
 
 
 def normal(shape: Shape, mean: float = 0.0, std: float = 1.0, *, rng: Random = None) -> Values:
@@ -80,7 +80,7 @@ def normal(shape: Shape, mean: float = 0.0, std: float = 1.0, *, rng: Random = N
     >>> normal((3, 4), std=0.02, rng=0).shape
     (3, 4)
     """
-    return np.random.default_rng(rng).normal(mean, std, shape)
+    return as_generator("normal", rng).normal(mean, std, shape)
 
 
 def glorot_uniform(shape: Shape, *, rng: Random = None) -> Values:
@@ -107,7 +107,7 @@ def glorot_uniform(shape: Shape, *, rng: Random = None) -> Values:
     True
     """
     limit = math.sqrt(6.0 / (shape[0] + shape[-1]))
-    return np.random.default_rng(rng).uniform(-limit, limit, shape)
+    return as_generator("glorot_uniform", rng).uniform(-limit, limit, shape)
 
 
 def orthogonal(shape: Shape, gain: float = 1.0, *, rng: Random = None) -> Values:
@@ -135,7 +135,7 @@ def orthogonal(shape: Shape, gain: float = 1.0, *, rng: Random = None) -> Values
     if len(shape) != 2:
         raise ValueError(f"orthogonal: shape must be (outputs, inputs), got {shape}")
     tall, narrow = max(shape), min(shape)
-    q, r = np.linalg.qr(np.random.default_rng(rng).standard_normal((tall, narrow)))
+    q, r = np.linalg.qr(as_generator("orthogonal", rng).standard_normal((tall, narrow)))
     q *= np.where(np.diagonal(r) < 0.0, -gain, gain)
     return q if shape[0] >= shape[1] else np.ascontiguousarray(q.T)
 

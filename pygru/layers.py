@@ -19,6 +19,7 @@ from pygru.checks import (
     as_choice,
     as_classes,
     as_float_dtype,
+    as_generator,
     as_real,
     as_size,
 )
@@ -247,7 +248,7 @@ class Linear(Layer):
         scheme = LINEAR[as_choice("Linear", "init", init, LINEAR)]
         parameters = [Parameter("weight", (M, K), input_major=True), Parameter("bias", (M,))]
         super().__init__(parameters[: 1 + self.bias], as_float_dtype("Linear", dtype))
-        W, b = scheme(M, K, np.random.default_rng(rng))
+        W, b = scheme(M, K, as_generator("Linear", rng))
         self._params["weight"][...] = W
         if self.bias:
             self._params["bias"][...] = b
@@ -353,7 +354,7 @@ class Embedding(Layer):
         initializer = EMBEDDING[as_choice("Embedding", "init", init, EMBEDDING)]
         # Input-major already: the input is one of K, and its M weights lie side by side.
         super().__init__([Parameter("weight", (K, M))], as_float_dtype("Embedding", dtype))
-        self._params["weight"][...] = initializer((K, M), rng=np.random.default_rng(rng))
+        self._params["weight"][...] = initializer((K, M), rng=as_generator("Embedding", rng))
 
     def config(self) -> Config:
         """Return the constructor arguments of a layer like this one, as JSON can hold them."""

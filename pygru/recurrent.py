@@ -18,6 +18,7 @@ from pygru.checks import (
     FloatArray,
     Random,
     as_float_dtype,
+    as_generator,
     as_lengths,
     as_probability,
     as_real,
@@ -85,7 +86,7 @@ class Recurrent(Module):
         )
         check_bytes(name, "the parameters", most, precision)  # before they are even listed
         runs = self._runs()
-        self._rng = np.random.default_rng(rng)
+        self._rng = as_generator(name, rng)
         super().__init__(run_parameters(runs), precision)
         fill_recurrent(name, self._params, runs, init, self._rng)
 

@@ -12,6 +12,7 @@ from pygru.checks import (
     Random,
     as_float_dtype,
     as_floating,
+    as_generator,
     as_probability,
     as_real,
     as_size,
@@ -65,7 +66,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5, *, rng: Random = None) -> None:
         self.p = as_probability("Dropout", "p", p)
-        self._rng = np.random.default_rng(rng)
+        self._rng = as_generator("Dropout", rng)
         super().__init__([], np.dtype(np.float32))
 
     def config(self) -> Config:

@@ -194,7 +194,7 @@ def fit(
     if held_out is not None:
         check_targets("fit: validation Y", model, held_out, settings.loss, bptt)
 
-    rng = np.random.default_rng(rng)
+    rng = checks.as_generator("fit", rng)
     trainer = Trainer(model, optimizer, data, held_out, settings, rng)
     file = None
     if checkpoint is not None:

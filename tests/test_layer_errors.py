@@ -155,3 +155,26 @@ def test_a_tape_serves_once_and_its_own_module_only(rng):
     with pytest.raises(RuntimeError, match="tape was already used by a backward"):
         gru.backward(tape, y)
     assert np.array_equal(gru.flat_grads, grads)
+
+
+@pytest.mark.parametrize(
+    ("where", "make"),
+    [
+        ("GRU", lambda rng: pygru.GRU(1, 2, rng=rng)),
+        ("GRUCell", lambda rng: pygru.GRUCell(1, 2, rng=rng)),
+        ("Linear", lambda rng: pygru.Linear(1, 2, rng=rng)),
+        ("Embedding", lambda rng: pygru.Embedding(1, 2, rng=rng)),
+        ("Dropout", lambda rng: pygru.Dropout(rng=rng)),
+        ("uniform", lambda rng: pygru.initializers.uniform((1, 2), rng=rng)),
+        ("normal", lambda rng: pygru.initializers.normal((1, 2), rng=rng)),
+        ("glorot_uniform", lambda rng: pygru.initializers.glorot_uniform((1, 2), rng=rng)),
+        ("orthogonal", lambda rng: pygru.initializers.orthogonal((1, 2), rng=rng)),
+    ],
+)
+def test_what_is_no_source_of_randomness_is_named(where, make):
+    for seed in (1.5, "x", object):
+        with pytest.raises(TypeError, match=f"^{where}: rng must be an int, a Generator or None"):
+            make(seed)
+    with pytest.raises(ValueError, match=f"^{where}: rng must be an int of at least 0, got -1"):
+        make(-1)
+    make(np.random.PCG64(0))  # and whatever else NumPy makes a generator of

@@ -350,6 +350,7 @@ X_NAN[3, 0], Y_INF[7, 0] = np.nan, -np.inf
         ({"callbacks": 3}, TypeError, "fit: callbacks must be a callable or .* got 3"),
         ({"callbacks": [print, 3]}, TypeError, r"fit: callbacks\[1\] must be a callable, got 3"),
         ({"metrics": 3}, TypeError, "metrics must be a name, a callable or .* got int"),
+        ({"rng": -1}, ValueError, "fit: rng must be an int of at least 0, got -1"),
         ({"verbose": "yes"}, TypeError, "fit: verbose must be an integer >= 0, got 'yes'"),
     ],
 )
