@@ -99,6 +99,8 @@ class EncoderDecoder(Composite):
     ((5, 2, 11), (5, 2))
     """
 
+    keeps_time = False  # y has that of the target
+
     def __init__(
         self,
         encoder: Sequential,

@@ -23,6 +23,7 @@ from pygru.samples import (
     check_inputs,
     check_layout,
     check_samples,
+    keeps_time,
     reads_targets,
 )
 
@@ -145,7 +146,7 @@ def _predict_ragged(model: Any, X: Ragged, batch_size: int) -> Any:
     for batch in _in_order(X, batch_size):
         ends = X.lengths[batch]
         y = infer(model, X[batch], ends)
-        per_step = y.ndim > 2
+        per_step = keeps_time(model) and y.ndim > 2
         for n, row, end in zip(np.arange(len(X))[batch], y, ends, strict=True):
             result[n] = row[:end] if per_step else row
     return result if per_step else np.stack(result)
@@ -256,7 +257,8 @@ def check_targets(
     if steps is not None:
         x = x[:, :steps]
         target = target[:, :steps] if target.ndim > 1 else target
-        ends = target_ends = None if ends is None else np.minimum(ends, steps)
+        ends = None if ends is None else np.minimum(ends, steps)
+        target_ends = None if target_ends is None else ends
     y = _answer(model, x, target, ends, target_ends)
     if getattr(loss, "func", loss) not in losses.LOSSES.values():
         return

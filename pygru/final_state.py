@@ -23,6 +23,8 @@ __all__ = ["FinalState", "plan"]
 class FinalState:
     """Two modules of a model that run as one."""
 
+    keeps_time = False
+
     def __init__(self, recurrent: Recurrent, pooling: Layer) -> None:
         self.recurrent, self.pooling = recurrent, pooling
 

@@ -69,6 +69,7 @@ class Sequential(Composite, Layer):
         self._modules = modules
         self._recurrent = tuple(m for m in self._leaves() if isinstance(m, Recurrent))
         self._steps = plan(modules)
+        self.keeps_time = all(step.keeps_time for step in self._steps)
         # Below the lowest step with parameters nobody reads a gradient but the caller.
         sizes = [step.flat_params.size for step in self._steps]
         self._lowest = next((i for i, size in enumerate(sizes) if size), len(sizes))
@@ -346,6 +347,8 @@ class Sequential(Composite, Layer):
         for step in self._steps:
             x, kept = step._carry_forward(x, lengths, training, h_0s, h_ns)
             saved.append(kept)
+            if not step.keeps_time:
+                lengths = None  # they are of a time axis that ends here
         return x, saved  # type: ignore[return-value]
 
     def _pull(self, saved: list[Any], dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:

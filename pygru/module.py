@@ -37,6 +37,9 @@ class Module(ABC):
     batch_first : bool or None
         Whether time is axis 1 (True) or axis 0 (False) of what goes in; None where the module
         does not look at time.
+    keeps_time : bool
+        Whether y has the time axis of x, where x has one. ``lengths`` are of that axis: where it
+        ends, so do they.
 
     Examples
     --------
@@ -49,6 +52,7 @@ class Module(ABC):
     # Axes of one sample that go in and come out, 2 of (T, K) and 1 of (K,), where the module looks
     # at time. Integers that stand for vectors count as these.
     _axes: tuple[int, int] | None = None
+    keeps_time: bool = True
     _in_model = False  # whether a model owns the flat buffer
 
     def __init__(self, parameters: Sequence[Parameter], dtype: FloatDType) -> None:
@@ -255,7 +259,8 @@ class Module(ABC):
 class Layer(Module):
     """A module with one input and one output: everything but the recurrent layers.
 
-    A subclass implements `_apply` and `_pull` besides `config`.
+    A subclass implements `_apply` and `_pull` besides `config`, and says ``keeps_time = False``
+    where its y has no time axis, or another one than x.
 
     Examples
     --------

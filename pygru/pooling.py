@@ -46,6 +46,7 @@ class TimePooling(TimeLayer):
     """What the poolings share: finding time. Not for use on its own."""
 
     _axes = (2, 1)
+    keeps_time = False
 
     def __init__(self, *, batch_first: bool | None = None) -> None:
         super().__init__(batch_first)

@@ -17,18 +17,29 @@ import numpy.typing as npt
 from pygru import checks
 from pygru.ragged import Ragged
 
-__all__ = ["Samples", "check_inputs", "check_layout", "check_samples", "reads_targets"]
+__all__ = [
+    "Samples",
+    "check_inputs",
+    "check_layout",
+    "check_samples",
+    "keeps_time",
+    "reads_targets",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 
 
 class Samples(NamedTuple):
-    """Checked data: N samples, their targets and, or None, the lengths of both."""
+    """Checked data: N samples, their targets and, or None, the lengths of both.
+
+    The targets have those of the samples where the model answers every step of them, and none where
+    it does not; those of a model that reads its targets are their own.
+    """
 
     X: Array | Ragged  # (N, ...)
     Y: Array | Ragged  # (N, ...)
     lengths: Array | None  # (N,)
-    target_lengths: Array | None  # (N,)  the same array, but for a model that reads its targets
+    target_lengths: Array | None  # (N,)
 
     def take(self, batch: slice | Array) -> tuple[Array, Array, Array | None, Array | None]:
         """Return x (B, ...), targets (B, ...), lengths (B,) and target lengths (B,)."""
@@ -43,6 +54,11 @@ class Samples(NamedTuple):
 def reads_targets(model: Any) -> bool:
     """Whether a model is taught with its targets, which then have lengths of their own."""
     return hasattr(model, "target_lengths")
+
+
+def keeps_time(model: Any) -> bool:
+    """Whether a model's output has the time axis of its input, and with it the lengths."""
+    return bool(getattr(model, "keeps_time", True))
 
 
 def check_layout(where: str, model: Any, *parts: str) -> None:
@@ -110,8 +126,8 @@ def check_samples(
             _check_classes(where, f"{of}Y", _read(targets, own), count)
         return Samples(inputs, targets, ends, own)
     if isinstance(targets, Ragged):
-        _check_steps(where, inputs, targets, of)
-    return Samples(inputs, targets, ends, ends)
+        _check_steps(where, model, inputs, targets, of)
+    return Samples(inputs, targets, ends, ends if keeps_time(model) else None)
 
 
 def check_inputs(
@@ -185,8 +201,8 @@ def _read(targets: Array | Ragged, lengths: Array | None) -> Array:
     return np.where(np.arange(padded.shape[1]) < last, padded, 0)
 
 
-def _check_steps(where: str, inputs: Array | Ragged, targets: Ragged, of: str) -> None:
-    """Refuse targets of other lengths than the inputs'."""
+def _check_steps(where: str, model: Any, inputs: Array | Ragged, targets: Ragged, of: str) -> None:
+    """Refuse targets of other lengths than the inputs', or for outputs without the inputs' time."""
     if not isinstance(inputs, Ragged):
         raise ValueError(
             f"{where}: {of}Y must be a rectangular array as {of}X is, {inputs.shape}, "
@@ -198,6 +214,11 @@ def _check_steps(where: str, inputs: Array | Ragged, targets: Ragged, of: str) -
         raise ValueError(
             f"{where}: {of}Y[{n}] must have as many steps as {of}X[{n}], {inputs.lengths[n]}, "
             f"got {targets.lengths[n]}"
+        )
+    if not keeps_time(model):
+        raise ValueError(
+            f"{where}: {of}Y must be a rectangular array, as the model's output does not have the "
+            "time axis of X, got sequences of unequal lengths"
         )
 
 

@@ -53,6 +53,7 @@ class RepeatVector(TimeLayer):
     """
 
     _axes = (1, 2)
+    keeps_time = False  # its time axis is its own
 
     def __init__(self, n: int, *, batch_first: bool | None = None) -> None:
         self.n = as_size("RepeatVector", "n", n)

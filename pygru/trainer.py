@@ -169,7 +169,8 @@ class Trainer:
             for start in range(0, self._longest(batch), bptt):
                 part = slice(start, start + bptt)
                 left = None if ends is None else np.clip(ends - start, 0, bptt)
-                yield x[:, part], target[:, part], left, left, start > 0
+                target_left = None if target_ends is None else left
+                yield x[:, part], target[:, part], left, target_left, start > 0
 
     # A step
 

@@ -83,7 +83,7 @@ def fit(
     batch_size : int
     lengths : integer array_like of shape (N,), optional
         Valid steps of each sample of an array that is padded already. Given to the model, and to
-        loss and metrics where the model's output still has a time axis (three axes or more).
+        loss and metrics where the model's output still has that time axis (`keeps_time`).
     validation : (X, Y) or (X, Y, lengths), optional
         Evaluated after each epoch.
     metrics : str, callable or iterable of these

@@ -216,6 +216,47 @@ def test_classes_out_of_range_in_the_input_are_found_before_the_first_step(
     assert np.array_equal(model.flat_params, before)
 
 
+def decoding() -> Any:
+    """Read a sequence, write three steps."""
+    settings = {"batch_first": True, "dtype": np.float64, "rng": 0}
+    return pygru.Sequential(
+        pygru.GRU(3, 4, **settings), pygru.LastStep(), pygru.RepeatVector(3),
+        pygru.GRU(4, 4, **settings), pygru.Linear(4, 2, dtype=np.float64, rng=0),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("pooling", [pygru.LastStep, pygru.MeanOverTime, pygru.BothEnds])
+@pytest.mark.parametrize("nested", [False, True])
+def test_lengths_end_where_the_time_axis_does(pooling: Any, nested: bool) -> None:
+    rng = np.random.default_rng(0)
+    parts: Any = [pygru.GRU(3, 4, batch_first=True, rng=rng), pooling()]
+    first = [pygru.Sequential(*parts)] if nested else parts
+    decoder = pygru.GRU(4, 4, batch_first=True, rng=rng)
+    model = pygru.Sequential(*first, pygru.RepeatVector(3), decoder)
+    assert not model.keeps_time
+    x = rng.standard_normal((2, 7, 3))
+    for lengths in ([2, 1], [5, 7]):
+        pooled = parts[1](parts[0](x, lengths=lengths)[0], lengths=lengths)
+        expected, _ = decoder(np.repeat(pooled[:, None], 3, axis=1))
+        assert np.array_equal(model(x, lengths=lengths), expected)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_loss_of_a_sequence_with_a_time_axis_of_its_own_counts_every_step(listed: bool) -> None:
+    model, Y = decoding(), np.random.default_rng(1).standard_normal((8, 3, 2))
+    X, lengths = (GOOD, None) if listed else (padded(GOOD), LENGTHS)
+    expected = pygru.losses.mse(model(padded(GOOD), lengths=LENGTHS), Y)[0]
+    data: Any = {"loss": "mse", "lengths": lengths}
+    assert pygru.evaluate(model, X, Y, **data, batch_size=3) == pytest.approx(expected)
+    both = pygru.evaluate(model, X, Y, **data, metrics="rmse")
+    assert both["loss"] == pytest.approx(both["rmse"] ** 2)
+    assert pygru.predict(model, X, lengths=lengths).shape == (8, 3, 2)
+    history = fit(model, X, Y, **data, epochs=1, batch_size=8)
+    assert history.loss == pytest.approx([expected])
+    with pytest.raises(ValueError, match=r"fit: Y must be a rectangular .* the time axis of X"):
+        fit(model, GOOD, [g[:, :2] for g in GOOD])
+
+
 @pytest.mark.parametrize("per_step", [False, True])
 def test_the_number_of_threads_does_not_change_a_bit_of_training(per_step: bool) -> None:
     targets: Any = [s[:, :2] for s in GOOD] if per_step else np.ones((8, 2))
