@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -74,14 +74,57 @@ class StateDict(dict[str, FloatArray]):
 
     An ordinary dict of arrays with one attribute, ``functions``: module prefix -> for instance
     ``"reset='before'"``. Weights of two functions can have equal names and shapes, and this is
-    what keeps one from being loaded as the other.
+    what keeps one from being loaded as the other. Copies and unions know it, too; what makes a
+    plain dict of it, as ``dict(...)`` does, loses it.
+
+    Raises
+    ------
+    ValueError
+        In a union or an update, when the same module would get weights of two functions.
 
     Examples
     --------
-    >>> pygru.GRU(3, 4, reset="before").state_dict().functions
+    >>> weights = pygru.GRU(3, 4, reset="before").state_dict()
+    >>> weights.functions
+    {'': "reset='before'"}
+    >>> (weights | {"bias_hh_l0": np.zeros(12)}).functions
     {'': "reset='before'"}
     """
 
     def __init__(self, arrays: Mapping[str, FloatArray], functions: Mapping[str, str]) -> None:
         super().__init__(arrays)
         self.functions = dict(functions)
+
+    def copy(self) -> StateDict:
+        """Return another one with the same arrays."""
+        return StateDict(self, self.functions)
+
+    def update(self, *others: Any, **arrays: Any) -> None:
+        """Take over the arrays of another one, or of whatever `dict.update` takes."""
+        theirs = {k: v for other in others for k, v in getattr(other, "functions", {}).items()}
+        for prefix, function in theirs.items():
+            if self.functions.get(prefix, function) != function:
+                raise ValueError(
+                    f"StateDict: the weights of {prefix or 'the layer'} must belong to "
+                    f"{self.functions[prefix]}, got some that belong to {function}"
+                )
+        super().update(*others, **arrays)
+        self.functions |= theirs
+
+    def __or__(self, other: Any) -> StateDict:  # type: ignore[override]
+        return _union(self, other) if isinstance(other, dict) else NotImplemented
+
+    def __ror__(self, other: Any) -> StateDict:  # type: ignore[override]
+        return _union(other, self) if isinstance(other, dict) else NotImplemented
+
+    def __ior__(self, other: Any) -> StateDict:  # type: ignore[override]
+        self.update(other)
+        return self
+
+
+def _union(first: Mapping[str, FloatArray], second: Mapping[str, FloatArray]) -> StateDict:
+    """Return the arrays of both, those of the second where both have a name."""
+    union = StateDict({}, {})
+    union.update(first)
+    union.update(second)
+    return union

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import pickle
 
 import numpy as np
@@ -341,3 +342,32 @@ def test_a_weight_that_the_dtype_has_no_room_for_is_named():
     assert np.array_equal(linear.flat_params, before)
     linear.params["weight"] = np.full((2, 3), np.inf)  # what was infinite before may be
     pygru.Linear(3, 2, dtype=np.float64).params["weight"] = weight
+
+
+def test_copies_and_unions_of_weights_know_what_they_belong_to():
+    before, after = (pygru.GRU(I, 4, reset=reset, rng=0) for reset in ("before", "after"))
+    weights = before.state_dict()
+    updated = before.state_dict()
+    updated |= {}
+    grown = pygru.StateDict({}, {})
+    grown.update(weights)
+    for kept in (weights.copy(), weights | {}, {} | weights, updated, grown, copy.copy(weights)):
+        assert list(kept) == list(weights)
+        assert kept.functions == weights.functions
+        with pytest.raises(ValueError, match="belong to reset='before', this layer has"):
+            after.load_state_dict(kept)
+    bias = np.ones(12)
+    assert (weights | {"bias_hh_l0": bias})["bias_hh_l0"] is bias
+    assert ({"bias_hh_l0": bias} | weights)["bias_hh_l0"] is weights["bias_hh_l0"]
+
+
+def test_weights_of_two_functions_do_not_mix():
+    before, after = (pygru.GRU(I, 4, reset=r, rng=0).state_dict() for r in ("before", "after"))
+    values = {name: array.copy() for name, array in before.items()}
+    message = "weights of the layer must belong to reset='before', got some that .* reset='after'"
+    for mix in (operator.or_, operator.ior, pygru.StateDict.update):
+        with pytest.raises(ValueError, match=message):
+            mix(before, after)
+    assert all(np.array_equal(before[name], value) for name, value in values.items())
+    with pytest.raises(TypeError):
+        before | 3
