@@ -21,6 +21,7 @@ from pygru.checks import (
     as_generator,
     as_real,
     as_size,
+    check_bytes,
 )
 from pygru.files import savable
 from pygru.initializers import Init, fill_recurrent
@@ -165,6 +166,7 @@ class RecurrentCell(Module):
                 f"got {given.shape}"
             )
         shape = (*given.shape[:-1], H)
+        check_bytes(where, "the states", 4 * (given.size // self.input_size) * H, given.dtype)
         h_0 = None
         if h is not None:
             h_0 = as_real(where, "h", h, given.dtype)

@@ -22,6 +22,7 @@ from pygru.checks import (
     as_generator,
     as_real,
     as_size,
+    check_bytes,
 )
 from pygru.files import savable
 from pygru.initializers import EMBEDDING, LINEAR, Init
@@ -285,7 +286,9 @@ class Linear(Layer):
                 f"Linear.forward: x must have shape (..., K) = (..., {self.in_features}), "
                 f"got {given.shape}"
             )
-        y = np.empty((*given.shape[:-1], self.out_features), given.dtype)
+        M = self.out_features
+        check_bytes("Linear.forward", "y", given.size // self.in_features * M, given.dtype)
+        y = np.empty((*given.shape[:-1], M), given.dtype)
         _core.linear_forward(_rows(given), *self._weights, _rows(y))
         return y, given
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, as_classes, as_floating, as_size
+from pygru.checks import FloatArray, as_classes, as_floating, as_size, check_bytes
 from pygru.files import savable
 from pygru.module import Config, Layer
 from pygru.pooling import TimeLayer
@@ -71,6 +71,7 @@ class RepeatVector(TimeLayer):
             raise ValueError(
                 f"RepeatVector.forward: x must have shape (B, K) or (K,), got {array.shape}"
             )
+        check_bytes("RepeatVector.forward", "y", self.n * array.size, array.dtype)
         axis = 1 if self.batch_first and array.ndim == 2 else 0
         return np.repeat(np.expand_dims(array, axis), self.n, axis), axis
 
@@ -124,7 +125,8 @@ class OneHot(Layer):
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /
     ) -> tuple[FloatArray, None]:
         indices = as_classes("OneHot.forward", "x", x, self.num_classes)
-        y = np.zeros((*indices.shape, self.num_classes), np.float32)
+        check_bytes("OneHot.forward", "y", indices.size * self.num_classes, self.dtype)
+        y = np.zeros((*indices.shape, self.num_classes), self.dtype)
         np.put_along_axis(y, indices[..., np.newaxis], 1.0, axis=-1)
         return y, None
 

@@ -124,6 +124,30 @@ def test_wrong_arguments_of_constructors_are_named(make, error, message):
     assert message in str(caught.value)
 
 
+def zeros(*shape, dtype=np.float32):
+    """As many as one likes, in no memory."""
+    return np.broadcast_to(dtype(0), shape)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "what"),
+    [
+        (pygru.Linear(1, 2**20), zeros(2**30, 2**20, 1), "y"),
+        (pygru.RepeatVector(2**62), np.zeros((2, 3)), "y"),
+        (pygru.OneHot(2**62), [0, 1], "y"),
+        (pygru.GRUCell(1, 2**10), zeros(2**60, 1), "the states"),
+        (pygru.RNNCell(1, 2**10), zeros(2**60, 1), "the states"),
+    ],
+)
+def test_results_that_no_array_can_hold_are_named(layer, x, what):
+    for call in (layer, layer.forward):
+        with pytest.raises(ValueError) as error:
+            call(x)
+        assert str(error.value).startswith(
+            f"{type(layer).__name__}.forward: {what} must fit in one array of at most "
+        )
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_a_wrong_gradient_leaves_tape_and_grads_as_they_were(cell, batch_first, rng):
     layer = RECURRENT[cell](I, H, 2, batch_first=batch_first, rng=0)
