@@ -32,6 +32,13 @@ def test_example_alone_lists_what_there_is(capsys):
         ["example", "sine", "--epochs", "0"],
         ["example", "sine", "--epochs", "many"],
         ["example", "sine", "--reset", "sometimes"],
+        ["example", "sine", "--seed", "-1"],
+        ["example", "sine", "--lr", "nan"],
+        ["example", "addition", "--sums", "1000000"],
+        ["example", "addition", "--sums", "1"],
+        ["example", "memory", "--length", "1"],
+        ["example", "memory", "--sequences", "31"],
+        ["example", "chars", "--characters", "2999"],
         ["info"],
         ["convert", "model.onnx"],
         ["bench", "model.onnx", "--seconds", "0"],
@@ -43,7 +50,10 @@ def test_wrong_usage_exits_with_2_and_says_why(argv, capsys):
     with pytest.raises(SystemExit) as exit_:
         cli.main(argv)
     assert exit_.value.code == 2
-    assert "error:" in capsys.readouterr().err
+    *_, last = capsys.readouterr().err.splitlines()
+    assert "error:" in last
+    if argv[-2:-1] and argv[-2].startswith("--"):
+        assert f"argument {argv[-2]}: " in last
 
 
 def test_info_tells_layers_variant_parameters_dtype_and_size(tmp_path, capsys):

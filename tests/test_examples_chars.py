@@ -79,6 +79,18 @@ def test_the_held_out_text_decides_nothing(monkeypatch):
     assert np.array_equal(*weights)
 
 
+def test_the_smallest_text_is_enough(tmp_path):
+    run("--characters", str(chars.LEAST))
+    assert (tmp_path / "chars.txt").exists()
+
+
+def test_a_character_that_is_not_in_the_alphabet_is_named():
+    alphabet = np.array(["a", "c", "d"])
+    assert chars.encode("dad", alphabet).tolist() == [2, 0, 2]
+    with pytest.raises(ValueError, match="text must be in the alphabet's characters, got 'b'"):
+        chars.encode("dab", alphabet)
+
+
 def test_it_learns_a_text_that_can_be_learned(monkeypatch, capsys):
     whole = "".join(sorted(set(chars.PROMPT))) + "to be or not to be; " * 400
     monkeypatch.setattr(chars, "topics", lambda: whole)

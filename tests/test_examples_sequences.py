@@ -46,6 +46,25 @@ def test_a_sum_is_read_backwards_and_an_answer_has_an_end():
     assert addition.decode(y) == ["596", "1998", ""]
 
 
+@pytest.mark.parametrize("text", ["5x+1", "12345+67"])
+def test_what_cannot_be_encoded_is_named(text):
+    with pytest.raises(ValueError) as error:
+        addition.encode(["1+1", text], addition.READ)
+    assert str(error.value) == (
+        f"encode: texts must have at most 7 characters of '0123456789 +', got {text!r}"
+    )
+
+
+def test_the_smallest_settings_run(tmp_path):
+    tiny = ["--epochs", "1", "--hidden", "2"]
+    run(addition, tmp_path, "--sums", "2", *tiny)
+    run(memory, tmp_path, "--length", "2", "--sequences", "32", *tiny)
+
+
+def test_every_sum_there_is_can_be_drawn():
+    assert len(addition.draw_sums(addition.MOST, np.random.default_rng(0))) == addition.MOST
+
+
 def test_the_metric_of_a_taught_model_is_what_it_gets_right_alone():
     rng = np.random.default_rng(0)
     parts = [[pygru.OneHot(12), pygru.GRU(12, 8, batch_first=True, rng=rng)] for _ in range(2)]

@@ -8,6 +8,8 @@ An example is a module with ``add_arguments(parser)`` and ``run(args)``, and one
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ __all__ = [
     "ORANGE",
     "add_common",
     "begin",
-    "positive",
+    "integer",
+    "rate",
     "save_model",
     "save_picture",
 ]
@@ -45,11 +48,11 @@ def add_common(
 ) -> None:
     """Declare the options that every example has; ``of`` says what an epoch is."""
     add = parser.add_argument
-    add("--epochs", type=positive, default=epochs, help=f"{of} (default: {epochs})")
-    add("--hidden", type=positive, default=hidden, help=f"hidden units (default: {hidden})")
-    add("--lr", type=float, default=lr, help=f"learning rate at the start (default: {lr})")
-    add("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
-    add("--threads", type=positive, help="threads to use (default: all cores)")
+    add("--epochs", type=integer(1), default=epochs, help=f"{of} (default: {epochs})")
+    add("--hidden", type=integer(1), default=hidden, help=f"hidden units (default: {hidden})")
+    add("--lr", type=rate, default=lr, help=f"learning rate at the start (default: {lr})")
+    add("--seed", type=integer(0), default=0, help="of everything that is drawn (default: 0)")
+    add("--threads", type=integer(1), help="threads to use (default: all cores)")
     add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
     add("--no-plot", action="store_true", help="draw no picture")
 
@@ -97,15 +100,40 @@ def save_picture(plt: Any, figure: Any, path: Path) -> None:
     print(f"picture: {path}")
 
 
-def positive(text: str) -> int:
-    """Read an option that counts something: an integer of at least 1.
+def integer(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return what reads an option that is an integer of at least and, where given, at most so much.
 
     Examples
     --------
-    >>> positive("12")
+    >>> integer(1)("12")
     12
     """
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    valid = f"at least {least}" if most is None else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"must be an integer, {valid}, got {text}")
+        return value
+
+    return read
+
+
+def rate(text: str) -> float:
+    """Read a learning rate: a finite number above 0.
+
+    Examples
+    --------
+    >>> rate("1e-3")
+    0.001
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
     return value

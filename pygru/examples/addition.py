@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pygru
-from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, positive, save_model, save_picture
+from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, integer, save_model, save_picture
 from pygru.schedules import CosineDecay
 
 __all__ = ["add_arguments", "decode", "draw_sums", "encode", "exact", "run"]
@@ -28,6 +28,7 @@ __all__ = ["add_arguments", "decode", "draw_sums", "encode", "exact", "run"]
 DIGITS, BATCH = 3, 128
 SYMBOLS = "0123456789 +"
 END, START = SYMBOLS.index(" "), SYMBOLS.index("+")  # no answer holds a "+"
+MOST = 10**DIGITS * (10**DIGITS + 1) // 2  # different sums
 READ, WRITTEN = 2 * DIGITS + 1, DIGITS + 2  # characters, the end included
 
 Array = npt.NDArray[Any]
@@ -36,9 +37,8 @@ Array = npt.NDArray[Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example addition``."""
     add_common(parser, epochs=15, of="times through the sums", hidden=128, lr=0.01)
-    parser.add_argument(
-        "--sums", type=positive, default=50_000, help="a tenth to test with (default: 50000)"
-    )
+    text = "a tenth to test with (default: 50000)"
+    parser.add_argument("--sums", type=integer(2, MOST), default=50_000, help=text)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -88,6 +88,11 @@ def draw_sums(n: int, rng: np.random.Generator) -> Array:
 
 def encode(texts: list[str], length: int) -> Array:
     """Return the classes of the characters (N, length), filled up with END."""
+    for text in texts:
+        if len(text) > length or not set(text) <= set(SYMBOLS):
+            raise ValueError(
+                f"encode: texts must have at most {length} characters of {SYMBOLS!r}, got {text!r}"
+            )
     classes = [SYMBOLS.index(symbol) for text in texts for symbol in text.ljust(length)]
     return np.array(classes).reshape(-1, length)
 

@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 import pygru
-from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, positive, save_model, save_picture
+from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, integer, save_model, save_picture
 
-__all__ = ["add_arguments", "run", "surprise", "topics", "xz"]
+__all__ = ["add_arguments", "encode", "run", "surprise", "topics", "xz"]
 
 WARM_UP = 1000  # characters of the training text to be read before the held-out text
+LEAST = 3000  # characters of the text, for every part of it to be long enough
 PROMPT, PAGE = 'The "gru" statement\n*******************\n\n', 3000  # characters to be written
 LINES, COLUMNS = 16, 72  # in the picture; the topics are set in 72 columns
 
@@ -33,10 +34,9 @@ Array = npt.NDArray[Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example chars``."""
     add_common(parser, epochs=10, of="times through the text", hidden=384, lr=5e-3)
-    parser.add_argument("--dropout", type=float, default=0.3, help="of hidden units (default: 0.3)")
-    parser.add_argument(
-        "--characters", type=positive, help="of the text, at least 3000 (default: all)"
-    )
+    add = parser.add_argument
+    add("--dropout", type=float, default=0.3, help="of hidden units (default: 0.3)")
+    add("--characters", type=integer(LEAST), help=f"of the text, at least {LEAST} (default: all)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -63,8 +63,7 @@ def run(args: argparse.Namespace) -> None:
         validation=(pygru.fold(codes[cut - 1 : -1], 10), pygru.fold(codes[cut:], 10)),
     )  # fmt: skip
     save_model(model, args.output / "chars.safetensors")
-    prompt = np.searchsorted(alphabet, list(PROMPT))
-    page = alphabet[model.generate(prompt, PAGE, temperature=0.7, rng=rng)]
+    page = alphabet[model.generate(encode(PROMPT, alphabet), PAGE, temperature=0.7, rng=rng)]
     (args.output / "chars.txt").write_text(PROMPT + "".join(page), encoding="utf-8")
     print(f"page: {args.output / 'chars.txt'}")
 
@@ -90,6 +89,17 @@ def topics() -> str:
     from pydoc_data.topics import topics as texts  # half a megabyte: when it is asked for
 
     return "".join(texts[name] for name in sorted(texts))
+
+
+def encode(text: str, alphabet: Array) -> Array:
+    """Return the place of each character in a sorted alphabet (K,): (T,)."""
+    characters = np.array(list(text))
+    unknown = characters[~np.isin(characters, alphabet)]
+    if unknown.size:
+        raise ValueError(
+            f"encode: text must be in the alphabet's characters, got {str(unknown[0])!r}"
+        )
+    return np.searchsorted(alphabet, characters)
 
 
 def xz(text: str) -> int:

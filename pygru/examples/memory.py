@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 import pygru
 from pygru.data import ContiguousBatches
-from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, positive, save_model, save_picture
+from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, integer, save_model, save_picture
 from pygru.schedules import CosineDecay
 
 __all__ = ["add_arguments", "adding_problem", "run", "state_gradients"]
@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example memory``."""
     add_common(parser, epochs=20, of="of 100 steps each", hidden=64, lr=0.005)
     parser.add_argument(
-        "--length", type=positive, default=200, help="steps of a sequence, T (default: 200)"
+        "--length", type=integer(2), default=200, help="steps of a sequence, T (default: 200)"
     )
     parser.add_argument(
-        "--sequences", type=positive, default=30_000, help="to train on (default: 30000)"
+        "--sequences", type=integer(BATCH), default=30_000, help="to train on (default: 30000)"
     )
 
 
