@@ -26,6 +26,7 @@ from pygru.generation import as_temperature, class_feed, value_feed, write
 from pygru.model import Sequential
 from pygru.module import Config, Module
 from pygru.pooling import TimeLayer
+from pygru.regularization import Dropout
 from pygru.tape import Tape
 
 __all__ = ["EncoderDecoder"]
@@ -127,6 +128,14 @@ class EncoderDecoder(Composite):
                 raise ValueError(
                     f"{where}: start must be a number or have shape (I,), got {self._start.shape}"
                 )
+            width = _width(decoder)
+            if width not in (None, len(self._start)):
+                raise ValueError(
+                    f"{where}: start must hold as many values as the decoder reads, {width}, "
+                    f"got {len(self._start)}"
+                )
+            if not np.isfinite(self._start).all():
+                raise ValueError(f"{where}: start must be finite, got {self._start.tolist()}")
             if end is not None:
                 raise ValueError(f"{where}: end must be None for real values, got {end!r}")
         else:
@@ -373,3 +382,11 @@ class EncoderDecoder(Composite):
         if not batched:
             return np.asarray(written[0])
         return written if self.batch_first else written.swapaxes(0, 1)
+
+
+def _width(decoder: Sequential) -> int | None:
+    """Return how many values a decoder reads at a step, where its first module says so."""
+    modules = (m for m in decoder._leaves() if not isinstance(m, Dropout))
+    first = next(modules, None)
+    sizes = (getattr(first, n, None) for n in ("input_size", "in_features", "normalized_shape"))
+    return next((size for size in sizes if size is not None), None)

@@ -287,6 +287,11 @@ class Sequential(Composite, Layer):
         classes = self.input_classes is not None
         heat = as_temperature(where, temperature, classes, 1.0)
         for module in self._leaves():
+            if isinstance(module, Recurrent) and module.bidirectional:
+                raise ValueError(
+                    f"{where}: the model must look at the past alone, "
+                    f"got a {type(module).__name__} with bidirectional=True"
+                )
             if isinstance(module, TimeLayer) and not isinstance(module, LastStep):
                 raise ValueError(
                     f"{where}: the model must look at one step after another, "

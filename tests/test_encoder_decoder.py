@@ -288,6 +288,16 @@ def parts(**changes):
             ValueError,
             "start must be a number or have shape (I,), got (1, 5)",
         ),
+        (
+            lambda: parts(decoder=[pygru.Dropout(), pygru.GRU(5, 8, 2)], start=[0.0]),
+            ValueError,
+            "start must hold as many values as the decoder reads, 5, got 1",
+        ),
+        (
+            lambda: parts(decoder=[pygru.Linear(1, 5), pygru.GRU(5, 8, 2)], start=np.nan),
+            ValueError,
+            "start must be finite, got [nan]",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(make, error, message):

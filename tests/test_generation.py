@@ -175,7 +175,8 @@ def test_what_cannot_be_continued_is_refused():
         (
             lambda: both.generate(x, 3),
             ValueError,
-            "state must be None where a layer reads sequences backwards",
+            "Sequential.generate: the model must look at the past alone, got a GRU with "
+            "bidirectional=True",
         ),
         (
             lambda: mean.generate(x, 3),
