@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru.checks import FloatArray, as_floating
-from pygru.files import savable
 from pygru.module import Config, Layer
-from pygru.reference import sigmoid
+from pygru.registry import savable
 
 __all__ = ["Activation", "ReLU", "Sigmoid", "Softmax", "Tanh"]
 
@@ -77,7 +76,9 @@ class Sigmoid(Activation):
     """
 
     def _value(self, x: FloatArray) -> FloatArray:
-        return sigmoid(x)
+        # By tanh, so that no finite x overflows.
+        y: FloatArray = 0.5 * (1 + np.tanh(0.5 * x))
+        return y
 
     def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
         return dy * y * (1 - y)

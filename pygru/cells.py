@@ -23,9 +23,9 @@ from pygru.checks import (
     as_size,
     check_bytes,
 )
-from pygru.files import savable
 from pygru.initializers import Init, fill_recurrent
 from pygru.module import Config, Module
+from pygru.registry import savable
 from pygru.stack import Run, Stack, StackTape, of_run, run_parameters, run_shapes
 from pygru.tape import Tape
 

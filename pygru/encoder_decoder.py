@@ -21,11 +21,11 @@ from pygru.checks import (
     as_size,
 )
 from pygru.composite import Composite
-from pygru.files import build, describe, savable
 from pygru.generation import as_temperature, class_feed, value_feed, write
 from pygru.model import Sequential
 from pygru.module import Config, Module
 from pygru.pooling import TimeLayer
+from pygru.registry import build, describe, savable
 from pygru.regularization import Dropout
 from pygru.tape import Tape
 

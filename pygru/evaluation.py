@@ -263,7 +263,7 @@ def check_targets(
     if getattr(loss, "func", loss) not in losses.LOSSES.values():
         return
     uneven = isinstance(data.X, Ragged) and not isinstance(data.Y, Ragged)
-    if uneven and y.ndim > 2 and not reads_targets(model):
+    if uneven and y.ndim > 2 and keeps_time(model) and not reads_targets(model):
         raise ValueError(
             f"{where} must be a list of sequences as X is, (N, T, ...) = {data.X.shape}, because "
             f"the model answers every step, got shape {data.Y.shape}"

@@ -1,34 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""Files that hold a module: `save`, `load`, and what they know about classes.
+"""Files that hold a module: `save` and `load`.
 
 A file is safetensors: parameters by name, and in the metadata the class and its constructor
-arguments as JSON. Nothing in a file is ever executed. Files are written beside their place and
-then renamed, so that a half-written one never replaces a good one.
-
-A class marked `savable` is in the table; one that holds other modules describes them in its
-``config`` with `describe` and makes them again in ``_from_config`` with `build`.
+arguments as JSON, as `pygru.registry` describes them. Nothing in a file is ever executed. Files are
+written beside their place and then renamed, so that a half-written one never replaces a good one.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
 
 from pygru import _core
-from pygru.module import Config, Module
+from pygru.module import Module
+from pygru.registry import build, describe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
     "PathLike",
-    "build",
-    "describe",
     "load",
     "read_safetensors",
-    "savable",
     "save",
     "write_beside",
 ]
@@ -36,45 +31,6 @@ __all__ = [
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 FORMAT = "1"  # raised when a file can no longer be read by an older pygru
-
-_Class = TypeVar("_Class", bound=type[Module])
-
-_CLASSES: dict[str, type[Module]] = {}
-
-
-def savable(cls: _Class) -> _Class:
-    """Enter a class of pygru into the table of those that files can hold."""
-    _CLASSES[cls.__name__] = cls
-    return cls
-
-
-def describe(module: Module) -> Config:
-    """Return class and constructor arguments of a module, as JSON can hold them."""
-    name = type(module).__name__
-    if _CLASSES.get(name) is not type(module):
-        raise TypeError(
-            f"save: module must be one of pygru's own classes {sorted(_CLASSES)}, got {name}; "
-            "keep the state_dict of others"
-        )
-    return {"class": name, "config": module.config()}
-
-
-def build(description: Any) -> Any:
-    """Make the module that `describe` described, with all parameters 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When the description is not one.
-    """
-    if not isinstance(description, dict) or set(description) != {"class", "config"}:
-        raise ValueError(f"a module must be described by class and config, got {description!r}")
-    name, config = description["class"], description["config"]
-    if name not in _CLASSES:
-        raise ValueError(f"class must be one of {sorted(_CLASSES)}, got {name!r}")
-    if not isinstance(config, dict):
-        raise ValueError(f"config of {name} must be a dict, got {config!r}")
-    return _CLASSES[name]._from_config(config)
 
 
 def save(module: Module, path: PathLike) -> None:

@@ -24,11 +24,11 @@ from pygru.checks import (
     as_size,
     check_bytes,
 )
-from pygru.files import savable
 from pygru.initializers import EMBEDDING, LINEAR, Init
 from pygru.module import Config, Layer, Module
 from pygru.parameters import Parameter
 from pygru.recurrent import Recurrent
+from pygru.registry import savable
 
 __all__ = ["GRU", "RNN", "Embedding", "Linear"]
 

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from pygru.checks import FloatArray, Random, as_size
 from pygru.composite import Composite
-from pygru.files import build, describe, savable
 from pygru.final_state import plan
 from pygru.generation import as_prompt, as_temperature, class_feed, value_feed, write
 from pygru.module import Config, Layer, Module, State
 from pygru.pooling import LastStep, TimeLayer
 from pygru.recurrent import Recurrent
+from pygru.registry import build, describe, savable
 from pygru.tape import Tape
 
 __all__ = ["Sequential"]

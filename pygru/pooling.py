@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru.checks import FloatArray, IntArray, as_floating, as_lengths
-from pygru.files import savable
 from pygru.module import Config, Layer
+from pygru.registry import savable
 
 __all__ = ["BothEnds", "LastStep", "MeanOverTime"]
 

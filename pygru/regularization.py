@@ -17,9 +17,9 @@ from pygru.checks import (
     as_real,
     as_size,
 )
-from pygru.files import savable
 from pygru.module import Config, Layer
 from pygru.parameters import Parameter
+from pygru.registry import savable
 
 __all__ = ["Dropout", "LayerNorm"]
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru.checks import FloatArray, as_classes, as_floating, as_size, check_bytes
-from pygru.files import savable
 from pygru.module import Config, Layer
 from pygru.pooling import TimeLayer
+from pygru.registry import savable
 
 __all__ = ["OneHot", "RepeatVector"]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pygru.activations import Sigmoid
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Run
 from pygru.interop.onnx.cells import DEFAULTS, RecurrentNode, recurrent_node
@@ -20,13 +21,12 @@ from pygru.interop.onnx.graph import Graph
 from pygru.interop.onnx.importing import Imported, Output
 from pygru.layers import GRU, RNN
 from pygru.model import Sequential
-from pygru.reference import sigmoid
 
 __all__ = ["run_model", "run_node"]
 
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "Relu": lambda s: np.maximum(s, 0),
-    "Sigmoid": sigmoid,
+    "Sigmoid": Sigmoid(),
     "Tanh": np.tanh,
 }
 
