@@ -20,10 +20,9 @@ except ModuleNotFoundError as error:
         "than the clone's, whose pygru/ holds the sources only."
     ) from error
 
-from pygru import _core, initializers, losses, metrics, optim, schedules
+from pygru import _core, checks, initializers, losses, metrics, optim, schedules
 from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
 from pygru.cells import GRUCell, RNNCell
-from pygru.checks import as_size
 from pygru.data import fold, sine, windows
 from pygru.encoder_decoder import EncoderDecoder
 from pygru.files import load, save
@@ -112,7 +111,7 @@ def set_num_threads(n: int) -> None:
     2
     >>> pygru.set_num_threads(before)
     """
-    _core.set_num_threads(as_size("set_num_threads", "n", n, _core.MOST_THREADS))
+    _core.set_num_threads(checks.as_size("set_num_threads", "n", n, _core.MOST_THREADS))
 
 
 def get_num_threads() -> int:

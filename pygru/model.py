@@ -33,7 +33,7 @@ class Sequential(Composite, Layer):
     ----------
     *modules : GRU, RNN or Layer
         Those with parameters all have the same dtype, and those that look at time the same layout;
-        a `LastStep` or `MeanOverTime` that does not say takes that of the modules before it.
+        one that does not say, as `LastStep` need not, takes that of the others.
 
     Raises
     ------

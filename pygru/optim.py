@@ -5,8 +5,8 @@ An optimiser works in place, allocates its state at the first step and never aga
 scalar it can (bias corrections, learning rate) into one number, because at the size of a small GRU
 the passes are the cost. Large arrays are walked in blocks that stay in the cache.
 
-Depends on NumPy and `optimizer`, where counting, state and the walk in blocks are. Settings out of
-range are a ValueError everywhere.
+Depends on NumPy, the kernels and `optimizer`, where counting, state and the walk in blocks are.
+Settings out of range are a ValueError everywhere.
 """
 
 from __future__ import annotations

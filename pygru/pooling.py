@@ -96,8 +96,8 @@ class LastStep(TimePooling):
     Parameters
     ----------
     batch_first : bool or None
-        Whether x is (B, T, K); None takes the layout of the recurrent layer before it in a
-        `Sequential`, and time first where there is none.
+        Whether x is (B, T, K); None takes the layout of the other modules of its
+        `Sequential`, and time first where none says.
 
     Examples
     --------
@@ -140,8 +140,8 @@ class BothEnds(TimePooling):
     Parameters
     ----------
     batch_first : bool or None
-        Whether x is (B, T, K), K even; None takes the layout of the recurrent layer before it in a
-        `Sequential`, and time first where there is none.
+        Whether x is (B, T, K), K even; None takes the layout of the other modules of its
+        `Sequential`, and time first where none says.
 
     Raises
     ------
@@ -186,8 +186,8 @@ class MeanOverTime(TimePooling):
     Parameters
     ----------
     batch_first : bool or None
-        Whether x is (B, T, K); None takes the layout of the recurrent layer before it in a
-        `Sequential`, and time first where there is none.
+        Whether x is (B, T, K); None takes the layout of the other modules of its
+        `Sequential`, and time first where none says.
 
     Examples
     --------

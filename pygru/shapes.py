@@ -28,8 +28,8 @@ class RepeatVector(TimeLayer):
     n : int
         Number of steps.
     batch_first : bool or None
-        Whether y is (B, n, K); None takes the layout of the recurrent layers of a `Sequential`, and
-        time first where there is none.
+        Whether y is (B, n, K); None takes the layout of the other modules of its `Sequential`,
+        and time first where none says.
 
     Raises
     ------

@@ -14,9 +14,11 @@ import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import pygru
 from pygru import _core
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -283,6 +285,12 @@ def test_importing_pygru_imports_nothing_heavy():
     out = subprocess.run([*command, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(out.stdout.split())
     assert not loaded & {*OUTSIDE, "argparse", "torch"}
+
+
+def test_the_public_face_has_no_names_by_accident():
+    public = {name for name in vars(pygru) if not name.startswith("_")} - {"annotations"}
+    modules = {name for name in public if isinstance(vars(pygru)[name], ModuleType)}
+    assert public - modules == set(pygru.__all__) - modules - {"__version__"}
 
 
 def test_every_file_carries_its_licence():
