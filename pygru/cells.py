@@ -24,6 +24,7 @@ from pygru.checks import (
     check_bytes,
 )
 from pygru.initializers import Init, fill_recurrent
+from pygru.locks import adding_to
 from pygru.module import Config, Module
 from pygru.registry import savable
 from pygru.stack import Run, Stack, StackTape, of_run, run_parameters, run_shapes
@@ -123,6 +124,8 @@ class RecurrentCell(Module):
     ) -> tuple[FloatArray | None, FloatArray | None]:
         """Add to ``grads``, return the gradients of x and of the state before the step.
 
+        Several threads may call it at once, as `GRU.backward`.
+
         Parameters
         ----------
         tape : Tape
@@ -152,7 +155,8 @@ class RecurrentCell(Module):
         dh_n = gradient.reshape(-1, self.hidden_size)
         dx = np.empty(x_shape, self.dtype) if input_gradient else None
         dh_0 = None if saved.h_0 is None else np.empty((1, *dh_n.shape), self.dtype)
-        self._stack.backward(saved, None, [dh_n], None if dx is None else _one_step(dx), dh_0)
+        with adding_to(self):
+            self._stack.backward(saved, None, [dh_n], None if dx is None else _one_step(dx), dh_0)
         return dx, None if dh_0 is None else dh_0.reshape(tape.shape)
 
     def _step(

@@ -25,6 +25,7 @@ from pygru.checks import (
     check_bytes,
 )
 from pygru.initializers import EMBEDDING, LINEAR, Init
+from pygru.locks import adding_to
 from pygru.module import Config, Layer, Module
 from pygru.parameters import Parameter
 from pygru.recurrent import Recurrent
@@ -296,13 +297,14 @@ class Linear(Layer):
         self, saved: FloatArray, dy: FloatArray, input_gradient: bool, /
     ) -> FloatArray | None:
         dx = np.empty(saved.shape, saved.dtype) if input_gradient else None
-        _core.linear_backward(
-            _rows(saved),
-            self._weights[0],
-            _rows(dy),
-            None if dx is None else _rows(dx),
-            *self._gradients,
-        )
+        with adding_to(self):
+            _core.linear_backward(
+                _rows(saved),
+                self._weights[0],
+                _rows(dy),
+                None if dx is None else _rows(dx),
+                *self._gradients,
+            )
         return dx
 
 
@@ -391,8 +393,9 @@ class Embedding(Layer):
         rows, starts = np.unique(indices[order], return_index=True)
         sorted_dy = dy.reshape(-1, self.embedding_dim)[order]
         dW = self._grads["weight"]
-        if len(order) < 16 * len(rows):
-            dW[rows] += np.add.reduceat(sorted_dy, starts, axis=0)
-        else:  # few rows, each many times: whole blocks add up faster, up to 4x
-            for row, block in zip(rows, np.split(sorted_dy, starts[1:]), strict=True):
-                dW[row] += block.sum(axis=0)
+        with adding_to(self):
+            if len(order) < 16 * len(rows):
+                dW[rows] += np.add.reduceat(sorted_dy, starts, axis=0)
+            else:  # few rows, each many times: whole blocks add up faster, up to 4x
+                for row, block in zip(rows, np.split(sorted_dy, starts[1:]), strict=True):
+                    dW[row] += block.sum(axis=0)

@@ -309,6 +309,9 @@ class Layer(Module):
     ) -> FloatArray | None:
         """Add the gradients of all parameters to ``grads`` and return that of x.
 
+        Several threads may call it at once: each adds in turn, so that only the last bits of the
+        sums, which depend on the order, can differ from run to run.
+
         Parameters
         ----------
         tape : Tape

@@ -26,6 +26,7 @@ from pygru.checks import (
     check_bytes,
 )
 from pygru.initializers import Init, fill_recurrent
+from pygru.locks import adding_to
 from pygru.module import Config, Module
 from pygru.stack import CELLS, Run, RunShapes, Stack, StackTape, of_run, run_parameters, run_shapes
 from pygru.tape import Tape
@@ -210,6 +211,9 @@ class Recurrent(Module):
     ) -> tuple[FloatArray | None, FloatArray | None]:
         """Back-propagate through time: add to ``grads``, return the gradients of x and h_0.
 
+        Several threads may call it at once: each adds in turn, so that only the last bits of the
+        sums, which depend on the order, can differ from run to run.
+
         Parameters
         ----------
         tape : Tape
@@ -352,11 +356,12 @@ class Recurrent(Module):
         dh_ns: list[FloatArray | None] = [None] * runs
         if dh_n is not None:
             dh_ns[runs - len(dh_n) :] = dh_n
-        self._stack.backward(
-            tape,
-            None if dy is None else self._time_first(dy),
-            dh_ns,
-            None if dx is None else self._time_first(dx),
-            dh_0,
-        )
+        with adding_to(self):
+            self._stack.backward(
+                tape,
+                None if dy is None else self._time_first(dy),
+                dh_ns,
+                None if dx is None else self._time_first(dx),
+                dh_0,
+            )
         return dx, dh_0 if dh_0 is None or len(x_shape) == 3 else dh_0[:, 0]

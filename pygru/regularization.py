@@ -17,6 +17,7 @@ from pygru.checks import (
     as_real,
     as_size,
 )
+from pygru.locks import adding_to
 from pygru.module import Config, Layer
 from pygru.parameters import Parameter
 from pygru.registry import savable
@@ -168,8 +169,9 @@ class LayerNorm(Layer):
         n, scale = saved
         rows = tuple(range(dy.ndim - 1))
         dw, db = self._grads["weight"], self._grads["bias"]
-        dw += (dy * n).sum(axis=rows)
-        db += dy.sum(axis=rows)
+        with adding_to(self):
+            dw += (dy * n).sum(axis=rows)
+            db += dy.sum(axis=rows)
         if not input_gradient:
             return None
         dn = dy * self._params["weight"]  # (..., K)

@@ -44,7 +44,7 @@ class Tape:
         state: list[FloatArray],
     ) -> None:
         self._owner = owner
-        self._saved: object | None = (saved,)
+        self._saved = [saved]  # empty when spent
         self.shape = shape  # of y, hence of dy
         self.dtype = dtype
         self.state = state
@@ -57,14 +57,18 @@ class Tape:
                 f"{where}: tape must come from forward of the same module, "
                 f"got one of another {type(self._owner).__name__}"
             )
-        if self._saved is None:
-            raise RuntimeError(
-                f"{where}: tape was already used by a backward; a tape serves once, "
-                "call forward again for another"
-            )
+        if not self._saved:
+            raise self._spent()
 
     def spend(self) -> Any:
-        """Hand out what was kept and let go of it."""
-        (saved,) = self._saved  # type: ignore[misc]
-        self._saved = None
-        return saved
+        """Hand out what was kept and let go of it, to one of the threads that ask."""
+        try:
+            return self._saved.pop()
+        except IndexError:
+            raise self._spent() from None
+
+    def _spent(self) -> RuntimeError:
+        return RuntimeError(
+            f"{type(self._owner).__name__}.backward: tape was already used by a backward; a tape "
+            "serves once, call forward again for another"
+        )

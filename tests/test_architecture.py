@@ -165,7 +165,7 @@ def test_the_extension_exports_no_kernel():
 # Modules by level: each may import the levels before its own. The layers, and what is below them,
 # know no files; the specification, which is for tests and learners, is used by nobody.
 LEVELS = (
-    {"_core", "checks", "sums"},
+    {"_core", "checks", "locks", "sums"},
     {"clipping", "data", "history", "losses", "optimizer", "parameters", "schedules", "tape"},
     {"generation", "initializers", "interrupts", "metrics", "module", "progress", "ragged"},
     {"optim", "registry"},
@@ -203,10 +203,10 @@ OUTSIDE = {
     "aeon": {"examples"},
     "statsmodels": {"examples"},
 }
-# The standard library's doors to files and to unsafe formats, and who may open them.
+# The standard library's doors to files (and to what a fork leaves), and who may open them.
 DOORS = {
     "pickle": set[str](),
-    "os": {"files", "history", "interop", "examples", "cli"},
+    "os": {"files", "history", "interop", "examples", "cli", "locks"},
     "pathlib": {"checkpoint", "files", "history", "interop", "examples", "cli"},
 }
 
