@@ -112,6 +112,7 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
         os.sched_setaffinity(0, available_cores()[:threads])
 
     import contender
+    import machine
     import peers
 
     import pygru
@@ -129,8 +130,8 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
         "  against " + (", ".join(f"{k} {v}" for k, v in versions.items() if k != "pygru") or "-")
     )
 
-    peak = _core.measure_peak("float32") * threads  # GFLOP/s
-    bandwidth = _core.measure_read_bandwidth()  # GB/s, one core
+    peak = machine.peak() * threads  # GFLOP/s
+    bandwidth = machine.read_bandwidth()  # GB/s, one core
     print(f"  multiply-add peak {peak:.0f} GFLOP/s, reading {bandwidth:.0f} GB/s; {args.cell}")
 
     cases = []

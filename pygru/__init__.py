@@ -96,7 +96,7 @@ def set_num_threads(n: int) -> None:
     """Use at most ``n`` threads from now on; the results are the same for any number, bit for bit.
 
     Without this call it is ``PYGRU_NUM_THREADS``, else ``OMP_NUM_THREADS``, else what the CPU
-    affinity and the cgroup quota of the process allow.
+    affinity and the cgroup quota of the process allow (1.5 CPUs are 2 threads).
 
     Raises
     ------

@@ -65,17 +65,20 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Return the number of threads in use."""
 
+def cpus_of_cgroup(root: str) -> int:
+    """Return how many CPUs the cgroup grants, rounded up, 0 without a limit; proc is in root."""
+
 def build_info() -> dict[str, str]:
     """Return how the extension was built: compiler and the like."""
 
 def activation(name: str, x: _Array) -> _Array:
     """Return "exp", "sigmoid" or "tanh" of x (N,), as the kernels compute it."""
 
-def measure_peak(dtype: str = "float32") -> float:
-    """Return this core's multiply-add peak in GFLOP/s, with the instruction set in use."""
+def multiply_adds(rounds: int, dtype: str) -> float:
+    """Do independent multiply-adds in registers; return how many floating-point operations."""
 
-def measure_read_bandwidth(megabytes: int = 256) -> float:
-    """Return the GB/s at which one thread reads a block of memory of that size."""
+def read(x: _Array) -> float:
+    """Read x (N,) once; return some sum of it."""
 
 def forward(
     cell: str,  # "gru_after", "gru_before", "rnn_tanh" or "rnn_relu"

@@ -44,14 +44,15 @@ class Stream(_core.Stream):
     ----------
     model : Sequential, GRU, RNN or Linear
         Of recurrent layers in one direction and Linear layers. Dropout does nothing here, and
-        LastStep nothing either: every step is the last one so far.
+        LastStep above the recurrent layers nothing either: every step is the last one so far.
     batch : int, optional
         Number of sequences B that advance together. Absent: one, without an axis for it.
 
     Raises
     ------
     TypeError
-        When the model holds a layer that can't be streamed; a bidirectional one needs the future.
+        When the model holds a layer that can't be streamed; a bidirectional one needs the future,
+        and one above LastStep would run over what are no steps.
 
     Examples
     --------
@@ -129,9 +130,14 @@ def _shared(model: Module, modules: list[Module]) -> _Packed:
 
 
 def _layers(modules: list[Module]) -> Iterator[_Layer]:
-    found = False
+    found = last_step = False
     for module in modules:
         name = type(module).__name__
+        if last_step and isinstance(module, Recurrent | LastStep):
+            raise TypeError(
+                f"Stream: model must have no {name} above LastStep, which leaves no steps"
+            )
+        last_step = last_step or isinstance(module, LastStep)
         if isinstance(module, Recurrent):
             if module.bidirectional:
                 raise TypeError(f"Stream: a bidirectional {name} needs the future of its input")

@@ -40,7 +40,7 @@ def test_what_is_no_number_is_a_type_error(wrong, keep_threads):
         pygru.set_num_threads(wrong)
 
 
-@pytest.mark.parametrize("wrong", ["0", "2000", "abc", "1.5"])
+@pytest.mark.parametrize("wrong", ["0", "2000", "abc", "1.5", "1e2", "2x", "4,2", "-1", " "])
 def test_a_nonsense_variable_is_an_error_that_says_what_is_valid(wrong, python):
     process = python("import pygru", PYGRU_NUM_THREADS=wrong)
     assert process.returncode == 1
@@ -53,13 +53,78 @@ def test_a_nonsense_variable_is_an_error_that_says_what_is_valid(wrong, python):
         ({"PYGRU_NUM_THREADS": "3"}, 3),
         ({"PYGRU_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3),
         ({"PYGRU_NUM_THREADS": "", "OMP_NUM_THREADS": "3"}, 3),
+        ({"PYGRU_NUM_THREADS": " 3 "}, 3),
         ({"OMP_NUM_THREADS": "4,2"}, 4),  # for nested teams
+        ({"OMP_NUM_THREADS": " 4 , 2 "}, 4),
     ],
     ids=str,
 )
 def test_variables_say_how_many(variables, expected, succeed):
     code = "import pygru; print(pygru.get_num_threads())"
     assert succeed(code, **variables) == [str(expected)]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["1e9", "2x", "2000", "-3", "0", "4,", "4,x", ",4", "4;2", "\udcff"]
+)
+def test_what_is_no_list_of_counts_is_left_to_openmp(wrong, python):
+    code = "import pygru; print(pygru.get_num_threads())"
+    assert python(code, OMP_NUM_THREADS=wrong).stdout == python(code).stdout
+
+
+def test_bytes_that_are_no_text_are_shown_in_the_error(python):
+    told = {
+        "PYGRU_NUM_THREADS": VALID,
+        "PYGRU_ISA": f"no such instruction set (available: {', '.join(_core.available_isas())})",
+    }
+    for name, why in told.items():
+        process = python("import pygru", **{name: "\udcffx"})
+        assert process.stderr.endswith(f"\nValueError: {name}=\\xffx: {why}\n"), process.stderr
+
+
+# What the kernel says of a process in a group two deep, by the version of its interface.
+GROUPS = {  # version -> /proc/self/cgroup, folder below /sys/fs/cgroup
+    "v2": ("0::/a/b\n", ""),
+    "v1": ("5:memory:/x\n4:cpu,cpuacct:/a/b\n", "cpu,cpuacct"),
+    "v1, by its short name": ("4:cpuacct,cpu:/a/b\n", "cpu"),
+}
+
+
+@pytest.mark.parametrize("version", GROUPS)
+@pytest.mark.parametrize(
+    ("quotas", "expected"),
+    [
+        ({}, 0),
+        ({"": 300}, 3),
+        ({"a": 300}, 3),
+        ({"a/b": 300}, 3),
+        ({"": 500, "a": 200, "a/b": 300}, 2),  # the smallest counts
+        ({"a": 200, "a/b": None}, 2),
+        ({"a/b": 150}, 2),  # rounded up
+        ({"a/b": 10}, 1),
+        ({"a/other": 100}, 0),  # another process's
+    ],
+    ids=str,
+)
+def test_the_groups_of_a_process_say_how_many(version, quotas, expected, tmp_path):
+    listed, mount = GROUPS[version]
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text(listed)
+    for group, percent in quotas.items():
+        folder = tmp_path / "sys" / "fs" / "cgroup" / mount / group
+        folder.mkdir(parents=True, exist_ok=True)
+        if version == "v2":
+            quota = "max" if percent is None else str(percent * 1000)
+            (folder / "cpu.max").write_text(f"{quota} 100000\n")
+        else:
+            quota = "-1" if percent is None else str(percent * 1000)
+            (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+            (folder / "cpu.cfs_period_us").write_text("100000\n")
+    assert _core.cpus_of_cgroup(str(tmp_path)) == expected
+
+
+def test_a_process_without_groups_has_no_limit(tmp_path):
+    assert _core.cpus_of_cgroup(str(tmp_path)) == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")

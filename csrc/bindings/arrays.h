@@ -21,6 +21,12 @@ namespace py = pybind11;
 
 enum class Access { read, write };
 
+// NumPy's flag of an array whose elements all lie where their type may.
+constexpr int kAligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+inline bool aligned(py::handle array) {
+  return (py::reinterpret_borrow<py::array>(array).flags() & kAligned) != 0;
+}
+
 // What an object is, for errors: "an array of int64", or the name of its type.
 inline std::string kind_of(py::handle object) {
   if (!py::isinstance<py::array>(object))
@@ -57,6 +63,7 @@ class View {
       strides_[axis] =
           array.shape(axis) > 1 ? array.strides(axis) / static_cast<Index>(sizeof(Real)) : 1;
     }
+    if (!aligned(array)) throw std::invalid_argument(must_be() + "aligned");
     data_ = static_cast<Real*>(const_cast<void*>(array.data()));
     empty_ = array.size() == 0;
   }

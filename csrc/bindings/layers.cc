@@ -21,8 +21,8 @@ const Index* lengths_of(py::handle lengths, Shape s) {
   if (lengths.is_none()) return nullptr;
   const auto array = py::array_t<std::int64_t>::ensure(lengths);
   if (!py::isinstance<py::array_t<std::int64_t>>(lengths) || !array || array.ndim() != 1 ||
-      array.shape(0) != s.B || !(array.flags() & py::array::c_style))
-    throw std::invalid_argument("_core: lengths must be contiguous int64 of shape (B,)");
+      array.shape(0) != s.B || !(array.flags() & py::array::c_style) || !aligned(array))
+    throw std::invalid_argument("_core: lengths must be contiguous, aligned int64 of shape (B,)");
   for (Index b = 0; b < s.B; ++b)
     if (array.data()[b] < 0 || array.data()[b] > s.T)
       throw std::invalid_argument("_core: lengths must be from 0 to T");

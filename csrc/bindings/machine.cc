@@ -3,10 +3,6 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
-#include <chrono>
-#include <vector>
-
 #include "../runtime/isa.h"
 #include "../runtime/thread_count.h"
 #include "../runtime/thread_pool.h"
@@ -18,7 +14,6 @@ namespace pygru {
 void warn_of_missing_threads() {
   const Index available = take_thread_failure();
   if (!available) return;
-  set_num_threads(available);
   const std::string text =
       "pygru: could not start another thread; using " + std::to_string(available) + " from now on";
   if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), 2)) throw py::error_already_set();
@@ -26,37 +21,27 @@ void warn_of_missing_threads() {
 
 namespace {
 
-double seconds_of(const auto& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// The best of many short runs: what the machine does when nobody disturbs it.
-double best(int times, const auto& run) {
-  double most = 0;
-  for (int i = 0; i < times; ++i) most = std::max(most, run());
-  return most;
-}
-
-template <class Real>
-double peak() {
-  Real sink[3] = {Real(1), Real(0.999), Real(0.001)};
-  return best(50, [&] {
-    double operations = 0;
-    const double seconds =
-        seconds_of([&] { operations = kernels_of<Real>(kernels()).multiply_adds(20000, sink); });
-    return operations / seconds / 1e9;
+double multiply_adds(Index rounds, const std::string& dtype) {
+  if (dtype != "float32" && dtype != "float64")
+    throw std::invalid_argument("multiply_adds: dtype must be 'float32' or 'float64', got '" +
+                                dtype + "'");
+  float singles[3] = {1.0f, 0.999f, 0.001f};
+  double doubles[3] = {1.0, 0.999, 0.001};
+  double operations = 0;
+  without_gil([&] {
+    operations = dtype == "float32" ? kernels().f32.multiply_adds(rounds, singles)
+                                    : kernels().f64.multiply_adds(rounds, doubles);
   });
+  return operations;
 }
 
-double read_bandwidth(Index megabytes) {
-  const std::vector<float> memory(static_cast<std::size_t>(megabytes) << 18, 1.0f);
-  volatile float sink;
-  return best(5, [&] {
-    const double seconds = seconds_of(
-        [&] { sink = kernels().f32.sum(memory.data(), static_cast<Index>(memory.size())); });
-    return static_cast<double>(memory.size() * sizeof(float)) / seconds / 1e9;
+double read(const py::array& x) {
+  return with_dtype(x, "x", [&](auto real) -> double {
+    using Real = decltype(real);
+    const Real* const from = View<Real>(x, "x", "(N,)", {x.size()}, Access::read).vector();
+    double result = 0;
+    without_gil([&] { result = kernels_of<Real>(kernels()).sum(from, x.size()); });
+    return result;
   });
 }
 
@@ -83,6 +68,7 @@ void register_machine(py::module_& m) {
   m.attr("MOST_THREADS") = kMostThreads;
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("get_num_threads", &num_threads);
+  m.def("cpus_of_cgroup", &cpus_of_cgroup, py::arg("root"));
   m.def("build_info", [] {
     py::dict info;
     info["compiler"] = PYGRU_COMPILER;
@@ -90,27 +76,8 @@ void register_machine(py::module_& m) {
     return info;
   });
   m.def("activation", &activation, py::arg("name"), py::arg("x"));
-  m.def(
-      "measure_peak",
-      [](const std::string& dtype) {
-        if (dtype != "float32" && dtype != "float64")
-          throw std::invalid_argument("measure_peak: dtype must be 'float32' or 'float64', got '" +
-                                      dtype + "'");
-        double result = 0;
-        without_gil([&] { result = dtype == "float32" ? peak<float>() : peak<double>(); });
-        return result;
-      },
-      py::arg("dtype") = "float32");
-  m.def(
-      "measure_read_bandwidth",
-      [](Index megabytes) {
-        if (megabytes < 1 || megabytes > 4096)
-          throw std::invalid_argument("measure_read_bandwidth: megabytes must be 1 to 4096");
-        double result = 0;
-        without_gil([&] { result = read_bandwidth(megabytes); });
-        return result;
-      },
-      py::arg("megabytes") = 256);
+  m.def("multiply_adds", &multiply_adds, py::arg("rounds"), py::arg("dtype"));
+  m.def("read", &read, py::arg("x"));
 }
 
 }  // namespace pygru

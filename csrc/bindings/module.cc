@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// The extension module _core: what the other files of this folder register, and the version.
 #include <pybind11/numpy.h>
 
 #include "register.h"

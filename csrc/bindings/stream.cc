@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "../runtime/isa.h"
+#include "../runtime/thread_pool.h"
 #include "arrays.h"
 #include "register.h"
 
@@ -137,7 +138,7 @@ class AnyStream {
   }
 
   void reset() {
-    const Busy alone(*this);
+    const Busy alone(*this, true);
     std::visit(
         [](auto& stream) {
           for (std::size_t i = 0; i < stream->states(); ++i)
@@ -175,8 +176,9 @@ class AnyStream {
     if (out.is_none()) {
       result = py::array_t<Real>(std::vector<Index>(shape, shape + axes));
     } else {
-      if (!py::isinstance<py::array_t<Real, py::array::c_style>>(out))
-        throw py::type_error("Stream: out must be a C-contiguous array of the stream's dtype");
+      if (!py::isinstance<py::array_t<Real, py::array::c_style>>(out) || !aligned(out))
+        throw py::type_error(
+            "Stream: out must be a C-contiguous, aligned array of the stream's dtype");
       check(py::reinterpret_borrow<py::array>(out), "Stream: out", shape, axes);
     }
     auto target = py::reinterpret_borrow<py::array_t<Real>>(result);
@@ -187,24 +189,28 @@ class AnyStream {
                                         : "Stream.step: out must not overlap x");
     {
       const Busy alone(*this);
-      // Under the GIL for what takes a microsecond; without it for what takes longer.
-      if (block || stream.inputs() * stream.outputs() * stream.batch() > 4096) {
+      if (stream.takes_long(T))
         without_gil([&] { stream.run(from, T, y); });
-      } else {
+      else
         stream.run(from, T, y);
-      }
     }
+    warn_of_missing_threads();
     return result;
   }
 
-  // Two threads in one stream would tear its state.
+  // Two threads in one stream would tear its state. A thread that was inside at a fork does not
+  // exist in the child, where it has left half a state: the child begins with reset().
   struct Busy {
-    explicit Busy(AnyStream& s) : stream(s) {
-      if (stream.busy_)
+    explicit Busy(AnyStream& s, bool resets = false) : stream(s) {
+      const unsigned now = process_generation();
+      if (stream.busy_ == now)
         throw std::runtime_error("Stream: used by two threads at once; give each its own stream");
-      stream.busy_ = true;
+      if (stream.busy_ != 0 && !resets)
+        throw std::runtime_error(
+            "Stream: a thread was inside when this process was forked; call reset() first");
+      stream.busy_ = now;
     }
-    ~Busy() { stream.busy_ = false; }
+    ~Busy() { stream.busy_ = 0; }
     AnyStream& stream;
   };
 
@@ -218,7 +224,7 @@ class AnyStream {
   template <class Real>
   static py::array_t<Real, py::array::c_style> converted(const py::handle& x, const char* where) {
     using Contiguous = py::array_t<Real, py::array::c_style>;
-    if (py::isinstance<Contiguous>(x)) return py::reinterpret_borrow<Contiguous>(x);
+    if (py::isinstance<Contiguous>(x) && aligned(x)) return py::reinterpret_borrow<Contiguous>(x);
     const auto array = py::array::ensure(x);
     const char kind = array ? array.dtype().kind() : 'O';
     if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') {
@@ -226,7 +232,8 @@ class AnyStream {
       throw py::type_error(std::string(where) + " must hold real numbers, got dtype " +
                            (array ? py::str(array.dtype()).cast<std::string>() : "object"));
     }
-    return py::array_t<Real, py::array::c_style | py::array::forcecast>::ensure(array);
+    constexpr int flags = py::array::c_style | py::array::forcecast | kAligned;
+    return py::array_t<Real, flags>::ensure(array);
   }
 
   static void check(const py::array& array, const char* where, const Index* shape, Index axes) {
@@ -244,7 +251,7 @@ class AnyStream {
   }
 
   bool batched_;
-  bool busy_ = false;
+  unsigned busy_ = 0;  // process_generation() while a thread is inside
   Streams stream_;
 };
 
@@ -254,7 +261,7 @@ constexpr const char* kStepDoc =
 Parameters
 ----------
 x : array_like of shape (I,) or (B, I)
-    A C-contiguous array of the model's dtype is read where it lies.
+    A C-contiguous, aligned array of the model's dtype is read where it lies.
 out : ndarray of shape (O,) or (B, O), optional
     Where to write; with it nothing is allocated.
 
@@ -266,11 +273,13 @@ y : ndarray of shape (O,) or (B, O)
 Raises
 ------
 TypeError
-    When x does not hold real numbers or out is no C-contiguous array of the model's dtype.
+    When x does not hold real numbers or out is no C-contiguous, aligned array of the model's
+    dtype.
 ValueError
     When a shape does not fit or out overlaps x; the state is as it was.
 RuntimeError
-    When two threads use the stream at once.)";
+    When two threads use the stream at once, or in a forked child when a thread was inside at the
+    fork, until `reset`.)";
 
 constexpr const char* kProcessDoc =
     R"(Take T steps: block (T, I), or (T, B, I), to (T, O) or (T, B, O).

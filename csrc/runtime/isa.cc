@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
+// The rows of instruction sets, each with its table of kernels and how to ask the CPU for it.
 #include "isa.h"
 
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
+
+#include "text.h"
 
 namespace pygru {
 
@@ -54,8 +57,8 @@ const Isa& find(const char* asked, const std::string& name) {
     known = known || name == isa.name;
   }
   const char* why = known ? "this CPU does not support it" : "no such instruction set";
-  throw std::invalid_argument(asked + ("=" + name) + ": " + why + " (available: " + available +
-                              ")");
+  throw std::invalid_argument(asked + ("=" + printable(name)) + ": " + why +
+                              " (available: " + available + ")");
 }
 
 const Isa& choose() {

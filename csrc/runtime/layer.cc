@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+// The order of sequences by length, one team for each run, and around every kernel of a layer its
+// memory: packed weights and scratch from this thread's workspace.
 #include "layer.h"
 
 #include <algorithm>
@@ -80,7 +82,8 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Bytes pac
                Scratch scratch_bytes, Go go) {
   const CellKernels<Real>& kernel = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)];
   const Shape shape = runs[0].args.shape;
-  const Plan p = plan_layer(kernels(), shape, steps_of(shape, length), kernel.gates, runs.size());
+  const Plan p = plan_layer(kernels(), shape, steps_of(shape, length), kernel.gates, runs.size(),
+                            num_threads());
   std::vector<void*> packed;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const int run = static_cast<int>(i);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+// Divides sequences where every member of the team gets a whole tile of them, else units where a
+// step has enough of them to pay for its barriers, else what sequences there are.
 #include "plan.h"
 
 #include <algorithm>
@@ -13,11 +15,11 @@ constexpr double kLeastStep = 1e5;
 
 }  // namespace
 
-Plan plan_layer(const KernelTable& table, Shape s, double steps, int gates, std::size_t runs) {
+Plan plan_layer(const KernelTable& table, Shape s, double steps, int gates, std::size_t runs,
+                Index most) {
   const Index rows = table.tile_rows, lanes = table.lanes_f32;
   const double per_step = 2.0 * gates * static_cast<double>(s.H) * static_cast<double>(s.I + s.H);
   const double work = steps * per_step;
-  const Index most = num_threads();
   const bool together = runs == 2 && most >= 2 && work >= kLeastWork;
   const Index size =
       std::clamp<Index>(static_cast<Index>(work / kLeastWork), 1, together ? most / 2 : most);

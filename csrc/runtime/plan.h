@@ -11,6 +11,10 @@ namespace pygru {
 // A member of a team should have at least this much to do, or calling it costs more than it brings.
 constexpr double kLeastWork = 1e6;  // floating-point operations, about 15 us
 
+// A call of less than this keeps the GIL: about a microsecond, no more than giving it up and taking
+// it back costs where another thread wants it.
+constexpr double kBriefWork = kLeastWork / 15;
+
 // How the runs of one call share the threads: each has a team of `size`, and two may work at once.
 struct Plan {
   Index size = 1;
@@ -18,8 +22,9 @@ struct Plan {
   bool together = false;
 };
 
-// `steps`: of all sequences together; `runs`: directions of the layer.
-Plan plan_layer(const KernelTable& table, Shape shape, double steps, int gates, std::size_t runs);
+// `steps`: of all sequences together; `runs`: directions of the layer; `most`: threads there are.
+Plan plan_layer(const KernelTable& table, Shape shape, double steps, int gates, std::size_t runs,
+                Index most);
 
 // A team for that many operations that divide into any number of parts.
 Index plan_rows(double operations);

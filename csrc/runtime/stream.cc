@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+// Packs a model once, then walks its layers for every step or block; what passes between layers
+// goes through two buffers in turn.
 #include "stream.h"
 
 #include <algorithm>
@@ -38,38 +40,64 @@ PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : 
 template <class Real>
 Stream<Real>::Stream(std::shared_ptr<const PackedModel<Real>> model, Index batch)
     : model_(std::move(model)), batch_(batch) {
-  Index widest = 0;
-  for (const auto& layer : model_->layers()) {
-    widest = std::max(widest, layer.outputs);
-    if (layer.recurrent) states_.emplace_back(static_cast<std::size_t>(batch * layer.outputs));
+  const auto& layers = model_->layers();
+  Index widest = 0;  // of what passes between layers
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const Index H = layers[i].outputs;
+    if (i + 1 < layers.size()) widest = std::max(widest, H);
+    if (layers[i].recurrent) states_.emplace_back(static_cast<std::size_t>(batch * H));
+    const double gates =
+        layers[i].recurrent ? cell_of<Real>(model_->table, layers[i].cell).gates : 1;
+    const Index K = layers[i].inputs + (layers[i].recurrent ? H : 0);
+    operations_ += 2 * gates * static_cast<double>(H) * static_cast<double>(K * batch);
   }
-  for (auto& buffer : between_) buffer.resize(static_cast<std::size_t>(kSteps * batch * widest));
+  const Index step_bytes = batch * widest * static_cast<Index>(sizeof(Real));
+  block_steps_ = std::clamp<Index>(kBlockBytes / std::max<Index>(1, step_bytes), 1, kMostSteps);
+  for (std::size_t i = 0; i + 1 < layers.size() && i < 2; ++i)
+    between_[i].resize(static_cast<std::size_t>(block_steps_ * batch * widest));
   reserve_scratch();
 }
 
-// The most that a step or a block can want with as many threads as there are now.
+// The most that a step or a block can want with as many threads as there are now, or alone where
+// they can't be had.
 template <class Real>
 void Stream<Real>::reserve_scratch() {
-  threads_ = num_threads();
-  cuts_.resize(static_cast<std::size_t>(threads_) + 1);
+  const Index threads = num_threads();
+  threads_ = 0;  // until there is memory for them
+  cuts_.resize(static_cast<std::size_t>(threads) + 1);
   for (const auto& layer : model_->layers()) {
     if (!layer.recurrent) continue;
-    for (const Index T : {Index{1}, kSteps}) {
+    const auto bytes = cell_of<Real>(model_->table, layer.cell).forward_scratch_bytes;
+    for (Index T = 1; T <= block_steps_; ++T) {
       Forward<Real> args;
       args.shape = {T, batch_, layer.inputs, layer.outputs};
-      args.cuts = cuts_.data();
-      scratch_.reserve(
-          cell_of<Real>(model_->table, layer.cell).forward_scratch_bytes(args, threads_));
+      const Index size = divide(args, layer, threads);
+      scratch_.reserve(std::max(bytes(args, size), bytes(args, 1)));
     }
   }
+  threads_ = threads;
+}
+
+// Plans the call of a layer: what its team divides, and how; returns how large that is.
+template <class Real>
+Index Stream<Real>::divide(Forward<Real>& args, const typename PackedModel<Real>::Layer& layer,
+                           Index threads) {
+  const double steps = static_cast<double>(args.shape.T * batch_);
+  const int gates = cell_of<Real>(model_->table, layer.cell).gates;
+  const Plan plan = plan_layer(model_->table, args.shape, steps, gates, 1, threads);
+  for (Index member = 0; member <= plan.size; ++member)
+    cuts_[static_cast<std::size_t>(member)] = batch_ * member / plan.size;
+  args.split = plan.split;
+  args.cuts = cuts_.data();
+  return plan.size;
 }
 
 template <class Real>
 void Stream<Real>::run(const Real* x, Index T, Real* y) {
   if (num_threads() != threads_) reserve_scratch();
   const auto& layers = model_->layers();
-  for (; T > 0; T -= kSteps) {
-    const Index steps = std::min(T, kSteps);
+  for (; T > 0; T -= block_steps_) {
+    const Index steps = std::min(T, block_steps_);
     const Real* in = x;
     auto state = states_.begin();
     for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -100,16 +128,11 @@ void Stream<Real>::run_recurrent(const typename PackedModel<Real>::Layer& layer,
   args.y = {y, B * H, H};
   args.h_n = {state.data(), H};  // written when h_0 has been read
   args.scratch = scratch_.get();
-  Plan plan = plan_layer(model_->table, args.shape, static_cast<double>(T * B), kernel.gates, 1);
-  plan.size = std::min(plan.size, threads_);  // what scratch and cuts are for, whatever has changed
-  if (plan.size == 1) return kernel.forward(args, Team{});
-  args.split = plan.split;
-  for (Index member = 0; member <= plan.size; ++member)
-    cuts_[static_cast<std::size_t>(member)] = B * member / plan.size;
-  args.cuts = cuts_.data();
-  Barrier barrier(plan.size);
-  run_team(plan.size, [&](Index rank, Index size) {
-    if (size == plan.size)
+  const Index wanted = divide(args, layer, threads_);
+  if (wanted == 1) return kernel.forward(args, Team{});
+  Barrier barrier(wanted);
+  run_team(wanted, [&](Index rank, Index size) {
+    if (size == wanted)
       kernel.forward(args, Team{rank, size, Barrier::wait_on, &barrier});
     else if (rank == 0)
       kernel.forward(args, Team{});

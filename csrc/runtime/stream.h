@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../kernels/kernel_table.h"
+#include "plan.h"
 #include "workspace.h"
 
 namespace pygru {
@@ -49,6 +50,9 @@ class Stream {
   Index inputs() const { return model_->layers().front().inputs; }
   Index outputs() const { return model_->layers().back().outputs; }
 
+  // Whether T steps take so long that other Python threads should have the GIL meanwhile.
+  bool takes_long(Index T) const { return static_cast<double>(T) * operations_ > kBriefWork; }
+
   // x (T, B, I) to y (T, B, O), both contiguous; the state goes on.
   void run(const Real* x, Index T, Real* y);
 
@@ -57,20 +61,25 @@ class Stream {
   std::size_t states() const { return states_.size(); }
 
  private:
-  static constexpr Index kSteps =
-      64;  // that a block is cut into, so that the buffers have one size
+  // A block is cut into so many steps that what passes between two layers has this size, which
+  // stays in L2: few where there are many sequences, but no more than repay a call of each layer.
+  static constexpr Index kBlockBytes = 1 << 18;
+  static constexpr Index kMostSteps = 64;
 
   void run_recurrent(const typename PackedModel<Real>::Layer& layer, std::vector<Real>& state,
                      const Real* x, Index T, Real* y);
   void run_linear(const typename PackedModel<Real>::Layer& layer, const Real* x, Index T, Real* y);
   void reserve_scratch();
+  Index divide(Forward<Real>& args, const typename PackedModel<Real>::Layer& layer, Index threads);
 
   std::shared_ptr<const PackedModel<Real>> model_;
   Index batch_;
-  Index threads_ = 0;  // that the scratch is for
+  Index threads_ = 0;  // that the scratch is for, whatever num_threads() has become meanwhile
   Index steps_ = 0;    // so far
   std::vector<std::vector<Real>> states_;
-  std::vector<Real> between_[2];  // outputs of one layer, inputs of the next: (kSteps, B, widest)
+  Index block_steps_;             // that run at once
+  double operations_ = 0;         // of one step
+  std::vector<Real> between_[2];  // outputs of one layer, inputs of the next: (block, B, widest)
   std::vector<Index> cuts_;
   Buffer scratch_;
 };

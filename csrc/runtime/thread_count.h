@@ -3,6 +3,8 @@
 // else the CPUs that affinity and the cgroup's quota leave to this process.
 #pragma once
 
+#include <string>
+
 #include "../kernels/args.h"
 
 namespace pygru {
@@ -11,6 +13,11 @@ constexpr Index kMostThreads = 1024;
 
 // Throws std::invalid_argument where an environment variable holds no valid count.
 Index num_threads();
+
+// CPUs' worth of time that the cgroup of this process and those above it grant, rounded up: half a
+// CPU more is worth a thread. 0 where there is no limit. `root`: the folder above proc and sys, ""
+// but in tests.
+Index cpus_of_cgroup(const std::string& root);
 
 // Throws std::invalid_argument unless 1 <= n <= kMostThreads.
 void set_num_threads(Index n);

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
+// The pool: how its threads wait (spinning, then asleep), are called, and are started when a larger
+// team is wanted; and what becomes of it in a forked child.
 #include "thread_pool.h"
 
 #include <pthread.h>
 
 #include <chrono>
 #include <deque>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
+
+#include "thread_count.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -76,19 +80,28 @@ class ThreadPool {
     std::atomic<unsigned> calls = 0;
   };
 
-  // Starts threads until there are wanted - 1 of them; returns how large a team can be.
+  // Starts threads until there are wanted - 1 of them; returns how large a team can be. Where one
+  // cannot be started, calls use from now on those that there are.
   Index grow(Index wanted) {
     for (Index size = static_cast<Index>(threads_.size()) + 1; size < wanted; ++size) {
-      Thread& thread = threads_.emplace_back();
-      try {
-        std::thread([this, size, &thread] { serve(size, thread.calls); }).detach();
-      } catch (const std::system_error&) {
-        threads_.pop_back();
-        failed_with.store(size, std::memory_order_relaxed);
-        return size;
-      }
+      if (start(size)) continue;
+      set_num_threads(size);
+      failed_with.store(size, std::memory_order_relaxed);
+      return size;
     }
     return wanted;
+  }
+
+  bool start(Index rank) {
+    const std::size_t before = threads_.size();
+    try {  // the system may have no more threads, or no memory for what belongs to one
+      Thread& thread = threads_.emplace_back();
+      std::thread([this, rank, &thread] { serve(rank, thread.calls); }).detach();
+      return true;
+    } catch (const std::exception&) {
+      if (threads_.size() > before) threads_.pop_back();
+      return false;
+    }
   }
 
   [[noreturn]] void serve(Index rank, const std::atomic<unsigned>& calls) {
@@ -125,7 +138,15 @@ ThreadPool* pool_of_process() {
   return pool;
 }
 
+std::atomic<unsigned> generation = 1;
+
 }  // namespace
+
+unsigned process_generation() {
+  [[maybe_unused]] static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { generation.fetch_add(1, std::memory_order_relaxed); });
+  return generation.load(std::memory_order_relaxed);
+}
 
 void Barrier::wait() {
   const unsigned round = round_.load(std::memory_order_relaxed);

@@ -45,7 +45,11 @@ class TeamWork {
 void run_team(Index wanted, const TeamWork& work);
 
 // How many threads there are, the caller included, if the last attempt to start more failed, else
-// 0. Asking resets it.
+// 0; num_threads() has become that. Asking resets it.
 Index take_thread_failure();
+
+// Not 0, and one more in a forked child than in its parent: tells what a thread that the child does
+// not have was doing from what the child does. Counts the forks since it was first called.
+unsigned process_generation();
 
 }  // namespace pygru

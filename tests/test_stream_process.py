@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""Streams beside what a process does: its threads, its forks, its memory, arrays from anywhere."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from test_threads import LIMIT, forks, glibc
+
+import pygru
+from pygru import _core
+
+
+@pytest.mark.parametrize("sizes", [(1, 64, 64), (1, 64, 256), (3, 40, 100), (5, 64, 320)], ids=str)
+def test_a_stream_has_memory_for_its_threads(sizes, threads, rng):
+    B, I, H = sizes  # noqa: E741
+    model = pygru.Sequential(pygru.GRU(I, H, rng=0), pygru.RNN(H, 8, rng=1))
+    x = rng.standard_normal((150, B, I)).astype(np.float32)
+    expected = model(x)
+    for _ in range(4):
+        stream = pygru.Stream(model, batch=B)
+        np.testing.assert_array_equal(stream.process(x), expected)
+
+
+@glibc
+@pytest.mark.parametrize("call", ["process", "step"])
+def test_a_thread_that_a_stream_cannot_have_costs_one_warning(call, succeed):
+    succeed(f"""
+import numpy as np
+import pygru
+{LIMIT}
+pygru.set_num_threads(1)
+gru = pygru.GRU(64, 512, rng=0)
+x = np.ones((3, 8, 64), np.float32)
+def run(stream):
+    return stream.process(x) if "{call}" == "process" else [stream.step(x_t) for x_t in x]
+expected = run(pygru.Stream(gru, batch=8))
+pygru.set_num_threads(2)
+stream = pygru.Stream(gru, batch=8)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    limit()
+    first = run(stream)
+    unlimit()
+stream.reset()
+told = ["pygru: could not start another thread; using 1 from now on"]
+assert [str(one.message) for one in caught] == told, caught
+assert pygru.get_num_threads() == 1
+assert np.array_equal(first, expected)
+pygru.set_num_threads(2)
+assert np.array_equal(run(stream), expected)
+""")
+
+
+@forks
+def test_a_fork_while_a_thread_is_inside_a_stream_leaves_the_child_a_stream_to_reset(succeed):
+    succeed("""
+import os, threading, warnings
+import numpy as np
+import pygru
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+stream = pygru.Stream(pygru.GRU(3, 64, rng=0))
+x, block = np.ones(3, np.float32), np.ones((20_000, 3), np.float32)
+expected = stream.step(x)
+stream.reset()
+results, told = [], 0
+def in_child():  # 1: the thread was inside
+    try:
+        stream.step(x)
+        inside = 0
+    except RuntimeError as error:
+        assert "was inside when this process was forked; call reset() first" in str(error), error
+        inside = 1
+    stream.reset()
+    assert np.array_equal(stream.step(x), expected)
+    assert len(stream.state) == 1
+    return inside
+for _ in range(20):  # until it happens while the thread is inside
+    worker = threading.Thread(target=lambda: stream.process(block))
+    worker.start()
+    child = os.fork()
+    if not child:
+        code = 2
+        try:
+            code = in_child()
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    worker.join()
+    assert code in (0, 1)
+    told += code
+assert told
+""")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_a_stream_of_many_sequences_takes_no_more_than_a_few_states(succeed):
+    succeed("""
+import numpy as np
+import pygru
+pygru.set_num_threads(1)
+def resident():
+    with open("/proc/self/statm") as sizes:
+        return int(sizes.read().split()[1]) * 4096
+for layers in (1, 2):
+    gru = pygru.GRU(8, 256, layers, rng=0)
+    x = np.ones((2, 4096, 8), np.float32)
+    before = resident()
+    stream = pygru.Stream(gru, batch=4096)
+    y = stream.process(x)
+    used, state = resident() - before - y.nbytes, y.nbytes // 2
+    assert used < 2 * layers * state + 2**23, used
+    assert np.array_equal(y, gru(x)[0])
+""")
+
+
+def misaligned(shape, dtype=np.float32):
+    """Ones of that shape at an odd address."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    array = np.frombuffer(bytearray(size + 1), dtype, int(np.prod(shape)), 1).reshape(shape)
+    array[...] = 1
+    assert not array.flags.aligned
+    return array
+
+
+@pytest.mark.parametrize("call", ["step", "process"])
+def test_a_misaligned_array_is_copied_on_the_way_in_and_refused_on_the_way_out(call):
+    stream = pygru.Stream(pygru.GRU(3, 4, rng=0))
+    shape = (3,) if call == "step" else (5, 3)
+    expected = getattr(stream, call)(np.ones(shape, np.float32))
+    stream.reset()
+    np.testing.assert_array_equal(getattr(stream, call)(misaligned(shape)), expected)
+    stream.reset()
+    with pytest.raises(TypeError, match="out must be a C-contiguous, aligned array"):
+        getattr(stream, call)(np.ones(shape), out=misaligned((*shape[:-1], 4)))
+    assert not stream.state[0].any()
+
+
+def test_a_kernel_takes_no_misaligned_array():
+    with pytest.raises(ValueError, match="_core: x must be aligned"):
+        _core.activation("tanh", misaligned(3))
+    with pytest.raises(ValueError, match="_core: W must be aligned"):
+        _core.PackedModel([(None, misaligned((4, 3)), None, None, None)])
+
+
+def test_layers_copy_what_is_misaligned():
+    x = misaligned((5, 2, 3))
+    gru, linear = pygru.GRU(3, 4, rng=0), pygru.Linear(3, 4, rng=0)
+    np.testing.assert_array_equal(gru(x)[0], gru(np.ones((5, 2, 3)))[0])
+    np.testing.assert_array_equal(linear(x), linear(np.ones((5, 2, 3))))
