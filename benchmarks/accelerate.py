@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import cpu_name
 from shapes import SHAPES
-from speed import cpu_name
 
 import pygru
 import pygru.torch

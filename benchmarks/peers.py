@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Every rival, each in the configuration that its own documentation recommends for a CPU."""
+"""The rivals that train, and the list of all, each as its own documentation recommends."""
 
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 from contender import ANSWER, Contender, NumPy, Run, Step, swap_gates
-from shapes import Array, Problem
+from runtimes import OnnxRuntime, OpenVINO
+from shapes import Array, Batches, Epoch, Experiment, Problem
 
 
 class PyTorch(Contender):
@@ -26,6 +28,10 @@ class PyTorch(Contender):
         self.torch, self.version = torch, torch.__version__
         torch.set_num_threads(threads)
 
+    def inferring(self) -> AbstractContextManager[Any]:
+        mode: AbstractContextManager[Any] = self.torch.inference_mode()
+        return mode
+
     def _load(self, problem: Problem, *, step: bool) -> Any:
         kind = ("RNN" if problem.cell == "rnn" else "GRU") + ("Cell" if step else "")
         module = getattr(self.torch.nn, kind)(problem.shape.I, problem.shape.H)
@@ -39,12 +45,7 @@ class PyTorch(Contender):
             return None
         torch, x = self.torch, problem.x
         layer = self._load(problem, step=False).eval()
-
-        def call() -> Any:
-            with torch.inference_mode():
-                return layer(torch.from_numpy(x))[0].numpy()
-
-        return Run(call, lambda y: {"y": y})
+        return Run(lambda: layer(torch.from_numpy(x))[0].numpy(), lambda y: {"y": y})
 
     def training(self, problem: Problem) -> Run | None:
         if problem.cell == "gru_before":
@@ -71,151 +72,34 @@ class PyTorch(Contender):
         state = [torch.zeros(problem.shape.H)]
 
         def step(x_t: Array) -> Any:
-            with torch.inference_mode():
-                state[0] = cell(torch.from_numpy(x_t), state[0])
+            state[0] = cell(torch.from_numpy(x_t), state[0])
             return state[0].numpy()
 
         return step
 
+    def experiment(self, task: Experiment) -> Epoch | None:
+        if task.problem.cell == "gru_before":
+            return None
+        torch = self.torch
+        gru = self._load(task.problem, step=False)
+        gru.batch_first = True
+        head = torch.nn.Linear(task.problem.shape.H, 1)
+        head.load_state_dict({"weight": torch.from_numpy(task.V), "bias": torch.from_numpy(task.c)})
+        X, Y = torch.from_numpy(task.X), torch.from_numpy(task.Y)
+        parameters = [*gru.parameters(), *head.parameters()]
+        optimizer = torch.optim.Adam(parameters, task.rate, fused=True)
 
-class OnnxRuntime(Contender):
-    """One GRU or RNN node in one session, the weights as initialisers: they are packed once."""
+        def epoch(batches: Batches) -> float:
+            total = 0.0
+            for batch in batches:
+                optimizer.zero_grad(set_to_none=True)
+                loss = torch.nn.functional.l1_loss(head(gru(X[batch])[1][0]), Y[batch])
+                loss.backward()
+                optimizer.step()
+                total += loss.item()
+            return total / len(batches)
 
-    name = "onnxruntime"
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        import onnx
-        import onnxruntime
-
-        self.onnx, self.ort, self.version = onnx, onnxruntime, onnxruntime.__version__
-
-    def _session(self, problem: Problem, *, carried: bool) -> Any:
-        helper, onnx, shape = self.onnx.helper, self.onnx, problem.shape
-        T = 1 if carried else shape.T
-        bias = np.concatenate((swap_gates(problem, problem.b_x), swap_gates(problem, problem.b_h)))
-        initializers = [
-            onnx.numpy_helper.from_array(array[None], name)
-            for name, array in {
-                "W": swap_gates(problem, problem.W),
-                "R": swap_gates(problem, problem.U),
-                "B": bias,
-            }.items()
-        ]
-
-        def value(name: str, *size: int) -> Any:
-            return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size)
-
-        variant = (
-            {} if problem.cell == "rnn" else {"linear_before_reset": problem.cell == "gru_after"}
-        )
-        node = helper.make_node(
-            "RNN" if problem.cell == "rnn" else "GRU",
-            ["X", "W", "R", "B", *(["", "h_0"] if carried else [])],
-            ["", "Y_h"] if carried else ["Y"],
-            hidden_size=shape.H,
-            **variant,
-        )
-        state = (1, shape.B, shape.H)
-        graph = helper.make_graph(
-            [node],
-            "gru",
-            [value("X", T, shape.B, shape.I), *([value("h_0", *state)] if carried else [])],
-            [value("Y_h", *state) if carried else value("Y", T, 1, shape.B, shape.H)],
-            initializers,
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
-        options = self.ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        return self.ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-
-    def inference(self, problem: Problem) -> Run:
-        session, feed = self._session(problem, carried=False), {"X": problem.x}
-        return Run(lambda: session.run(None, feed)[0], lambda y: {"y": y[:, 0]})
-
-    def streaming(self, problem: Problem) -> Step:
-        session = self._session(problem, carried=True)
-        feed = {"h_0": np.zeros((1, 1, problem.shape.H), np.float32)}
-
-        def step(x_t: Array) -> Any:
-            feed["X"] = x_t[None, None]
-            feed["h_0"] = session.run(None, feed)[0]
-            return feed["h_0"][0, 0]
-
-        return step
-
-
-class OpenVINO(Contender):
-    """One GRUSequence or RNNSequence, compiled for latency in float32, memory shared with NumPy."""
-
-    name = "openvino"
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        import openvino
-
-        self.ov, self.version = openvino, openvino.__version__.split("-")[0]
-
-    def _request(self, problem: Problem, T: int) -> Any:
-        from openvino import opset13 as ops
-
-        shape, after = problem.shape, problem.cell == "gru_after"
-        B, H = shape.B, shape.H
-        b_x, b_h = swap_gates(problem, problem.b_x), swap_gates(problem, problem.b_h)
-        bias = b_x + b_h
-        if after:  # z and r summed, then the two candidate biases apart
-            bias = np.concatenate((bias[: 2 * H], b_x[2 * H :], b_h[2 * H :]))
-        x = ops.parameter([B, T, shape.I], np.float32)
-        h_0 = ops.parameter([B, 1, H], np.float32)
-        inputs = [
-            x,
-            h_0,
-            ops.constant(np.full(B, T, np.int32)),
-            ops.constant(swap_gates(problem, problem.W)[None]),
-            ops.constant(swap_gates(problem, problem.U)[None]),
-            ops.constant(bias[None]),
-        ]
-        if problem.cell == "rnn":
-            node = ops.rnn_sequence(*inputs, H, "forward")
-        else:
-            node = ops.gru_sequence(*inputs, H, "forward", linear_before_reset=after)
-        model = self.ov.Model(node.outputs(), [x, h_0], "gru")
-        compiled = self.ov.Core().compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_NUM_THREADS": self.threads,
-                "INFERENCE_PRECISION_HINT": "f32",
-                "PERFORMANCE_HINT": "LATENCY",
-            },
-        )
-        return compiled.create_infer_request()
-
-    def inference(self, problem: Problem) -> Run:
-        shape = problem.shape
-        request = self._request(problem, shape.T)
-        feed = [
-            np.ascontiguousarray(problem.x.swapaxes(0, 1)),  # (B, T, I)
-            np.zeros((shape.B, 1, shape.H), np.float32),
-        ]
-
-        def call() -> Any:
-            return request.infer(feed, share_inputs=True, share_outputs=True)[0]
-
-        return Run(call, lambda y: {"y": y[:, 0].swapaxes(0, 1)})  # (B, 1, T, H)
-
-    def streaming(self, problem: Problem) -> Step:
-        request = self._request(problem, 1)
-        h = np.zeros((1, 1, problem.shape.H), np.float32)
-
-        def step(x_t: Array) -> Any:
-            feed = [x_t[None, None], h]
-            h[:] = request.infer(feed, share_inputs=True, share_outputs=True)[1]
-            return h[0, 0]
-
-        return step
+        return epoch
 
 
 class JAX(Contender):
@@ -296,6 +180,43 @@ class JAX(Contender):
 
         return step
 
+    def experiment(self, task: Experiment) -> Epoch:
+        jax, np_ = self.jax, self.jax.numpy
+        (W, U, b_x, b_h), layer, _ = self._functions(task.problem)  # b_h stays: one bias
+
+        def loss(parameters: Any, x: Any, target: Any) -> Any:
+            W, U, b, V, c = parameters
+            h = layer((W, U, b, b_h), x.swapaxes(0, 1))[-1]
+            return np_.abs(h @ V.T + c - target).mean()
+
+        @jax.jit  # type: ignore[untyped-decorator]
+        def update(state: Any, x: Any, target: Any) -> Any:
+            """Take a step of Adam."""
+            step, parameters, first, second = state
+            value, gradients = jax.value_and_grad(loss)(parameters, x, target)
+            step = step + 1
+            first = [0.9 * m + 0.1 * g for m, g in zip(first, gradients, strict=True)]
+            second = [0.999 * v + 0.001 * g * g for v, g in zip(second, gradients, strict=True)]
+            rate, root = task.rate / (1 - 0.9**step), np_.sqrt(1 - 0.999**step)
+            parameters = [
+                p - rate * m / (np_.sqrt(v) / root + 1e-8)
+                for p, m, v in zip(parameters, first, second, strict=True)
+            ]
+            return (step, parameters, first, second), value
+
+        parameters = [W, U, b_x, np_.asarray(task.V), np_.asarray(task.c)]
+        zeros = [np_.zeros_like(p) for p in parameters]
+        state = [(np_.zeros(()), parameters, zeros, zeros)]
+
+        def epoch(batches: Batches) -> float:
+            values = []
+            for batch in batches:
+                state[0], value = update(state[0], task.X[batch], task.Y[batch])
+                values.append(value)
+            return float(np.mean(values))
+
+        return epoch
+
 
 class Keras(Contender):
     """`keras.layers.GRU` or `SimpleRNN` over TensorFlow inside one `tf.function`."""
@@ -315,9 +236,9 @@ class Keras(Contender):
 
         self.keras, self.tf, self.version = keras, tf, keras.__version__
 
-    def _build(self, problem: Problem) -> tuple[Any, list[Array]]:
+    def _build(self, problem: Problem, sequences: bool = True) -> tuple[Any, list[Array]]:
         shape, after = problem.shape, problem.cell == "gru_after"
-        options = {"return_sequences": True, "unroll": shape.T <= 8}
+        options = {"return_sequences": sequences, "unroll": shape.T <= 8}
         if problem.cell == "rnn":
             layer = self.keras.layers.SimpleRNN(shape.H, **options)
         else:
@@ -380,6 +301,32 @@ class Keras(Contender):
             return state[0].numpy()[0]
 
         return step
+
+    def experiment(self, task: Experiment) -> Epoch:
+        tf, shape = self.tf, task.problem.shape
+        layer, _ = self._build(task.problem, sequences=False)
+        head = self.keras.layers.Dense(1)
+        head.build((shape.B, shape.H))
+        head.set_weights([task.V.T, task.c])
+        variables = [*layer.trainable_variables, *head.trainable_variables]
+        optimizer = self.keras.optimizers.Adam(task.rate, epsilon=1e-8)
+        optimizer.build(variables)
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def update(x: Any, target: Any) -> Any:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.abs(head(layer(x, training=True)) - target))
+            gradients = tape.gradient(loss, [variable.value for variable in variables])
+            optimizer.apply(gradients, variables)
+            return loss
+
+        def epoch(batches: Batches) -> float:
+            values = [
+                update(tf.constant(task.X[batch]), tf.constant(task.Y[batch])) for batch in batches
+            ]
+            return float(np.mean(values))
+
+        return epoch
 
 
 PEERS: dict[str, type[Contender]] = {

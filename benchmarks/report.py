@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from timing import FEW
+
 Case = dict[str, Any]
 Result = dict[str, Any]
 
@@ -28,12 +30,18 @@ def seconds(value: float) -> str:
     return f"{value / 1e-9:.3g} ns"
 
 
+def spread(t: dict[str, float]) -> str:
+    """Return the middle half of the samples in percent of the median; of a few, the range."""
+    if t["samples"] == 1:
+        return "once"
+    if t["samples"] >= FEW:
+        return f"{100 * (t['high'] - t['low']) / t['median']:.0f} %"
+    return f"{seconds(t['low'])}..{seconds(t['high'])}"
+
+
 def line(case: Case) -> str:
-    """Return one case as one line: medians with the spread of the middle half, ratio, limits."""
-    parts = []
-    for name, t in case["times"].items():
-        spread = 100 * (t["high"] - t["low"]) / t["median"]
-        parts.append(f"{name} {seconds(t['median'])} ({spread:.0f} %)")
+    """Return one case as one line: medians with their spread, ratio, limits."""
+    parts = [f"{name} {seconds(t['median'])} ({spread(t)})" for name, t in case["times"].items()]
     found = ratio(case)
     text = f"  {case['mode']:9} {case['shape']:9} " + ", ".join(parts)
     if found is not None:
@@ -42,6 +50,10 @@ def line(case: Case) -> str:
         text += f" | {case['gflops']:.0f} GFLOP/s, {100 * case['of_peak']:.0f} % of peak"
     if "of_bandwidth" in case:
         text += f" | {100 * case['of_bandwidth']:.0f} % of read bandwidth"
+    if "note" in case:
+        text += f" | {case['note']}"
+    if "overhead" in case:
+        text += f" | of a step with clipping {100 * case['overhead']:.0f} % outside the kernels"
     return text
 
 
@@ -55,24 +67,47 @@ def _table(result: Result) -> str:
     heads = [f"{name} {result['versions'][name]}" for name in names]
     rows = [
         f"{result['machine']}; {result['threads']} thread(s), {result['isa']}, {result['dtype']}, "
-        f"{result['cell']}. Median microseconds per call; how many times faster than the "
-        "best of the others.",
+        f"{result['cell']}. Median microseconds per call; the spread of pygru's and the best "
+        "rival's samples; how many times faster than that rival; how much of the machine's own "
+        "limit pygru reaches.",
         "",
-        "| | " + " | ".join(heads) + " | ratio |",
-        "|---" * (len(names) + 2) + "|",
+        "| | " + " | ".join(heads) + " | spread | ratio | of the limit |",
+        "|---" * (len(names) + 4) + "|",
     ]
     for case in result["cases"]:
         cells = [
-            _micros(case["times"][name]["median"]) if name in case["times"] else "-"
+            _time(case["mode"], case["times"][name]["median"]) if name in case["times"] else "-"
             for name in names
         ]
         found = ratio(case)
+        both = ["pygru", *([found[0]] if found else [])]
+        cells.append(", ".join(_percent(case["times"][name]) for name in both))
         cells.append(f"**{found[1]:.2g}x**" if found else "-")
-        rows.append(f"| {case['mode']} {case['shape']} | " + " | ".join(cells) + " |")
+        cells.append(_limit(case))
+        note = f" ({case['note']})" if "note" in case else ""
+        rows.append(f"| {case['mode']} {case['shape']}{note} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
-def _micros(value: float) -> str:
+def _percent(t: dict[str, float]) -> str:
+    """Return half the spread in percent of the median."""
+    if t["samples"] == 1:
+        return "once"
+    return f"±{50 * (t['high'] - t['low']) / t['median']:.0f} %"
+
+
+def _limit(case: Case) -> str:
+    if "of_peak" in case:
+        return f"{100 * case['of_peak']:.0f} % of peak"
+    if "of_bandwidth" in case:
+        return f"{100 * case['of_bandwidth']:.0f} % of bandwidth"
+    return "-"
+
+
+def _time(mode: str, value: float) -> str:
+    """Return microseconds; of a whole experiment, seconds."""
+    if mode == "experiment":
+        return f"{value:.3g} s"
     micros = 1e6 * value
     return f"{micros:.2g}" if micros < 10 else f"{micros:,.0f}"
 

@@ -8,6 +8,7 @@ three times that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -129,6 +130,22 @@ def make_problem(shape: Shape, cell: str, seed: int = 0) -> Problem:
         b_x=uniform(G * H),
         b_h=uniform(G * H),
     )
+
+
+Batches = list[slice]  # into the samples of an experiment
+Epoch = Callable[[Batches], float]  # -> mean loss
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a whole training starts from: the last state through V and c predicts Y from X."""
+
+    problem: Problem  # the GRU's initial weights
+    V: Array  # (1, H)
+    c: Array  # (1,)
+    X: Array  # (N, T, 1)
+    Y: Array  # (N, 1)
+    rate: float
 
 
 def check(answer: dict[str, Array], expected: dict[str, Array]) -> None:

@@ -21,22 +21,20 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import report
+from machine import available_cores, cpu_name, limits
 from shapes import CELLS, SHAPES, Problem, check, make_problem
+from timing import CASE_SECONDS, time_in_turn
 
 MODES = ("inference", "training", "streaming", "experiment")
 RIVALS = ("torch", "onnxruntime", "openvino", "jax", "keras")
-BLOCK_SECONDS = 0.01  # one sample is the mean over a block of calls at least this long
-CASE_SECONDS = 0.6  # of timing for one mode and shape, where three rounds take less
-LONG_ROUND = 2.0  # seconds: two rounds must do, each far longer than what disturbs it
-EXPERIMENT_EPOCHS = 4  # of the sine experiment's 120
 
 
 def main() -> None:
@@ -70,6 +68,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", nargs="+", type=int, default=[1], metavar="N")
     parser.add_argument("--rivals", nargs="*", choices=(*RIVALS, "numpy"), default=list(RIVALS))
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no shape above speech")
+    parser.add_argument(
+        "--seconds", type=float, help=f"of timing for one mode and shape, default: {CASE_SECONDS}"
+    )
+    parser.add_argument(
+        "--epochs", type=int, metavar="N",
+        help="of the sine experiment: 120 are the whole; default: 4, scaled to 120",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios by shape")
     parser.add_argument("--markdown", action="store_true", help="print the README's table")
@@ -78,15 +83,15 @@ def parse() -> argparse.Namespace:
     cores = len(available_cores())
     if not all(1 <= n <= cores for n in args.threads):
         parser.error(f"--threads must lie in 1..{cores}, the cores of this process")
+    if args.epochs is not None and args.epochs < 1:
+        parser.error(f"--epochs must be at least 1, got {args.epochs}")
+    if args.epochs is None:
+        args.epochs = 2 if args.quick else 4
+    if args.seconds is None:
+        args.seconds = 0 if args.quick else CASE_SECONDS
     if args.quick:
         args.shapes = [name for name in args.shapes if name not in ("h512", "h1024")]
     return args
-
-
-def available_cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -119,7 +124,8 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
     from pygru import _core
 
     print(f"pygru {pygru.__version__}, {_core.isa()}, {threads} thread(s); {cpu_name()}")
-    contenders: list[contender.Contender] = [contender.Pygru(threads)]
+    own = contender.Pygru(threads)
+    contenders: list[contender.Contender] = [own]
     for name in args.rivals:
         try:
             contenders.append(peers.PEERS[name](threads))
@@ -130,28 +136,26 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
         "  against " + (", ".join(f"{k} {v}" for k, v in versions.items() if k != "pygru") or "-")
     )
 
-    peak = machine.peak() * threads  # GFLOP/s
-    bandwidth = machine.read_bandwidth()  # GB/s, one core
-    print(f"  multiply-add peak {peak:.0f} GFLOP/s, reading {bandwidth:.0f} GB/s; {args.cell}")
+    peak, bandwidth = limits(threads)
+    print(
+        f"  {args.cell}; multiply-add peak {peak:.0f} GFLOP/s, reading {bandwidth:.0f} GB/s "
+        f"(measured on {threads} thread(s) at once)"
+    )
 
     cases = []
     for mode, name in ((m, s) for m in args.mode if m != "experiment" for s in args.shapes):
         shape = SHAPES[name]
         if shape.streaming != (mode == "streaming"):
             continue
-        problem = make_problem(shape, args.cell)
-        calls = prepare(contenders, mode, problem)
-        if "pygru" not in calls:
-            print(f"  {mode:9} {name:9} skipped, pygru does not offer it")
-            continue
-        case = {"mode": mode, "shape": name, "times": time_in_turn(calls, args.quick)}
-        case |= rates(problem, mode, case["times"]["pygru"]["median"], peak, bandwidth)
+        case = time_case(contenders, mode, make_problem(shape, args.cell), args.seconds)
+        case |= rates(case, args.cell, peak, bandwidth)
         cases.append(case)
         print(report.line(case), flush=True)
-    if "experiment" in args.mode and args.cell == "gru_after":
+    if "experiment" in args.mode and args.cell != "rnn":
         import experiment
 
-        case = experiment.run(threads, args.rivals, 2 if args.quick else EXPERIMENT_EPOCHS)
+        case = experiment.run(contenders, args.epochs)
+        case["overhead"] = experiment.overhead(own)
         cases.append(case)
         print(report.line(case), flush=True)
     return {
@@ -168,6 +172,16 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
         "read_gb_per_s": bandwidth,
         "cases": cases,
     }
+
+
+def time_case(contenders: list[Any], mode: str, problem: Problem, seconds: float) -> dict[str, Any]:
+    """Return mode, shape and times by contender."""
+    with ExitStack() as stack:
+        if mode != "training":
+            for contender in contenders:
+                stack.enter_context(contender.inferring())
+        times = time_in_turn(prepare(contenders, mode, problem), seconds)
+    return {"mode": mode, "shape": problem.shape.name, "times": times}
 
 
 def prepare(contenders: list[Any], mode: str, problem: Problem) -> dict[str, Callable[[], Any]]:
@@ -199,65 +213,14 @@ def prepare(contenders: list[Any], mode: str, problem: Problem) -> dict[str, Cal
     return calls
 
 
-def time_in_turn(calls: dict[str, Callable[[], Any]], quick: bool) -> dict[str, dict[str, float]]:
-    """Alternate blocks of calls; return median, quartiles and count of samples, in seconds."""
-    blocks = {name: block_size(call) for name, call in calls.items()}
-    per_round = sum(count * seconds for count, seconds in blocks.values())
-    fewest = 3 if per_round < LONG_ROUND else 2
-    rounds = fewest if quick else int(min(21, max(fewest, CASE_SECONDS / per_round)))
-    # A lone call that was timed to find this out is a block as good as any other.
-    samples = {name: [seconds] if count == 1 else [] for name, (count, seconds) in blocks.items()}
-    for _ in range(rounds - all(samples.values())):
-        for name, call in calls.items():
-            time.sleep(0.002)  # the last contender's threads stop spinning
-            count, _ = blocks[name]
-            if count > 1:  # a single long call warms itself
-                call()
-            samples[name].append(timed(call, count))
-    return {name: summary(values) for name, values in samples.items()}
-
-
-def block_size(call: Callable[[], Any]) -> tuple[int, float]:
-    """Return how many calls make a block, and the seconds of one."""
-    seconds = timed(call, 1)
-    if seconds < BLOCK_SECONDS:
-        seconds = timed(call, max(1, int(BLOCK_SECONDS / seconds)))
-    return max(1, int(BLOCK_SECONDS / seconds)), seconds
-
-
-def timed(call: Callable[[], Any], count: int) -> float:
-    """Return the mean seconds of a call over `count` calls."""
-    start = time.perf_counter()
-    for _ in range(count):
-        call()
-    return (time.perf_counter() - start) / count
-
-
-def summary(samples: list[float]) -> dict[str, float]:
-    low, median, high = (float(q) for q in np.quantile(samples, (0.25, 0.5, 0.75)))
-    return {"median": median, "low": low, "high": high, "samples": len(samples)}
-
-
-def rates(
-    problem: Problem, mode: str, seconds: float, peak: float, bandwidth: float
-) -> dict[str, float]:
+def rates(case: dict[str, Any], cell: str, peak: float, bandwidth: float) -> dict[str, float]:
     """Return how near pygru comes to the machine's limits; a lone step's limit is its weights."""
-    shape, gates = problem.shape, CELLS[problem.cell]
+    mode, shape, gates = case["mode"], SHAPES[case["shape"]], CELLS[cell]
+    seconds = case["times"]["pygru"]["median"]
     if mode == "streaming":
         return {"of_bandwidth": shape.weight_bytes(gates) / seconds / 1e9 / bandwidth}
     flop = shape.forward_flop(gates) * (3 if mode == "training" else 1)
     return {"gflops": flop / seconds / 1e9, "of_peak": flop / seconds / 1e9 / peak}
-
-
-def cpu_name() -> str:
-    """Return the processor's name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
 
 
 if __name__ == "__main__":

@@ -5,24 +5,31 @@
     python benchmarks/threads.py --threads 4 --shapes forecast speech
 
 A ratio is the median over rounds of the time with one thread over the time with more, each round
-timing both. The last lines compare a bidirectional layer on all threads with one direction on one.
+timing both. Small sizes follow, from a tenth of the work at which threads start to thirty times it:
+the worst ratio. Then, on one thread, what the 65th unit costs; and a bidirectional layer on all
+threads beside one direction on one.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
 from contender import Pygru
-from shapes import CELLS, SHAPES, Problem, make_problem
-from speed import CASE_SECONDS, available_cores, block_size, cpu_name, timed
+from machine import available_cores, cpu_name
+from shapes import CELLS, SHAPES, Problem, Shape, make_problem
+from timing import BLOCK_SECONDS, CASE_SECONDS, block_size, timed
 
 import pygru
 from pygru import _core
 
 Call = tuple[int, Callable[[], Any]]  # how many threads, and what to call
+
+THRESHOLD = 1e6  # operations of a forward pass: above, a second thread may be used
+SWEEP_SHARE = 0.1  # of the seconds of a large shape: what one of the many small ones gets
 
 
 def main() -> None:
@@ -31,23 +38,75 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     parser.add_argument("--shapes", nargs="+", choices=whole, default=whole, metavar="S")
     parser.add_argument("--cell", choices=CELLS, default="gru_after", help="default: gru_after")
+    parser.add_argument(
+        "--seconds", type=float, default=CASE_SECONDS, help="for one line, default: %(default)s"
+    )
     args = parser.parse_args()
     if not 2 <= args.threads <= len(available_cores()):
         parser.error(f"--threads must lie in 2..{len(available_cores())}, the cores there are")
     print(f"pygru {pygru.__version__}, {_core.isa()}, {args.cell}; {cpu_name()}")
 
+    whole_shapes(args)
     for mode in ("inference", "training"):
-        for name in args.shapes:
-            problem = make_problem(SHAPES[name], args.cell)
-            call = getattr(Pygru(1), mode)(problem).call
-            ratio, seconds = compare((1, call), (args.threads, call))
-            print(f"  {mode:9} {name:9} {args.threads} threads: {ratio:.2f}x  ({report(seconds)})")
-    if args.cell == "rnn":
-        return
+        print_worst(mode, args)
+        print_tail(mode, args)
+    if args.cell != "rnn":
+        both_directions(args)
+
+
+def whole_shapes(args: argparse.Namespace) -> None:
+    for mode, name in product(("inference", "training"), args.shapes):
+        call = call_of(mode, SHAPES[name], args.cell)
+        ratio, seconds = compare((1, call), (args.threads, call), args.seconds)
+        print(f"  {mode:9} {name:9} {args.threads} threads: {ratio:.2f}x  ({report(seconds)})")
+
+
+def print_worst(mode: str, args: argparse.Namespace) -> None:
+    """Print the least that more threads give at any small size.
+
+    The least of many ratios is the unluckiest, too, so the worst five are timed again, for longer.
+    """
+    seconds = SWEEP_SHARE * args.seconds
+    calls = {shape: call_of(mode, shape, args.cell) for shape in small_shapes(args.cell)}
+
+    def ratio_of(shape: Shape, seconds: float) -> float:
+        return compare((1, calls[shape]), (args.threads, calls[shape]), seconds)[0]
+
+    ratios = {shape: ratio_of(shape, seconds) for shape in calls}
+    suspects = sorted(calls, key=ratios.__getitem__)[:5]
+    ratio, name = min((ratio_of(shape, 5 * seconds), shape.name) for shape in suspects)
+    print(
+        f"  {mode:9} worst of {len(calls)} small sizes, {args.threads} threads: {ratio:.2f}x  "
+        f"({name})"
+    )
+
+
+def small_shapes(cell: str) -> Iterator[Shape]:
+    for B, T, H in product((1, 4, 16, 64), (1, 5, 20), (16, 32, 64, 128, 256)):
+        shape = Shape(f"B={B} T={T} I=8 H={H}", B, T, 8, H, "a small call")
+        if 0.1 <= shape.forward_flop(CELLS[cell]) / THRESHOLD <= 30:
+            yield shape
+
+
+def print_tail(mode: str, args: argparse.Namespace) -> None:
+    """Print what H = 65 costs beside H = 64, where a register's worth of units is full."""
+    full, tail = (
+        call_of(mode, Shape(f"H={H}", 32, 20, 16, H, "a tail"), args.cell) for H in (64, 65)
+    )
+    ratio, seconds = compare((1, full), (1, tail), args.seconds)
+    print(f"  {mode:9} H=65 beside H=64, one thread: {1 / ratio:.2f} of it  ({report(seconds)})")
+
+
+def both_directions(args: argparse.Namespace) -> None:
     for name in args.shapes:
         one, two = directions(make_problem(SHAPES[name], args.cell))
-        ratio, seconds = compare((1, one), (args.threads, two))
+        ratio, seconds = compare((1, one), (args.threads, two), args.seconds)
         print(f"  inference {name:9} both directions: {1 / ratio:.2f} of one  ({report(seconds)})")
+
+
+def call_of(mode: str, shape: Shape, cell: str) -> Callable[[], Any]:
+    call: Callable[[], Any] = getattr(Pygru(1), mode)(make_problem(shape, cell)).call
+    return call
 
 
 def directions(problem: Problem) -> tuple[Callable[[], Any], Callable[[], Any]]:
@@ -61,21 +120,22 @@ def directions(problem: Problem) -> tuple[Callable[[], Any], Callable[[], Any]]:
     return lambda: one(x), lambda: two(x)
 
 
-def compare(first: Call, second: Call) -> tuple[float, tuple[float, float]]:
-    """Return the median ratio of two calls' times, and the median times."""
+def compare(first: Call, second: Call, budget: float) -> tuple[float, tuple[float, float]]:
+    """Return the median ratio of two calls' times, and the median times, in `budget` seconds."""
     blocks = []
     for threads, call in (first, second):
         pygru.set_num_threads(threads)
         call()
-        blocks.append(block_size(call))
+        blocks.append(block_size(call, min(BLOCK_SECONDS, budget / 10)))
     per_round = sum(count * seconds for count, seconds in blocks)
     times = []
-    for _ in range(int(min(101, max(5, CASE_SECONDS / per_round)))):
-        row = []
-        for (threads, call), (count, _) in zip((first, second), blocks, strict=True):
+    for k in range(int(min(101, max(5, budget / per_round)))):
+        row = [0.0, 0.0]
+        for i in (k % 2, 1 - k % 2):
+            threads, call = (first, second)[i]
             pygru.set_num_threads(threads)
             call()
-            row.append(timed(call, count))
+            row[i] = timed(call, blocks[i][0])
         times.append(row)
     rounds = np.array(times)  # (rounds, 2)
     medians = np.median(rounds, axis=0)
