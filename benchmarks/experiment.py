@@ -5,7 +5,8 @@
 state through a linear layer, mean absolute error, Adam. 120 epochs of 156 steps, each on 64
 neighbouring windows. The reset gate acts before the product and there is one bias, 1 for the gates;
 weights are Glorot uniform over the fused matrices. All start from the same weights, see the same
-batches and take turns, an epoch each; losses are compared. Who has only the other GRU runs that, from the same weights.
+batches and take turns, an epoch each; their losses are compared. Who has only the other GRU runs
+that, from the same weights.
 """
 
 from __future__ import annotations
@@ -24,26 +25,26 @@ import pygru
 from pygru.data import ContiguousBatches
 
 EPOCHS = 120
-# Relative tolerances of the mean loss, of the first ten steps and of all epochs: the other reset
-# variant is 4e-4 off after ten steps, who computes the same 5e-5 at most (Keras, whose Adam adds eps
-# before it corrects the bias). Training then amplifies rounding until single epochs differ by 10 %.
+# Relative tolerances of the mean loss, of the first ten steps and of all epochs. After ten steps
+# the other reset variant is off by 4e-4 and more, the same function by 5e-5 at most (Keras, whose
+# Adam adds eps before it corrects the bias). Then training amplifies rounding: single epochs are
+# off by 10 %, and their mean by less.
 FIRST_STEPS, FIRST, ALL = 10, 1e-4, 0.25
 
 
-def run(contenders: list[Contender], epochs: int, seed: int = 0) -> dict[str, Any]:
+def run(own: Pygru, rivals: list[Contender], epochs: int, seed: int = 0) -> dict[str, Any]:
     """Return the case of `speed.py`: seconds for 120 epochs, by contender, and what to note."""
     task, plan = make_experiment(epochs, seed)
     trainings: dict[str, Epoch] = {}
     functions: dict[str, str] = {}
-    for contender in contenders:
+    for contender in (own, *rivals):
         for cell in (task.problem.cell, "gru_after"):
             epoch = contender.experiment(with_cell(task, cell))
             if epoch is not None:
                 trainings[contender.name], functions[contender.name] = epoch, cell
                 break
     # What those of the other function are checked against; not timed.
-    pygru_after = contenders[0].experiment(with_cell(task, "gru_after"))
-    assert pygru_after is not None
+    pygru_after = own.experiment(with_cell(task, "gru_after"))
     seconds: dict[str, list[float]] = {name: [] for name in trainings}
     losses: dict[str, list[float]] = {name: [] for name in (*trainings, "gru_after")}
     # Compiles and warms up, too.
@@ -59,14 +60,18 @@ def run(contenders: list[Contender], epochs: int, seed: int = 0) -> dict[str, An
 
     for name, cell in functions.items():
         same = "pygru" if cell == task.problem.cell else cell
-        check(f"{name}, first steps", first[name], first[same], FIRST)
-        check(f"{name}, all epochs", np.mean(losses[name]), np.mean(losses[same]), ALL)
-    after = [name for name, cell in functions.items() if cell != task.problem.cell]
+        try:
+            check("first steps", first[name], first[same], FIRST)
+            check("all epochs", np.mean(losses[name]), np.mean(losses[same]), ALL)
+        except ValueError as error:
+            print(f"  experiment {name} left out: {error}")
+            del seconds[name]
+    after = [name for name in seconds if functions[name] != task.problem.cell]
     return {
         "mode": "experiment",
         "shape": f"{EPOCHS} epochs",
         "times": {name: summary([EPOCHS * s for s in values]) for name, values in seconds.items()},
-        "losses": {name: losses[name] for name in trainings},
+        "losses": {name: losses[name] for name in seconds},
         "note": note(epochs, after),
     }
 

@@ -154,7 +154,7 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
     if "experiment" in args.mode and args.cell != "rnn":
         import experiment
 
-        case = experiment.run(contenders, args.epochs)
+        case = experiment.run(own, contenders[1:], args.epochs)
         case["overhead"] = experiment.overhead(own)
         cases.append(case)
         print(report.line(case), flush=True)

@@ -60,6 +60,7 @@ def test_a_rival_is_timed_or_its_absence_said(speed):
     assert "numpy" in result["versions"]
     assert ("torch" in result["versions"]) == (find_spec("torch") is not None)
     assert ("torch: skipped, not installed" in out) == (find_spec("torch") is None)
+    assert "left out" not in out
 
 
 def test_every_cell_is_checked_against_the_reference():
