@@ -117,7 +117,6 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
         os.sched_setaffinity(0, available_cores()[:threads])
 
     import contender
-    import machine
     import peers
 
     import pygru

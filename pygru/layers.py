@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The layers with weight matrices: the recurrent ones by cell, and the maps in and out.
 
-Names, shapes, defaults and initial values are PyTorch's wherever PyTorch has the layer. Gradients
-are written directly below what they are the gradient of.
+Names, shapes, defaults and initial values are PyTorch's wherever PyTorch has the layer.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ class GRU(Recurrent):
     -----
     ``params`` and ``grads`` hold ``weight_ih_l{k}`` (3H, I; D*H above the first layer),
     ``weight_hh_l{k}`` (3H, H), ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (3H,), gates stacked r, z, n,
-    with ``_reverse`` appended for the second direction.
+    with ``_reverse`` appended for the second direction. Denormal numbers count as 0 in all kernels.
 
     References
     ----------

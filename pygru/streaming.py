@@ -51,8 +51,7 @@ class Stream(_core.Stream):
     Raises
     ------
     TypeError
-        When the model holds a layer that can't be streamed; a bidirectional one needs the future,
-        and one above LastStep would run over what are no steps.
+        When the model holds a layer that can't be streamed; a bidirectional one needs the future.
 
     Examples
     --------
@@ -130,14 +129,9 @@ def _shared(model: Module, modules: list[Module]) -> _Packed:
 
 
 def _layers(modules: list[Module]) -> Iterator[_Layer]:
-    found = last_step = False
+    found = False
     for module in modules:
         name = type(module).__name__
-        if last_step and isinstance(module, Recurrent | LastStep):
-            raise TypeError(
-                f"Stream: model must have no {name} above LastStep, which leaves no steps"
-            )
-        last_step = last_step or isinstance(module, LastStep)
         if isinstance(module, Recurrent):
             if module.bidirectional:
                 raise TypeError(f"Stream: a bidirectional {name} needs the future of its input")

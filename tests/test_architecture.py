@@ -34,12 +34,11 @@ INTRINSICS = {"immintrin.h", "arm_neon.h"}
 
 # Files of kernels/ by level: each may include the levels before its own.
 KERNEL_LEVELS = (
-    {"args.h"},
+    {"args.h", "cell.h"},
     {"kernel_table.h", "memory.h", "simd.h"},
     {"math.h", "panels.h", "units.h"},
     {"gemm.h"},
-    {"gru.h"},
-    {"rnn.h"},
+    {"gru.h", "rnn.h"},
     {"weights.h"},
     {"sequence.h"},
     {"sequence_backward.h", "one_step.h", "linear.h", "optimizer.h"},

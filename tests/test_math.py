@@ -105,6 +105,9 @@ def test_only_nan_gives_nan(name, isa, dtype):
         assert np.array_equal(np.delete(y, i), np.delete(clean, i))
     payloads = np.array([np.nan, -np.nan], dtype)
     assert np.isnan(_core.activation(name, payloads)).all()
+    bits = np.dtype(f"i{dtype.itemsize}")
+    payloads = np.array([np.iinfo(bits).max, -1], bits).view(dtype)  # the largest exponents
+    assert np.isnan(_core.activation(name, payloads)).all()
 
 
 def test_around_zero_they_are_exact(isa, dtype):

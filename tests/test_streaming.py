@@ -167,14 +167,6 @@ def test_an_out_beside_the_input_is_written(rng):
         (lambda: pygru.GRU(3, 4, bidirectional=True), "a bidirectional GRU needs the future"),
         (lambda: pygru.Sequential(pygru.GRU(3, 4), pygru.LayerNorm(4)), "got LayerNorm"),
         (lambda: pygru.Sequential(pygru.LastStep(batch_first=True)), "must hold a GRU"),
-        (
-            lambda: pygru.Sequential(pygru.GRU(3, 4), pygru.LastStep(), pygru.GRU(4, 4)),
-            "no GRU above LastStep",
-        ),
-        (
-            lambda: pygru.Sequential(pygru.GRU(3, 4), pygru.LastStep(), pygru.LastStep()),
-            "no LastStep above LastStep",
-        ),
     ],
 )
 def test_what_can_not_be_streamed_is_refused_by_name(model, message):

@@ -9,22 +9,14 @@
 //
 // A cell is mathematics on registers of units (Wide, simd.h). `u` gives it what belongs to those
 // units in this step (u.h_prev(), u.kept(slot)) and takes what it computes (u.keep(slot, value),
-// u.set_h(h)); the products, the memory and the time loop are sequence.h's. Depends on math.h.
+// u.set_h(h)); the products, the memory and the time loop are sequence.h's. Depends on cell.h and
+// math.h.
 #pragma once
 
+#include "cell.h"
 #include "math.h"
 
 namespace {
-
-// What the weight gradients need: the gradients of `slots` gates, from a slot of the tape on,
-// belong to the weights of the gates from `gate` on, against x (`of_W`) and against what U was
-// multiplied with.
-enum class Operand { none, h_prev, slot_0 };
-struct GradientGroup {
-  int slot, slots, gate;
-  bool of_W;
-  Operand of_U;
-};
 
 // z * h' + (1 - z) * n, exactly h' where z is 1 and exactly n where z is 0.
 template <class V>

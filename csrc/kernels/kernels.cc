@@ -14,20 +14,33 @@ namespace {
 using pygru::CellKernels;
 using pygru::Kernels;
 
+// The kernel as the table holds it: every member of a team calls it without denormal numbers.
+template <auto kernel>
+struct Flushed;
+template <class... Arguments, void (*kernel)(Arguments...)>
+struct Flushed<kernel> {
+  static void call(Arguments... arguments) {
+    const FlushDenormals while_it_runs;
+    kernel(arguments...);
+  }
+};
+template <auto kernel>
+constexpr auto flushed = Flushed<kernel>::call;
+
 template <class Cell, class Real>
 constexpr CellKernels<Real> cell_kernels() {
   return {.gates = Cell::gates,
           .slots = Cell::slots,
           .packed_forward_bytes = packed_forward_bytes<Cell, Real>,
-          .pack_forward = pack_forward<Cell, Real>,
+          .pack_forward = flushed<pack_forward<Cell, Real>>,
           .forward_scratch_bytes = forward_scratch<Cell, Real>,
-          .forward = forward<Cell, Real>,
+          .forward = flushed<forward<Cell, Real>>,
           .one_step_scratch_bytes = one_step_scratch<Cell, Real>,
-          .one_step = one_step<Cell, Real>,
+          .one_step = flushed<one_step<Cell, Real>>,
           .packed_backward_bytes = packed_backward_bytes<Cell, Real>,
-          .pack_backward = pack_backward<Cell, Real>,
+          .pack_backward = flushed<pack_backward<Cell, Real>>,
           .backward_scratch_bytes = backward_scratch<Cell, Real>,
-          .backward = backward<Cell, Real>};
+          .backward = flushed<backward<Cell, Real>>};
 }
 
 template <class Real, class Function>
@@ -79,11 +92,11 @@ constexpr Kernels<Real> all_kernels() {
   return {.cell = {cell_kernels<GruAfter, Real>(), cell_kernels<GruBefore, Real>(),
                    cell_kernels<Elman<false>, Real>(), cell_kernels<Elman<true>, Real>()},
           .linear = {.packed_bytes = packed_linear_bytes<Real>,
-                     .pack = pack_linear<Real>,
-                     .forward = linear<Real>,
+                     .pack = flushed<pack_linear<Real>>,
+                     .forward = flushed<linear<Real>>,
                      .backward_scratch_bytes = linear_backward_scratch<Real>,
-                     .backward = linear_backward<Real>},
-          .adam = adam<Real>,
+                     .backward = flushed<linear_backward<Real>>},
+          .adam = flushed<adam<Real>>,
           .sigmoid = map_sigmoid<Real>,
           .tanh = map_tanh<Real>,
           .exp = map_exp<Real>,

@@ -6,7 +6,6 @@
 
 #include "gemm.h"
 #include "memory.h"
-#include "sequence.h"
 
 namespace {
 

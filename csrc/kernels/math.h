@@ -26,7 +26,7 @@ struct ExpConstants<float> {
   static constexpr float limit = 87.0f;              // e^87 and e^-87 are both normal numbers
   static constexpr float tanh_limit = 20.0f;         // tanh(10) rounds to 1
   static constexpr float round_shift = 12582912.0f;  // 1.5 * 2^23: adding it leaves round(x) below
-  static constexpr std::int32_t bias = 127;
+  static constexpr std::uint32_t bias = 127;
   static constexpr int mantissa_bits = 23;
   static constexpr int degree = 5;
   static constexpr float q[degree + 1] = {5.0000001201e-1f, 1.6666665459e-1f, 4.1665795894e-2f,
@@ -41,7 +41,7 @@ struct ExpConstants<double> {
   static constexpr double limit = 708.0;
   static constexpr double tanh_limit = 40.0;
   static constexpr double round_shift = 6755399441055744.0;  // 1.5 * 2^52
-  static constexpr std::int64_t bias = 1023;
+  static constexpr std::uint64_t bias = 1023;
   static constexpr int mantissa_bits = 52;
   static constexpr int degree = 11;
   static constexpr double q[degree + 1] = {
@@ -56,7 +56,7 @@ struct ScaledExp {
 };
 
 // 2^k where the low bits of `shifted`, which is k + round_shift, hold the integer k: they are moved
-// into the exponent field.
+// into the exponent field. A NaN may hold any bits there, and wraps around.
 template <class Real, int N>
 inline Wide<Real, N> power_of_two(const Wide<Real, N>& shifted) {
   using C = ExpConstants<Real>;

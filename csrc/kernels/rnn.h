@@ -2,11 +2,12 @@
 // The Elman network (Elman 1990): h = f(W x + b_x + U h' + b_h) with f = tanh or relu.
 //
 // Its gradient needs h alone: tanh' = 1 - h^2, relu' = 1 where h > 0. The one slot of its tape
-// holds h in the forward pass and ds in the backward pass. Depends on math.h; `u` is explained in
-// gru.h.
+// holds h in the forward pass and ds in the backward pass. Depends on cell.h and math.h; `u` is
+// explained in gru.h.
 #pragma once
 
-#include "gru.h"
+#include "cell.h"
+#include "math.h"
 
 namespace {
 
