@@ -2,6 +2,7 @@
 // The extension module _core: what the other files of this folder register, and the version.
 #include <pybind11/numpy.h>
 
+#include "../runtime/thread_pool.h"
 #include "register.h"
 
 PYBIND11_MODULE(_core, m) {
@@ -9,6 +10,7 @@ PYBIND11_MODULE(_core, m) {
   // pybind11 finds NumPy's functions when they are first used, without the GIL for a moment: a
   // daemon thread that comes to it while the interpreter shuts down would abort the process.
   pybind11::dtype::of<float>();
+  pygru::prepare_for_forks();
   pygru::register_machine(m);
   pygru::register_layers(m);
   pygru::register_stream(m);

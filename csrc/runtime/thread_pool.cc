@@ -158,6 +158,11 @@ void Barrier::wait() {
   }
 }
 
+void prepare_for_forks() {
+  pool_of_process();
+  process_generation();
+}
+
 void run_team(Index wanted, const TeamWork& work) {
   if (wanted <= 1) return work(0, 1);
   pool_of_process()->run(wanted, work);

@@ -48,6 +48,10 @@ void run_team(Index wanted, const TeamWork& work);
 // 0; num_threads() has become that. Asking resets it.
 Index take_thread_failure();
 
+// Sets up the pool, which starts no thread yet. To be called before there can be two threads: a
+// fork while another thread sets it up would leave the child waiting for ever.
+void prepare_for_forks();
+
 // Not 0, and one more in a forked child than in its parent: tells what a thread that the child does
 // not have was doing from what the child does. Counts the forks since it was first called.
 unsigned process_generation();
