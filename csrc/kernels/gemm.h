@@ -7,8 +7,8 @@
 // Registers hold different outputs, never parts of one sum: no tiling, thread count or batch
 // changes a bit of the result. Depends on panels.h.
 //
-// The callers say where a row of A lies (row), how a chain begins (start) and what becomes of it
-// (finish).
+// The callers say where a row of A lies (row), where its chains begin (start) and what becomes of
+// them (finish).
 #pragma once
 
 #include "panels.h"
@@ -44,6 +44,33 @@ constexpr Index lanes_of(const Tile<Real, Sizes...>&) {
 template <class Real, int width>
 using FullTile = Tile<Real, Constant<kTileRows>, Constant<width>, Constant<1>>;
 
+// Where the chains of a tile begin, by the registers of a panel: that of row r in panel p at
+// at + r row + p panel.
+template <class Real>
+struct Beginning {
+  const Real* at;
+  Index row, panel;
+};
+template <class Real>
+struct Beginnings {
+  Beginning<Real> of[kTileVectors];
+};
+
+// They begin in memory: neighbouring registers `next` apart, rows `row` apart.
+template <class T, class Real>
+inline Beginnings<Real> begin_at(const T& t, const Real* at, Index next, Index row) {
+  Beginnings<Real> b;
+  for (int n = 0; n < t.width; ++n) b.of[n] = {at + n * next, row, t.width * next};
+  return b;
+}
+
+// They go on from the tile's own accumulators.
+template <class T>
+inline auto begin_at_accumulators(const T& t) {
+  const auto* const acc = t.acc;
+  return begin_at(t, acc, lanes_of(t), t.vectors() * lanes_of(t));
+}
+
 // What a tile brings closer while it is busy: `per_k` values from `at` on for each of its k.
 template <class Real>
 struct Ahead {
@@ -51,18 +78,22 @@ struct Ahead {
   Index per_k = 0;
 };
 
-// acc[r][p N + n] += sum_k a[r][k step] * panel p[k][n], in registers over K > 0.
+// memory[r][p N + n] = begin + sum_k a[r][k step] * panel p[k][n], in registers over K > 0.
 template <int R, int P, int N, int step, bool far, class Real>
 void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Index panel_stride,
-                   Index K, Ahead<Real> ahead) {
+                   Index K, const Beginnings<Real>& begin, Ahead<Real> ahead) {
   constexpr Index lanes = kLanes<Real>;
   Vec<Real> acc[R][P * N];
   const Real* a[R];
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    a[r] = rows[r];
-#pragma GCC unroll 32
-    for (int n = 0; n < P * N; ++n) acc[r][n] = load(memory + (r * P * N + n) * lanes);
+  for (int r = 0; r < R; ++r) a[r] = rows[r];
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) {
+    const auto [at, row, next_panel] = begin.of[n];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) acc[r][p * N + n] = load(at + r * row + p * next_panel);
   }
   Index k = 0;
   do {  // K > 0: the accumulators need not survive a loop that never runs
@@ -92,7 +123,7 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
 
 template <class Real>
 using TileFunction = void (*)(Real* acc, const Real* const* rows, const Real* panel,
-                              Index panel_stride, Index K, Ahead<Real>);
+                              Index panel_stride, Index K, const Beginnings<Real>&, Ahead<Real>);
 
 // The rows of a full tile. A single register a row needs twice as many, or there are too few
 // chains.
@@ -171,23 +202,41 @@ struct PackedMatrix {
   }
 };
 
-// Adds the part k of the chains of a tile.
+// Puts where its chains begin into the accumulators of a tile.
+template <class T, class Real>
+void settle(const T& t, const Beginnings<Real>& begin) {
+  for (int n = 0; n < t.width; ++n) {
+    const auto [at, row, next_panel] = begin.of[n];
+    if (at == t.at(0, n)) continue;  // they are there
+    for (int r = 0; r < t.rows; ++r)
+      for (int p = 0; p < t.panels; ++p)
+        store(t.at(r, p * t.width + n), load(at + r * row + p * next_panel));
+  }
+}
+
+// The part k of the chains of a tile, into its accumulators.
 template <int step, class T, class Real, class Row>
 void advance(const T& t, const PackedMatrix<Real>& b, Row row, Range k, TileFunction<Real> multiply,
-             Ahead<Real> ahead = {}) {
+             Beginnings<Real> begin, Ahead<Real> ahead = {}) {
+  if (k.begin == k.end) return settle(t, begin);
   const Real* a[2 * kTileRows];
   for (int r = 0; r < t.rows; ++r) a[r] = row(t.i + r) + k.begin * step;
-  for (int r = t.rows; r < computed_rows(t.rows); ++r) a[r] = a[0];
+  if (t.rows < computed_rows(t.rows)) {  // the others have no beginning of their own
+    for (int r = t.rows; r < computed_rows(t.rows); ++r) a[r] = a[0];
+    settle(t, begin);
+    begin = begin_at_accumulators(t);
+  }
   multiply(t.acc, a, b.at(t.v, k.begin, t.width), t.width * kLanes<Real> * b.depth, k.end - k.begin,
-           ahead);
+           begin, ahead);
 }
 
 // From which end a product takes the panels. Steps that alternate find what the step before used
 // last still in cache, where all of it does not fit.
 enum class From { begin, end };
 
-// Calls start(tile), adds up the chains, calls finish(tile), for every tile of rows x part
-// (panels). row(i) says where row i of the left operand begins; its values are `step` apart.
+// Adds up the chains from start(tile), which are Beginnings, and calls finish(tile), for every tile
+// of rows x part (panels). row(i) says where row i of the left operand begins; its values are
+// `step` apart.
 template <int step = 1, class Real, class Row, class Start, class Finish>
 void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, Row row, Start start,
              Finish finish, From from = From::begin) {
@@ -216,8 +265,8 @@ void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, R
         }
         t.acc = accumulators;
         for (t.i = first; t.i < last; t.i += R, t.acc += t.rows * t.vectors() * kLanes<Real>) {
-          if (s == 0) start(t);
-          if (b.K > 0) advance<step>(t, b, row, {k_0, k_1}, multiply, ahead);
+          advance<step>(t, b, row, {k_0, k_1}, multiply,
+                        s == 0 ? start(t) : begin_at_accumulators(t), ahead);
           ahead.at += ahead.per_k * (k_1 - k_0);
           if (s == slices - 1) finish(t);
         }
@@ -249,25 +298,14 @@ void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, R
       const int panels = several ? static_cast<int>(together) : 1;
       const Index p = min(nth(j), nth(j + panels - 1));
       const Tile<Real> t = {i, few, b.panels.first(p), width, panels, accumulators};
-      start(t);
-      if (b.K > 0)
-        advance<step>(t, b, row, {0, b.K}, tile_function<step, Real>(computed, panels, width));
+      advance<step>(t, b, row, {0, b.K}, tile_function<step, Real>(computed, panels, width),
+                    start(t));
       finish(t);
       j += panels;
     }
     i += few;
   }
 }
-
-// The two ends most products have: begin each chain at 0, and store what is there in rows of
-// memory.
-struct FromZero {
-  template <class T>
-  void operator()(const T& t) const {
-    for (int r = 0; r < t.rows; ++r)
-      for (int n = 0; n < t.vectors(); ++n) store(t.at(r, n), decltype(load(t.acc)){});
-  }
-};
 
 // Visits a tile register by register: visit(row, first column, accumulator).
 template <class T, class Visit>
@@ -289,6 +327,30 @@ inline void neighbours(const T& t, Index columns, Visit visit) {
     else
       visit(Constant<3>{}, n);
   }
+}
+
+// start: every chain begins at 0.
+template <class Real>
+struct FromZero {
+  static constexpr Real zeros[kLanes<Real>] = {};
+  template <class T>
+  Beginnings<Real> operator()(const T& t) const {
+    return begin_at(t, zeros, 0, 0);
+  }
+};
+
+// start: chains go on from rows of memory that are `row_stride` apart and have `columns` values.
+template <class Real>
+auto from_rows(const Real* rows, Index row_stride, Index columns) {
+  return [=](const auto& t) {
+    const Index first = t.v * kLanes<Real>;
+    if (first + t.vectors() * kLanes<Real> <= columns)
+      return begin_at(t, rows + t.i * row_stride + first, kLanes<Real>, row_stride);
+    each_register(t, [&](Index i, Index column, Real* acc) {
+      store(acc, load_some(rows + i * row_stride + column, columns - column));
+    });
+    return begin_at_accumulators(t);
+  };
 }
 
 // finish: row(i) is where the `columns` results of row i go.

@@ -50,8 +50,7 @@ void linear(const Linear<Real>& f, Team team) {
       PackedMatrix<Real>{weights.W, panels, f.K, f.K}, share(f.N, team), {0, panels.count()},
       accumulators, [&](Index i) -> const Real* { return f.x.at(i, 0); },
       [&](const auto& t) {
-        each_register(t,
-                      [&](Index, Index first, Real* acc) { store(acc, load(weights.b + first)); });
+        return begin_at(t, weights.b + t.v * kLanes<Real>, kLanes<Real>, 0);
       },
       store_rows<Real>(f.M, [&](Index i) { return f.y.at(i, 0); }));
 }
@@ -93,7 +92,7 @@ void linear_backward(const LinearBackward<Real>& f, Team team) {
     team.sync();
     product(
         PackedMatrix<Real>{scratch.W, inputs, f.M, f.M}, share(f.N, team), {0, inputs.count()},
-        accumulators, [&](Index i) -> const Real* { return f.dy.at(i, 0); }, FromZero{},
+        accumulators, [&](Index i) -> const Real* { return f.dy.at(i, 0); }, FromZero<Real>{},
         store_rows<Real>(f.K, [&](Index i) { return f.dx.at(i, 0); }));
   }
   for (Index first_row = 0; first_row < f.N; first_row += scratch.rows) {
@@ -111,11 +110,7 @@ void linear_backward(const LinearBackward<Real>& f, Team team) {
     product<kTileRows>(
         PackedMatrix<Real>{scratch.dy, outputs, count, count}, {0, f.K}, own, accumulators,
         [&](Index i) { return packed_row(scratch.x_packed, count, i); },
-        [&](const auto& t) {
-          each_register(t, [&](Index i, Index first, Real* acc) {
-            store(acc, load_some<Real>(f.dW.at(first, i), f.M - first));
-          });
-        },
+        from_rows<Real>(f.dW.data, f.dW.column_stride, f.M),
         store_rows<Real>(f.M, [&](Index i) { return f.dW.at(0, i); }));
   }
 }

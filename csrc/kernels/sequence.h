@@ -154,7 +154,7 @@ struct ForwardPass {
     product(
         PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I}, chunk_part, part,
         accumulators, [&](Index i) { return x_rows[i]; },
-        [&](const auto& t) { start_from_bias(t, v_0); },
+        [&](const auto& t) { return bias(t, v_0); },
         [&](const auto& t) {
           for (int n = 0; n < t.vectors(); ++n)
             for (int r = 0; r < t.rows; ++r)
@@ -165,11 +165,8 @@ struct ForwardPass {
     return projected + (v * chunk_rows + chunk_row) * lanes;
   }
   template <class T>
-  void start_from_bias(const T& t, Index v_0) const {
-    for (int n = 0; n < t.vectors(); ++n) {
-      const Vec<Real> bias = load(weights.bias + (v_0 + t.v + n) * lanes);
-      for (int r = 0; r < t.rows; ++r) store(t.at(r, n), bias);
-    }
+  Beginnings<Real> bias(const T& t, Index v_0) const {
+    return begin_at(t, weights.bias + (v_0 + t.v) * lanes, lanes, 0);
   }
 
   void take_step(Index step, Index row_0) {
@@ -221,14 +218,18 @@ struct ForwardPass {
     const auto operand = [&](Index i) -> const Real* {
       return phase == 0 ? step_rows[i].h_prev : step_rows[i].tape;  // slot 0
     };
+    const Index x_row_0 = row_0 - rows.begin;
     const auto start = [&](const auto& tile) {
       if (g == 0 && fetch_outputs) fetch(tile);
-      start_from_x(tile, v_0, row_0 - rows.begin);
-      if constexpr (Cell::gates_together) set_q_apart(tile);
+      if (inside) add_inputs(tile, v_0, x_row_0);
+      auto begin = from_inputs(tile, v_0, x_row_0);
+      if constexpr (Cell::gates_together)  // W_n x + b_xn waits for the cell
+        begin.of[2] = {weights.bias_q + tile.v / 3 * lanes, 0, lanes};
+      return begin;
     };
     const auto finish = [&](const auto& tile) __attribute__((always_inline)) {
       if constexpr (Cell::gates_together)
-        finish_groups(tile);
+        finish_groups(tile, from_inputs(tile, v_0, x_row_0).of[2]);
       else
         finish_rows<g>(tile);
     };
@@ -239,26 +240,28 @@ struct ForwardPass {
   // The cell on a tile of which every panel is all gates of some units, several at once so that
   // what is computed on each can overlap.
   template <class T>
-  void finish_groups(const T& tile) const {
+  void finish_groups(const T& tile, const Beginning<Real>& x_n) const {
     const Index count = tile.rows * tile.panels, unit = tile.v / 3 * lanes;
     Index j = 0;
     if (unit + tile.panels * lanes <= s.H)
-      for (; j + kOverlap <= count; j += kOverlap) finish_units<kOverlap>(tile, j, unit);
-    for (; j < count; ++j) finish_units<1>(tile, j, unit);
+      for (; j + kOverlap <= count; j += kOverlap) finish_units<kOverlap>(tile, x_n, j, unit);
+    for (; j < count; ++j) finish_units<1>(tile, x_n, j, unit);
   }
   template <int N, class T>
-  [[gnu::noinline]] void finish_units(const T& tile, Index first, Index unit_0) const {
+  [[gnu::noinline]] void finish_units(const T& tile, const Beginning<Real>& x_n, Index first,
+                                      Index unit_0) const {
     ForwardUnits<Real, N> u;
     u.H = s.H;
     Wide<Real, N> s_r, s_z, q;
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) {
-      const Row& row = step_rows[tile.i + ((first + j) >> log_2(tile.panels))];
-      const Index unit = unit_0 + ((first + j) & (tile.panels - 1)) * lanes;
+      const Index r = (first + j) >> log_2(tile.panels), p = (first + j) & (tile.panels - 1);
+      const Row& row = step_rows[tile.i + r];
+      const Index unit = unit_0 + p * lanes;
       const Real* const acc = tile.acc + (first + j) * 3 * lanes;
       u.units = s.H - unit;
       u.from_h[j] = row.h_prev + unit;
-      u.from_x[j] = acc + 2 * lanes + kAccumulators<Real>;
+      u.from_x[j] = x_n.at + r * x_n.row + p * x_n.panel;
       u.to_h[j] = row.y + unit;
       u.tape[j] = row.tape ? row.tape + unit : nullptr;
       s_r.part[j] = load(acc);
@@ -297,33 +300,25 @@ struct ForwardPass {
     }
   }
 
-  // The chains of a tile of a step, x W^T + bias.
+  // A tile's x W^T + bias beside its accumulators, of inputs that are added inside the step.
   template <class T>
-  void start_from_x(const T& t, Index v_0, Index chunk_row_0) const {
-    if (!inside) {
-      for (int n = 0; n < t.vectors(); ++n)
-        for (int r = 0; r < t.rows; ++r)
-          store(t.at(r, n), load(projected_at(v_0 + t.v + n, chunk_row_0 + t.i + r)));
-      return;
-    }
-    start_from_bias(t, v_0);
-    if (s.I == 0) return;
+  void add_inputs(T tile, Index v_0, Index x_row_0) const {
+    tile.acc += kAccumulators<Real>;
     advance<1>(
-        t, PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I},
-        [&](Index i) { return x_rows[chunk_row_0 + i]; }, {0, s.I},
-        tile_function<1, Real>(computed_rows(t.rows), t.panels, t.width));
+        tile, PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I},
+        [&](Index i) { return x_rows[x_row_0 + i]; }, {0, s.I},
+        tile_function<1, Real>(computed_rows(tile.rows), tile.panels, tile.width),
+        bias(tile, v_0));
   }
 
-  // Every third chain becomes q = b_hn + U_n h'; what it was, W_n x + b_xn, waits for the cell.
+  // Where a tile's x W^T + bias is: what the chains of a step go on from.
   template <class T>
-  void set_q_apart(const T& t) const {
-    for (int n = 2; n < t.vectors(); n += 3) {
-      const Vec<Real> bias_q = load(weights.bias_q + (t.v + n) / 3 * lanes);
-      for (int r = 0; r < t.rows; ++r) {
-        store(t.at(r, n) + kAccumulators<Real>, load(t.at(r, n)));
-        store(t.at(r, n), bias_q);
-      }
-    }
+  Beginnings<Real> from_inputs(T tile, Index v_0, Index x_row_0) const {
+    if (!inside)
+      return begin_at(tile, projected_at(v_0 + tile.v, x_row_0 + tile.i), chunk_rows * lanes,
+                      lanes);
+    tile.acc += kAccumulators<Real>;
+    return begin_at_accumulators(tile);
   }
 
   // h_n: each sequence's state at its own end.

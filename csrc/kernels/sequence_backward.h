@@ -169,14 +169,7 @@ struct BackwardPass {
     const Index to_later = (t_later - t) * f.tape.t_stride;
     const auto start = [&](const auto& tile) {
       if (fetch_tape) fetch(tile);
-      each_register(tile, [&](Index i, Index unit, Real* acc) {
-        Vec<Real> dh{};
-        if (!starting)
-          dh = carried(i, unit);
-        else if (f.dh_n)
-          dh = load_some(f.dh_n.at(f.lengths.row(i)) + unit, s.H - unit);
-        store(acc, dh);
-      });
+      return starting ? from_last_state(tile) : carried(tile);
     };
     const Index K = starting ? 0 : Cell::dh_slots * s.H;
     product(
@@ -185,9 +178,21 @@ struct BackwardPass {
         start, [&](const auto& tile) { finish_rows<0>(tile); }, from);
   }
 
-  // What of dh' of sequence i needs no product.
-  Vec<Real> carried(Index i, Index unit) const {
-    return Cell::carries ? load(carry + i * carry_stride + unit) : Vec<Real>{};
+  // dh' begins with what of it needs no product.
+  template <class T>
+  Beginnings<Real> carried(const T& tile) const {
+    if (!Cell::carries) return FromZero<Real>{}(tile);
+    return begin_at(tile, carry + tile.i * carry_stride + tile.v * lanes, lanes, carry_stride);
+  }
+
+  // dh begins with dh_n.
+  template <class T>
+  Beginnings<Real> from_last_state(const T& tile) const {
+    if (!f.dh_n) return FromZero<Real>{}(tile);
+    each_register(tile, [&](Index i, Index unit, Real* acc) {
+      store(acc, load_some(f.dh_n.at(f.lengths.row(i)) + unit, s.H - unit));
+    });
+    return begin_at_accumulators(tile);
   }
 
   // Brings closer what the cell will read, while the product is made.
@@ -211,7 +216,7 @@ struct BackwardPass {
     product(
         PackedMatrix<Real>{weights.U_n, panels, s.H, s.H}, r, part, accumulators,
         [&](Index i) -> const Real* { return step_rows[i].tape + (Cell::slots - 1) * s.H; },
-        FromZero{}, [&](const auto& tile) { finish_rows<1>(tile); }, from);
+        FromZero<Real>{}, [&](const auto& tile) { finish_rows<1>(tile); }, from);
   }
 
   // The cell's gradient on a tile, whose registers are neighbouring units.
@@ -241,14 +246,7 @@ struct BackwardPass {
       const Index t = step_of(i);
       while (end < rows.end && step_of(end) == t) ++end;
       const auto start = [&](const auto& tile) {
-        each_register(tile, [&](Index row, Index unit, Real* acc) {
-          Vec<Real> dh{};
-          if (t >= 0)
-            dh = carried(row, unit);
-          else if (f.dh_n)
-            dh = load_some(f.dh_n.at(f.lengths.row(row)) + unit, s.H - unit);
-          store(acc, dh);
-        });
+        return t >= 0 ? carried(tile) : from_last_state(tile);
       };
       const Index depth = Cell::dh_slots * s.H;
       product(
@@ -283,7 +281,7 @@ struct BackwardPass {
     product(
         PackedMatrix<Real>{weights.W, inputs, depth, depth}, share(count, team),
         {0, inputs.count()}, accumulators,
-        [&](Index e) -> const Real* { return entries[e].tape + Cell::dx_slot * s.H; }, FromZero{},
+        [&](Index e) -> const Real* { return entries[e].tape + Cell::dx_slot * s.H; }, FromZero<Real>{},
         store_rows<Real>(s.I, [&](Index e) { return entries[e].dx; }));
     const Range mine_of_padding = share(s.B, team);
     for (Index step = chunk.begin; step < chunk.end; ++step)
@@ -366,15 +364,11 @@ struct BackwardPass {
                   Index depth) const {
     const GroupColumns columns = group_columns(g);
     const Index gate_0 = Cell::group[g].gate * s.H;
-    const auto start = [&](const auto& t) {
-      each_register(t, [&](Index i, Index first, Real* acc) {
-        store(acc, load_some<Real>(gradient.at(gate_0 + first, i), columns.columns - first));
-      });
-    };
     product<kTileRows>(
         PackedMatrix<Real>{gates_packed[g], columns.panels, count, depth}, {0, width},
         share(columns.panels.count(), team), accumulators,
-        [&](Index i) { return packed_row(operand, depth, i); }, start,
+        [&](Index i) { return packed_row(operand, depth, i); },
+        from_rows<Real>(gradient.at(gate_0, 0), gradient.column_stride, columns.columns),
         store_rows<Real>(columns.columns, [&](Index i) { return gradient.at(gate_0, i); }));
   }
 };

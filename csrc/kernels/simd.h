@@ -7,6 +7,8 @@
 // instruction set (CMakeLists.txt).
 #pragma once
 
+#include <utility>
+
 #include "args.h"
 
 #if defined(__x86_64__)
@@ -306,31 +308,31 @@ struct Wide {
 
 // ---- transposition ----
 
+// Lane i of two registers: from the first where bit `block` of i is 0, from the second elsewhere;
+// `lower`: the lanes whose bit is the other way round.
+template <Index block, bool lower, class V, Index... i>
+inline V exchange(V first, V second, std::integer_sequence<Index, i...>) {
+  constexpr Index n = sizeof...(i);
+  return __builtin_shufflevector(
+      first, second,
+      (i & block ? (lower ? i + n : i - block + n) : (lower ? i + block : i))...);
+}
+
 // rows[i][j] <-> rows[j][i] of a square of registers: log2(lanes) rounds that swap off-diagonal
 // blocks of 1, 2, 4 ... lanes.
-template <class Real>
+template <class Real, Index block = 1>
 inline void transpose(Vec<Real> (&rows)[kLanes<Real>]) {
   constexpr Index lanes = kLanes<Real>;
-  Bits<Real> iota{};
-  for (Index i = 0; i < lanes; ++i) iota[i] = static_cast<decltype(iota[0] + 0)>(i);
-#pragma GCC unroll 8
-  for (Index block = 1; block < lanes; block *= 2) {
-    // Lane i takes from the first register where bit `block` of i is 0, from the second elsewhere.
-    using Integer = decltype(iota[0] + 0);
-    const Integer b = static_cast<Integer>(block), n = static_cast<Integer>(lanes);
-    Bits<Real> upper{}, lower{};
-    for (Index i = 0; i < lanes; ++i) {
-      const Integer lane = static_cast<Integer>(i);
-      upper[i] = (lane & b) ? lane - b + n : lane;
-      lower[i] = (lane & b) ? lane + n : lane + b;
-    }
+  if constexpr (block < lanes) {
+    constexpr std::make_integer_sequence<Index, lanes> all;
 #pragma GCC unroll 16
     for (Index i = 0; i < lanes; ++i) {
       if (i & block) continue;
       const Vec<Real> first = rows[i], second = rows[i + block];
-      rows[i] = __builtin_shuffle(first, second, upper);
-      rows[i + block] = __builtin_shuffle(first, second, lower);
+      rows[i] = exchange<block, false>(first, second, all);
+      rows[i + block] = exchange<block, true>(first, second, all);
     }
+    transpose<Real, 2 * block>(rows);
   }
 }
 
