@@ -130,6 +130,12 @@ def adam(
     m = beta_1 m + g;  v = beta_2 v + g^2;  p = decay p - rate m / (sqrt(v) + eps)
     """
 
+def dot(
+    a: _Array,  # (N,)
+    b: _Array,  # (N,)
+) -> float:
+    """Return the sum of a * b, the same bits on every instruction set."""
+
 class PackedModel:
     """Weights of a model's layers, packed for the instruction set in use."""
 

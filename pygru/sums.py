@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one sum that is taken by BLAS; depends on NumPy alone."""
+"""The sum that norms and mean losses are, of any two arrays; depends on NumPy and the kernels."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["dot"]
+from pygru import _core
 
-# NumPy's OpenBLAS takes threads of its own for products of more than 10,000 elements: the sum then
-# depends on their number, and where the cores are busy it waits for them a hundred times as long as
-# the product takes. (Besides, sums of blocks in double precision are the more accurate ones.)
-BLOCK = 8192
+__all__ = ["dot"]
 
 
 def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Return the sum of a * b over all elements of two arrays of one shape.
+    """Return the sum of a * b over all elements of two floating arrays of one shape and dtype.
+
+    Not by NumPy's BLAS, whose threads make the sum depend on their number and wait for each other,
+    where the cores are busy, a hundred times as long as the product takes.
 
     Examples
     --------
     >>> dot(np.array([[3.0, 4.0]]), np.array([[1.0, 2.0]]))
     11.0
     """
-    if a.size <= BLOCK:
-        return float(np.vdot(a, b))
-    a, b = a.reshape(-1), b.reshape(-1)
-    starts = range(0, a.size, BLOCK)
-    return sum(float(np.vdot(a[i : i + BLOCK], b[i : i + BLOCK])) for i in starts)
+    if a.dtype not in (np.float32, np.float64):  # a loss may be given any precision
+        a, b = a.astype(np.float64), b.astype(np.float64)
+    return _core.dot(a.ravel(), b.ravel())

@@ -52,6 +52,19 @@ def test_one_sequence_has_no_batch_axis(rng):
     np.testing.assert_array_equal(stream.process(x[:, 1]), model(x)[:, 1])
 
 
+def test_a_first_step_has_no_state_to_multiply(rng, isa):
+    gru = pygru.GRU(3, 4, rng=0)
+    gru.params["weight_hh_l0"][...] = np.inf
+    x = sequences(rng, 3, 1)
+    with np.errstate(invalid="ignore"):
+        y, _ = gru(x)
+    assert np.isfinite(y[0]).all()
+    stream = pygru.Stream(gru)
+    for _ in range(2):
+        np.testing.assert_array_equal(np.stack([stream.step(x_t[0]) for x_t in x]), y[:, 0])
+        stream.reset()
+
+
 def test_last_step_is_every_step_of_a_stream(rng):
     model = pygru.Sequential(pygru.GRU(3, 4, rng=0), pygru.LastStep(), pygru.Linear(4, 1, rng=0))
     x = sequences(rng, 6, 1)

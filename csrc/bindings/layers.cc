@@ -182,6 +182,19 @@ void adam(py::handle p, py::handle g, py::handle m, py::handle v, double rate, d
   });
 }
 
+double dot(const py::array& a, py::handle b) {
+  return with_dtype(a, "a", [&](auto real) {
+    using Real = decltype(real);
+    using V = View<Real>;
+    const Index n = a.size();
+    const Real* const left = V(a, "a", "(N,)", {n}, Access::read).vector();
+    const Real* const right = V(b, "b", "(N,)", {n}, Access::read).vector();
+    double sum = 0;
+    without_gil([&] { sum = kernels_of<Real>(kernels()).dot(left, right, n); });
+    return sum;
+  });
+}
+
 }  // namespace
 
 void register_layers(py::module_& m) {
@@ -193,6 +206,7 @@ void register_layers(py::module_& m) {
         arg("db"));
   m.def("adam", &adam, arg("p"), arg("g"), arg("m"), arg("v"), arg("rate"), arg("beta_1"),
         arg("beta_2"), arg("eps"), arg("decay"));
+  m.def("dot", &dot, arg("a"), arg("b"));
 }
 
 }  // namespace pygru

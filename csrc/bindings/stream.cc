@@ -131,20 +131,14 @@ class AnyStream {
               throw std::invalid_argument("_core: state must be contiguous");
             from.push_back(view.data);
           }
-          for (std::size_t i = 0; i < all.size(); ++i)
-            std::copy_n(from[i], stream->state(i).size(), stream->state(i).begin());
+          for (std::size_t i = 0; i < all.size(); ++i) stream->set_state(i, from[i]);
         },
         stream_);
   }
 
   void reset() {
     const Busy alone(*this, true);
-    std::visit(
-        [](auto& stream) {
-          for (std::size_t i = 0; i < stream->states(); ++i)
-            std::fill(stream->state(i).begin(), stream->state(i).end(), 0);
-        },
-        stream_);
+    std::visit([](auto& stream) { stream->reset(); }, stream_);
   }
 
  private:

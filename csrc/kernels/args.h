@@ -148,7 +148,7 @@ struct LinearBackward {
   void* scratch = nullptr;
 };
 
-// One step of Adam on n parameters; see optimizer.h.
+// One step of Adam on n parameters; see flat.h.
 template <class Real>
 struct Adam {
   Index n = 0;

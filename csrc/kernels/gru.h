@@ -30,15 +30,15 @@ struct GruAfter {
   enum Slot { q, r, z, n };
   static constexpr int gate_of_slot[slots] = {2, 0, 1, 2};
   static constexpr int phases = 1;
-  static constexpr bool gates_together =
-      true;  // one product gives s_r, s_z and q of the same units
+  static constexpr bool gates_together = true;  // one product: s_r, s_z and q of the same units
+  static constexpr int apart = 2;               // q = U_n h' + b_hn, beside W_n x + b_xn
   static constexpr int first_group[phases + 1] = {0, 1};
 
   template <class Units, class V>
   [[gnu::always_inline]] static void forward(Units& u, V s_r, V s_z, V q_) {
     const V r_ = sigmoid(s_r);
     const V z_ = sigmoid(s_z);
-    const V n_ = tanh(fma(r_, q_, u.x_n()));
+    const V n_ = tanh(fma(r_, q_, u.input_part()));
     u.keep(Slot::q, q_);
     u.keep(Slot::r, r_);
     u.keep(Slot::z, z_);
@@ -79,6 +79,7 @@ struct GruBefore {
   static constexpr int gate_of_slot[slots] = {2, 0, 1, 2};
   static constexpr int phases = 2;
   static constexpr bool gates_together = false;
+  static constexpr int apart = none_apart;
   static constexpr int first_group[phases + 1] = {0, 2, 3};  // phase 0: r and z; phase 1: n
 
   template <int gate, class Units, class V>

@@ -43,6 +43,7 @@ struct Kernels {
   CellKernels<Real> cell[kCells];
   LinearKernels<Real> linear;
   void (*adam)(const Adam<Real>&);
+  double (*dot)(const Real* a, const Real* b, Index n);
   // y[i] = f(x[i]): the activations alone, for their tests.
   void (*sigmoid)(const Real* x, Real* y, Index n);
   void (*tanh)(const Real* x, Real* y, Index n);

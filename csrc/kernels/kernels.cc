@@ -2,10 +2,10 @@
 // One instruction set's table. Compiled once for each, with PYGRU_TABLE naming the table:
 // everything else is in an anonymous namespace, so that the linker can't merge code of two
 // instruction sets.
+#include "flat.h"
 #include "kernel_table.h"
 #include "linear.h"
 #include "one_step.h"
-#include "optimizer.h"
 #include "sequence.h"
 #include "sequence_backward.h"
 
@@ -17,11 +17,11 @@ using pygru::Kernels;
 // The kernel as the table holds it: every member of a team calls it without denormal numbers.
 template <auto kernel>
 struct Flushed;
-template <class... Arguments, void (*kernel)(Arguments...)>
+template <class Result, class... Arguments, Result (*kernel)(Arguments...)>
 struct Flushed<kernel> {
-  static void call(Arguments... arguments) {
+  static Result call(Arguments... arguments) {
     const FlushDenormals while_it_runs;
-    kernel(arguments...);
+    return kernel(arguments...);
   }
 };
 template <auto kernel>
@@ -97,6 +97,7 @@ constexpr Kernels<Real> all_kernels() {
                      .backward_scratch_bytes = linear_backward_scratch<Real>,
                      .backward = flushed<linear_backward<Real>>},
           .adam = flushed<adam<Real>>,
+          .dot = flushed<dot<Real>>,
           .sigmoid = map_sigmoid<Real>,
           .tanh = map_tanh<Real>,
           .exp = map_exp<Real>,

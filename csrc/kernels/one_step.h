@@ -42,14 +42,14 @@ struct OneStep {
   const Weights<Real>& w;
   const Index H, padded;
   Real* sums;   // [gate][padded] the chains
-  Real* q;      // [padded] U_n h' + b_hn, where the cell keeps it apart
+  Real* apart;  // [padded] U h' + b_h of the cell's gate `apart`
   Real* slots;  // [S][H] what passes from phase to phase when there is no tape
   Real* zeros;  // [H] the state that no h_0 is
 
   OneStep(const Forward<Real>& args, const Weights<Real>& weights, Arena& scratch)
       : f(args), w(weights), H(args.shape.H), padded(vectors_of<Real>(H) * lanes) {
     sums = scratch.take<Real>(Cell::gates * padded);
-    q = scratch.take<Real>(padded);
+    apart = scratch.take<Real>(padded);
     slots = scratch.take<Real>(Cell::slots * H);
     zeros = scratch.take<Real>(H);
   }
@@ -60,8 +60,7 @@ struct OneStep {
       const Real* const h = f.h_0 ? f.h_0.at(b) : nullptr;
       Real* const tape = f.tape ? f.tape.at(0, b) : nullptr;
       for (int g = 0; g < Cell::gates; ++g) {
-        const bool apart = Cell::gates_together && g == Cell::gates - 1;
-        start(sums + g * padded, w.b_x, apart ? nullptr : w.b_h, g);
+        start(sums + g * padded, w.b_x, g == Cell::apart ? nullptr : w.b_h, g);
         add_product(sums + g * padded, H, gate(w.W, g), f.x.at(0, b), f.shape.I);
       }
       if constexpr (Cell::gates_together)
@@ -87,12 +86,10 @@ struct OneStep {
 
   // A cell that takes all gates of some units at once.
   void all_gates(const Real* h, Real* y, Real* tape) {
-    start(q, w.b_h, nullptr, Cell::gates - 1);
-    if (h) {
-      for (int g = 0; g + 1 < Cell::gates; ++g)
-        add_product(sums + g * padded, H, gate(w.U, g), h, H);
-      add_product(q, H, gate(w.U, Cell::gates - 1), h, H);
-    }
+    const auto recurrent = [&](int g) { return g == Cell::apart ? apart : sums + g * padded; };
+    start(apart, w.b_h, nullptr, Cell::apart);
+    if (h)
+      for (int g = 0; g < Cell::gates; ++g) add_product(recurrent(g), H, gate(w.U, g), h, H);
     const auto cell = [&]<int N>(Constant<N>, Index unit) {
       ForwardUnits<Real, N> u;
       u.H = H;
@@ -100,14 +97,14 @@ struct OneStep {
       for (int j = 0; j < N; ++j) {
         const Index at = unit + j * lanes;
         u.from_h[j] = (h ? h : zeros) + at;
-        u.from_x[j] = sums + 2 * padded + at;
+        u.from_x[j] = sums + Cell::apart * padded + at;
         u.to_h[j] = y + at;
         u.tape[j] = tape ? tape + at : nullptr;
       }
       const auto chains = [&](const Real* from) {
         return Wide<Real, N>::map([&](int j) { return load(from + unit + j * lanes); });
       };
-      Cell::forward(u, chains(sums), chains(sums + padded), chains(q));
+      Cell::forward(u, chains(recurrent(0)), chains(recurrent(1)), chains(recurrent(2)));
     };
     Index unit = 0;
     for (; unit + kOverlap * lanes <= H; unit += kOverlap * lanes) cell(Constant<kOverlap>{}, unit);

@@ -19,6 +19,7 @@ struct Elman {
   static constexpr int gate_of_slot[slots] = {0};
   static constexpr int phases = 1;
   static constexpr bool gates_together = false;
+  static constexpr int apart = none_apart;
   static constexpr int first_group[phases + 1] = {0, 1};
 
   template <int gate, class Units, class V>

@@ -223,13 +223,13 @@ struct ForwardPass {
       if (g == 0 && fetch_outputs) fetch(tile);
       if (inside) add_inputs(tile, v_0, x_row_0);
       auto begin = from_inputs(tile, v_0, x_row_0);
-      if constexpr (Cell::gates_together)  // W_n x + b_xn waits for the cell
-        begin.of[2] = {weights.bias_q + tile.v / 3 * lanes, 0, lanes};
+      if constexpr (Cell::apart >= 0)  // what there is of it waits for the cell
+        begin.of[Cell::apart] = {weights.bias_apart + tile.v / 3 * lanes, 0, lanes};
       return begin;
     };
     const auto finish = [&](const auto& tile) __attribute__((always_inline)) {
       if constexpr (Cell::gates_together)
-        finish_groups(tile, from_inputs(tile, v_0, x_row_0).of[2]);
+        finish_groups(tile, from_inputs(tile, v_0, x_row_0).of[Cell::apart]);
       else
         finish_rows<g>(tile);
     };
@@ -240,15 +240,15 @@ struct ForwardPass {
   // The cell on a tile of which every panel is all gates of some units, several at once so that
   // what is computed on each can overlap.
   template <class T>
-  void finish_groups(const T& tile, const Beginning<Real>& x_n) const {
+  void finish_groups(const T& tile, const Beginning<Real>& inputs) const {
     const Index count = tile.rows * tile.panels, unit = tile.v / 3 * lanes;
     Index j = 0;
     if (unit + tile.panels * lanes <= s.H)
-      for (; j + kOverlap <= count; j += kOverlap) finish_units<kOverlap>(tile, x_n, j, unit);
-    for (; j < count; ++j) finish_units<1>(tile, x_n, j, unit);
+      for (; j + kOverlap <= count; j += kOverlap) finish_units<kOverlap>(tile, inputs, j, unit);
+    for (; j < count; ++j) finish_units<1>(tile, inputs, j, unit);
   }
   template <int N, class T>
-  [[gnu::noinline]] void finish_units(const T& tile, const Beginning<Real>& x_n, Index first,
+  [[gnu::noinline]] void finish_units(const T& tile, const Beginning<Real>& inputs, Index first,
                                       Index unit_0) const {
     ForwardUnits<Real, N> u;
     u.H = s.H;
@@ -261,7 +261,7 @@ struct ForwardPass {
       const Real* const acc = tile.acc + (first + j) * 3 * lanes;
       u.units = s.H - unit;
       u.from_h[j] = row.h_prev + unit;
-      u.from_x[j] = x_n.at + r * x_n.row + p * x_n.panel;
+      u.from_x[j] = inputs.at + r * inputs.row + p * inputs.panel;
       u.to_h[j] = row.y + unit;
       u.tape[j] = row.tape ? row.tape + unit : nullptr;
       s_r.part[j] = load(acc);
@@ -307,8 +307,7 @@ struct ForwardPass {
     advance<1>(
         tile, PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I},
         [&](Index i) { return x_rows[x_row_0 + i]; }, {0, s.I},
-        tile_function<1, Real>(computed_rows(tile.rows), tile.panels, tile.width),
-        bias(tile, v_0));
+        tile_function<1, Real>(computed_rows(tile.rows), tile.panels, tile.width), bias(tile, v_0));
   }
 
   // Where a tile's x W^T + bias is: what the chains of a step go on from.

@@ -281,8 +281,8 @@ struct BackwardPass {
     product(
         PackedMatrix<Real>{weights.W, inputs, depth, depth}, share(count, team),
         {0, inputs.count()}, accumulators,
-        [&](Index e) -> const Real* { return entries[e].tape + Cell::dx_slot * s.H; }, FromZero<Real>{},
-        store_rows<Real>(s.I, [&](Index e) { return entries[e].dx; }));
+        [&](Index e) -> const Real* { return entries[e].tape + Cell::dx_slot * s.H; },
+        FromZero<Real>{}, store_rows<Real>(s.I, [&](Index e) { return entries[e].dx; }));
     const Range mine_of_padding = share(s.B, team);
     for (Index step = chunk.begin; step < chunk.end; ++step)
       for (Index i = max(alive(step), mine_of_padding.begin); i < mine_of_padding.end; ++i)

@@ -7,8 +7,6 @@
 // instruction set (CMakeLists.txt).
 #pragma once
 
-#include <utility>
-
 #include "args.h"
 
 #if defined(__x86_64__)
@@ -308,14 +306,19 @@ struct Wide {
 
 // ---- transposition ----
 
+// UpTo<n> is UpTo<0, 0, 1 ... n - 1>, from which a template can read the indices.
+template <Index n, Index... i>
+struct UpTo : UpTo<n - 1, n - 1, i...> {};
+template <Index... i>
+struct UpTo<0, i...> {};
+
 // Lane i of two registers: from the first where bit `block` of i is 0, from the second elsewhere;
 // `lower`: the lanes whose bit is the other way round.
 template <Index block, bool lower, class V, Index... i>
-inline V exchange(V first, V second, std::integer_sequence<Index, i...>) {
+inline V exchange(V first, V second, UpTo<0, i...>) {
   constexpr Index n = sizeof...(i);
   return __builtin_shufflevector(
-      first, second,
-      (i & block ? (lower ? i + n : i - block + n) : (lower ? i + block : i))...);
+      first, second, (i & block ? (lower ? i + n : i - block + n) : (lower ? i + block : i))...);
 }
 
 // rows[i][j] <-> rows[j][i] of a square of registers: log2(lanes) rounds that swap off-diagonal
@@ -324,13 +327,12 @@ template <class Real, Index block = 1>
 inline void transpose(Vec<Real> (&rows)[kLanes<Real>]) {
   constexpr Index lanes = kLanes<Real>;
   if constexpr (block < lanes) {
-    constexpr std::make_integer_sequence<Index, lanes> all;
 #pragma GCC unroll 16
     for (Index i = 0; i < lanes; ++i) {
       if (i & block) continue;
       const Vec<Real> first = rows[i], second = rows[i + block];
-      rows[i] = exchange<block, false>(first, second, all);
-      rows[i + block] = exchange<block, true>(first, second, all);
+      rows[i] = exchange<block, false>(first, second, UpTo<lanes>{});
+      rows[i + block] = exchange<block, true>(first, second, UpTo<lanes>{});
     }
     transpose<Real, 2 * block>(rows);
   }

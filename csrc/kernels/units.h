@@ -16,12 +16,12 @@ struct ForwardUnits {
   Index H;
   Index units;            // that exist, from a register's first on
   const Real* from_h[N];  // h'
-  const Real* from_x[N];  // W_n x + b_xn, where q = U_n h' + b_hn is apart from it
+  const Real* from_x[N];  // W x + b_x of the cell's gate `apart`
   Real* to_h[N];
   Real* tape[N];  // this sequence's (S, H) from these units on, or null
 
   Index count() const { return N > 1 ? kLanes<Real> : units; }
-  V x_n() const {
+  V input_part() const {
     return V::map([&](int i) { return load(from_x[i]); });
   }
   V h_prev() const {

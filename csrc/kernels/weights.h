@@ -39,10 +39,10 @@ struct GatePanels {
 
 template <class Real>
 struct PackedForward {
-  Real* W;       // panels of depth I
-  Real* U;       // panels of depth H
-  Real* bias;    // [register][lanes]: starts the chains of x W^T
-  Real* bias_q;  // [register of units][lanes]: starts q = U_n h' + b_hn where the cell has one
+  Real* W;           // panels of depth I
+  Real* U;           // panels of depth H
+  Real* bias;        // [register][lanes]: starts the chains of x W^T
+  Real* bias_apart;  // [register of units][lanes]: starts U h' + b_h of the cell's gate `apart`
 };
 
 template <class Cell, class Real>
@@ -68,14 +68,13 @@ void pack_forward(void* memory, Shape s, const Weights<Real>& w, Team team) {
     if (team.rank > 0) return;
     for (Index v = 0; v < panels.vectors; ++v) {
       const Lane lane = columns(v);
+      const bool apart = lane.first / s.H == Cell::apart;
       for (Index i = 0; i < lanes; ++i) {
         const Index c = lane.first + i;
-        // q keeps its own bias apart: it is inside r * q.
-        const bool has_q = Cell::gates_together && c >= 2 * s.H;
         const Real b_x = i < lane.count ? b(w.b_x, c) : Real(0);
         const Real b_h = i < lane.count ? b(w.b_h, c) : Real(0);
-        to.bias[(v_0 + v) * lanes + i] = has_q ? b_x : b_x + b_h;
-        if (has_q) to.bias_q[v / 3 * lanes + i] = b_h;
+        to.bias[(v_0 + v) * lanes + i] = apart ? b_x : b_x + b_h;
+        if (apart) to.bias_apart[v / 3 * lanes + i] = b_h;
       }
     }
   });

@@ -71,8 +71,9 @@ std::atomic<const Isa*> current = nullptr;
 const Isa& in_use() {
   const Isa* isa = current.load(std::memory_order_acquire);
   if (!isa) {
-    isa = &choose();
-    current.store(isa, std::memory_order_release);
+    const Isa* const chosen = &choose();
+    // What another thread has forced meanwhile stays, and comes back in isa.
+    if (current.compare_exchange_strong(isa, chosen)) isa = chosen;
   }
   return *isa;
 }

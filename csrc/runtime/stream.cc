@@ -93,6 +93,18 @@ Index Stream<Real>::divide(Forward<Real>& args, const typename PackedModel<Real>
 }
 
 template <class Real>
+void Stream<Real>::set_state(std::size_t layer, const Real* h) {
+  std::copy_n(h, states_[layer].size(), states_[layer].begin());
+  fresh_ = false;
+}
+
+template <class Real>
+void Stream<Real>::reset() {
+  for (auto& state : states_) std::fill(state.begin(), state.end(), Real(0));
+  fresh_ = true;
+}
+
+template <class Real>
 void Stream<Real>::run(const Real* x, Index T, Real* y) {
   if (num_threads() != threads_) reserve_scratch();
   const auto& layers = model_->layers();
@@ -109,6 +121,7 @@ void Stream<Real>::run(const Real* x, Index T, Real* y) {
       in = out;
     }
     steps_ += steps;
+    fresh_ = false;
     x += steps * batch_ * inputs();
     y += steps * batch_ * outputs();
   }
@@ -122,7 +135,7 @@ void Stream<Real>::run_recurrent(const typename PackedModel<Real>::Layer& layer,
   Forward<Real> args;
   args.shape = {T, B, I, H};
   args.x = {x, B * I, I};
-  args.h_0 = {state.data(), H};
+  if (!fresh_) args.h_0 = {state.data(), H};  // as in a whole run, zeros meet no weight
   args.steps_before = steps_;
   args.packed = layer.packed.get();
   args.y = {y, B * H, H};

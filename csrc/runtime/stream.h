@@ -57,8 +57,10 @@ class Stream {
   void run(const Real* x, Index T, Real* y);
 
   // (B, H) of each recurrent layer, in order.
-  std::vector<Real>& state(std::size_t layer) { return states_[layer]; }
+  const std::vector<Real>& state(std::size_t layer) const { return states_[layer]; }
   std::size_t states() const { return states_.size(); }
+  void set_state(std::size_t layer, const Real* h);
+  void reset();
 
  private:
   // A block is cut into so many steps that what passes between two layers has this size, which
@@ -76,6 +78,7 @@ class Stream {
   Index batch_;
   Index threads_ = 0;  // that the scratch is for, whatever num_threads() has become meanwhile
   Index steps_ = 0;    // so far
+  bool fresh_ = true;  // all states are the zeros before a first step
   std::vector<std::vector<Real>> states_;
   Index block_steps_;             // that run at once
   double operations_ = 0;         // of one step

@@ -133,8 +133,13 @@ Index cpus_of_cgroup(const std::string& root) {
 }
 
 Index num_threads() {
-  if (chosen == 0) chosen = detect();
-  return chosen;
+  Index n = chosen;
+  if (n == 0) {
+    const Index detected = detect();
+    // What another thread has set meanwhile stays, and comes back in n.
+    if (chosen.compare_exchange_strong(n, detected)) n = detected;
+  }
+  return n;
 }
 
 void set_num_threads(Index n) {
