@@ -187,7 +187,9 @@ LEVELS = (
     {"cli", "reference"},
 )
 # Who may speak to the kernels.
-KERNEL_USERS = {"checkpoint", "optim", "stack", "layers", "files", "streaming", "sums", "torch", "__init__"}
+KERNEL_USERS = {
+    *("sums", "optim", "stack", "layers", "files", "checkpoint", "streaming", "torch", "__init__"),
+}
 # Outside packages besides NumPy, and who may import them: inside the function that needs them, so
 # that `import pygru` costs no more than NumPy.
 OUTSIDE = {
