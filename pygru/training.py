@@ -268,8 +268,8 @@ def _start_from(trainer: Trainer, file: Checkpoint, resume: bool) -> None:
 
 def _decisive(trainer: Trainer) -> dict[str, object]:
     """Return what decides the bits of a training, besides model, optimiser and schedule."""
-    settings, data, held_out = trainer.settings, trainer.data, trainer.validation
-    return {
+    settings = trainer.settings
+    facts: dict[str, object] = {
         "loss": settings.loss,
         "metrics": tuple(metric.name for metric in settings.metrics),
         "batch_size": settings.batch_size,
@@ -278,10 +278,13 @@ def _decisive(trainer: Trainer) -> dict[str, object]:
         "stateful": settings.bptt is not None and settings.stateful,
         "clip_norm": settings.clip_norm,
         "clip_value": settings.clip_value,
-        "X": data.X.shape,
-        "Y": data.Y.shape,
-        "validation X": None if held_out is None else held_out.X.shape,
+        "on_gradient": settings.on_gradient is not None,
     }
+    for of, samples in (("", trainer.data), ("validation ", trainer.validation)):
+        for name in ("X", "Y", "lengths"):
+            array = getattr(samples, name, None)
+            facts[of + name] = None if array is None else array.shape
+    return facts
 
 
 def _default_sampler(data: Samples) -> Sampler:
