@@ -166,6 +166,7 @@ class Means:
         """Take in a batch: its loss, what the metrics look at, and how many elements it has."""
         self._total += value * weight
         self._weight += weight
+        y, target = _to_be_read(y), _to_be_read(target)
         for i, metric in enumerate(self._metrics):
             if ends is None or y.ndim < 3:
                 part = metric.mean(y, target)
@@ -207,6 +208,7 @@ def weighted_loss(
 ) -> tuple[float, Array, float]:
     """Return value, dy and what the mean weighs: sequences, or valid steps if there is time."""
     answer: Any  # of a function of the user's, perhaps
+    y, target = _to_be_read(y), _to_be_read(target)
     if y.ndim < 3:
         answer, elements = loss(y, target), len(y)
     elif ends is None:
@@ -217,6 +219,13 @@ def weighted_loss(
         raise TypeError(f"loss: must return (value, dy), got {answer!r}")
     value, dy = answer
     return _one_number("loss", value), dy, elements
+
+
+def _to_be_read(array: Array) -> Array:
+    """Return an array that a loss or metric cannot write to: y is the tape's, targets are data."""
+    view: Array = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _one_number(where: str, value: Any) -> float:

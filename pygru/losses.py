@@ -264,8 +264,8 @@ def get(loss: str | Loss) -> Loss:
     Parameters
     ----------
     loss : {"mae", "mse", "huber", "cross_entropy", "binary_cross_entropy"} or callable
-        A callable takes (y, target), and lengths= and batch_first= when there are lengths, and
-        returns (value, dy).
+        A callable takes (y, target), which it must not change, and lengths= and batch_first= when
+        there are lengths, and returns (value, dy).
 
     Raises
     ------

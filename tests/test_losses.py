@@ -181,6 +181,27 @@ def test_a_loss_that_gives_something_else_is_named(answer: Any, message: str) ->
         pygru.evaluate(model, x, x, loss=lambda _y, _target: answer)
 
 
+@pytest.mark.parametrize(
+    "write", ["loss to y", "loss to target", "metric to y", "metric to target"]
+)
+def test_a_loss_or_metric_cannot_write_to_the_tape_or_the_data(write: str) -> None:
+    def own(kind: str, y: Any, target: Any) -> None:
+        if write.startswith(kind):
+            written = y if write.endswith("y") else target
+            written -= 1
+
+    model, x = pygru.Sequential(pygru.Linear(1, 1, rng=0), pygru.Tanh()), np.ones((4, 1), "f")
+    before, target = model.flat_params.copy(), np.ones((4, 1), np.float32)
+    with pytest.raises(ValueError, match="read-only"):
+        pygru.fit(
+            model, x, target, optimizer=pygru.Adam(), epochs=1, sampler=lambda *_: [slice(0, 4)],
+            loss=lambda y, target: own("loss", y, target) or losses.mse(y, target),
+            metrics=lambda y, target: own("metric", y, target) or 0.0,
+        )  # fmt: skip
+    assert np.array_equal(model.flat_params, before)
+    assert target.tolist() == [[1.0]] * 4
+
+
 def test_get_takes_a_name_or_a_callable() -> None:
     assert losses.get("huber") is losses.huber
     own = partial(losses.huber, delta=2.0)
