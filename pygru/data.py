@@ -215,7 +215,7 @@ class BucketedBatches:
 
     def __init__(self, lengths: npt.ArrayLike, spread: float = 0.25) -> None:
         self.lengths = checks.as_integers("BucketedBatches", "lengths", lengths)
-        if not spread >= 0:
+        if not checks.as_number("BucketedBatches", "spread", spread) >= 0:
             raise ValueError(f"BucketedBatches: spread must be at least 0, got {spread}")
         self.spread = float(spread)
 

@@ -144,8 +144,10 @@ def test_other_misfits_are_named() -> None:
         losses.mae(np.zeros(3), np.array([None, 1, 2]))
     with pytest.raises(ValueError, match=r"target must lie in 0 \.\. 1, got 2"):
         losses.binary_cross_entropy([0.0], [2.0])
-    with pytest.raises(ValueError, match="delta must be positive, got 0"):
+    with pytest.raises(ValueError, match="delta must be above 0, got 0"):
         losses.huber([0.0], [2.0], delta=0)
+    with pytest.raises(TypeError, match="huber: delta must be a number above 0, got '1'"):
+        losses.huber([0.0], [2.0], delta="1")  # type: ignore[arg-type]
 
 
 def test_a_mean_over_batches_is_in_full_precision_whatever_the_loss_gives() -> None:
