@@ -165,7 +165,7 @@ def fit(
     data = check_samples("fit", model, X, Y, lengths)
     held_out = None if validation is None else _held_out(model, validation)
     if schedule is not None:
-        _check_kind("schedule", schedule, Schedule, "a Schedule, see pygru.schedules,")
+        _check_kind("schedule", schedule, Schedule, "a Schedule such as StepDecay(10)")
     for name, hook in (("sampler", sampler), ("on_gradient", on_gradient)):
         if hook is not None:
             _check_kind(name, hook, Callable, "a callable or None")
