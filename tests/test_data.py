@@ -70,6 +70,12 @@ def test_a_series_without_values_is_named(shape: tuple[int, ...]) -> None:
         data.fold(np.zeros(shape), 5)
 
 
+def test_series_of_unequal_lengths_are_named() -> None:
+    for name, cut in (("windows", data.windows), ("fold", data.fold)):
+        with pytest.raises(ValueError, match=f"^{name}: series must be one array, got nested"):
+            cut([[1.0, 2.0], [3.0]], 1)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("n, batch_size", [(10, 3), (9, 3), (2, 5), (0, 4)])
 def test_batches_cover_every_sample_once_in_order(n: int, batch_size: int) -> None:
     covered = [i for batch in data.batches(n, batch_size) for i in range(n)[batch]]
