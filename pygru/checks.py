@@ -27,7 +27,8 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LARGEST = np.iinfo(np.intp).max  # bytes in one array, hence the limit of every product of sizes
 
 
-def _to_array(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+def as_array(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return ``value`` as an array of whatever it holds."""
     try:
         return np.asarray(value)
     except ValueError:
@@ -41,7 +42,7 @@ def as_real(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> F
     if type(value) is np.ndarray and value.dtype == dtype:
         array: FloatArray = value
     else:
-        array = _to_array(where, name, value)
+        array = as_array(where, name, value)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{where}: {name} must hold real numbers, got dtype {array.dtype}")
         array = array.astype(dtype, copy=False)
@@ -55,7 +56,7 @@ def as_real(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> F
 
 def as_values(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> FloatArray:
     """Return what `as_real` does; a finite number that ``dtype`` has no room for is an error."""
-    given = _to_array(where, name, value)
+    given = as_array(where, name, value)
     with np.errstate(over="ignore"):
         array = as_real(where, name, given, dtype)
     if array is not given:
@@ -70,14 +71,14 @@ def as_values(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) ->
 
 def as_floating(where: str, name: str, value: npt.ArrayLike) -> FloatArray:
     """Return ``value`` as float64 when it has that precision, else as float32."""
-    array = _to_array(where, name, value)
+    array = as_array(where, name, value)
     wide = array.dtype.kind == "f" and array.itemsize >= 8
     return as_real(where, name, array, _FLOAT64 if wide else _FLOAT32)
 
 
 def as_integers(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[np.integer[Any]]:
     """Return ``value`` as integers; floats are an error even where they happen to be whole."""
-    array = _to_array(where, name, value)
+    array = as_array(where, name, value)
     if array.size == 0 and array.dtype.kind == "f":  # what NumPy makes of []
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":

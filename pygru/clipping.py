@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Gradient clipping, in place on one flat array; depends on NumPy and `sums`."""
+"""Gradient clipping, in place on one flat array; depends on NumPy, `checks` and `sums`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pygru import checks
 from pygru.sums import dot
 
 __all__ = ["clip_by_global_norm", "clip_by_value"]
@@ -37,8 +38,7 @@ def clip_by_global_norm(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
     >>> clip_by_global_norm(grads, 1.0), grads.round(6).tolist()
     (5.0, [0.6, 0.8])
     """
-    if not max_norm > 0:
-        raise ValueError(f"clip_by_global_norm: max_norm must be above 0, got {max_norm}")
+    max_norm = checks.as_positive("clip_by_global_norm", "max_norm", max_norm)
     norm = math.sqrt(dot(flat_grads, flat_grads))
     if norm == math.inf:  # squares overflow in float32 from 1.8e19 on
         wide = flat_grads.astype(np.float64)
@@ -63,6 +63,5 @@ def clip_by_value(flat_grads: npt.NDArray[Any], max_value: float) -> None:
     >>> grads.tolist()
     [1.0, -0.5]
     """
-    if not max_value > 0:
-        raise ValueError(f"clip_by_value: max_value must be above 0, got {max_value}")
+    max_value = checks.as_positive("clip_by_value", "max_value", max_value)
     np.clip(flat_grads, -max_value, max_value, out=flat_grads)

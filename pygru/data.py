@@ -92,7 +92,7 @@ def windows(series: npt.ArrayLike, length: int, horizon: int = 1) -> tuple[Array
     >>> X[2, :, 0].tolist(), Y[2].tolist()
     ([2.0, 3.0, 4.0, 5.0, 6.0], [7.0])
     """
-    array = np.asarray(series)
+    array = checks.as_array("windows", "series", series)
     length = checks.as_size("windows", "length", length)
     horizon = checks.as_size("windows", "horizon", horizon)
     if array.dtype.kind not in "fiub":
@@ -141,7 +141,7 @@ def fold(series: npt.ArrayLike, n: int) -> Array:
     array([[0, 1, 2, 3, 4],
            [5, 6, 7, 8, 9]])
     """
-    array = np.asarray(series)
+    array = checks.as_array("fold", "series", series)
     n = checks.as_size("fold", "n", n)
     if array.ndim == 0 or len(array) < n:
         raise ValueError(
@@ -215,7 +215,7 @@ class BucketedBatches:
 
     def __init__(self, lengths: npt.ArrayLike, spread: float = 0.25) -> None:
         self.lengths = checks.as_integers("BucketedBatches", "lengths", lengths)
-        if not spread >= 0:
+        if not checks.as_number("BucketedBatches", "spread", spread) >= 0:
             raise ValueError(f"BucketedBatches: spread must be at least 0, got {spread}")
         self.spread = float(spread)
 

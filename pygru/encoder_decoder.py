@@ -361,8 +361,8 @@ class EncoderDecoder(Composite):
         """
         where = "EncoderDecoder.generate"
         steps = as_size(where, "steps", steps)
-        classes = self.decoder.input_classes is not None
-        heat = as_temperature(where, temperature, classes, 0.0)
+        count = self.decoder.input_classes
+        heat = as_temperature(where, temperature, count is not None, 0.0)
         state, _ = self._read(x, lengths, False)
         batched = state[0].ndim == 3
         if not batched:
@@ -377,7 +377,10 @@ class EncoderDecoder(Composite):
 
         start = np.broadcast_to(self._start, (B, *self._start.shape))
         y, state = step(start, state)
-        feed = class_feed(where, heat, rng) if classes else value_feed(where, start.shape[1])
+        if count is None:
+            feed = value_feed(where, start.shape[1])
+        else:
+            feed = class_feed(where, count, heat, rng)
         written = write(step, feed, y, state, steps, self.end)  # (B, steps, ...)
         if not batched:
             return np.asarray(written[0])

@@ -166,12 +166,13 @@ class Means:
         """Take in a batch: its loss, what the metrics look at, and how many elements it has."""
         self._total += value * weight
         self._weight += weight
+        y, target = _to_be_read(y), _to_be_read(target)
         for i, metric in enumerate(self._metrics):
             if ends is None or y.ndim < 3:
                 part = metric.mean(y, target)
             else:
                 part = metric.mean(y, target, lengths=ends, batch_first=True)
-            self._sums[i] += part * weight
+            self._sums[i] += _one_number(f"metric {metric.name}", part) * weight
 
     @property
     def loss(self) -> float:
@@ -206,14 +207,35 @@ def weighted_loss(
     loss: losses.Loss, y: Array, target: Array, ends: Array | None
 ) -> tuple[float, Array, float]:
     """Return value, dy and what the mean weighs: sequences, or valid steps if there is time."""
+    answer: Any  # of a function of the user's, perhaps
+    y, target = _to_be_read(y), _to_be_read(target)
     if y.ndim < 3:
-        value, dy = loss(y, target)
-        return value, dy, len(y)
-    if ends is None:
-        value, dy = loss(y, target)
-        return value, dy, y.shape[0] * y.shape[1]
-    value, dy = loss(y, target, lengths=ends, batch_first=True)
-    return value, dy, int(ends.sum())
+        answer, elements = loss(y, target), len(y)
+    elif ends is None:
+        answer, elements = loss(y, target), y.shape[0] * y.shape[1]
+    else:
+        answer, elements = loss(y, target, lengths=ends, batch_first=True), int(ends.sum())
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise TypeError(f"loss: must return (value, dy), got {answer!r}")
+    value, dy = answer
+    return _one_number("loss", value), dy, elements
+
+
+def _to_be_read(array: Array) -> Array:
+    """Return an array that a loss or metric cannot write to: y is the tape's, targets are data."""
+    view: Array = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _one_number(where: str, value: Any) -> float:
+    """Return what a loss or metric gave in full precision, whatever its own was."""
+    if type(value) is float:
+        return value
+    array = np.asarray(value)
+    if array.shape or array.dtype.kind not in "fiub":
+        raise TypeError(f"{where}: value must be one real number, got {value!r}")
+    return float(array)
 
 
 def infer(model: Any, x: Array, ends: Array | None) -> Array:

@@ -80,11 +80,16 @@ def as_prompt(
     return x if batched else np.expand_dims(x, 1 - time), ends, batched
 
 
-def class_feed(where: str, temperature: float, rng: Random) -> Feed:
-    """Draw the next class from softmax(y / temperature); 0 takes the most probable one."""
+def class_feed(where: str, count: int, temperature: float, rng: Random) -> Feed:
+    """Draw the next of ``count`` classes from softmax(y / temperature); 0 takes the likeliest."""
     generator = as_generator(where, rng)
 
     def feed(y: FloatArray) -> Array:
+        if y.shape[-1] > count:
+            raise ValueError(
+                f"{where}: the model must give at most as many classes as it takes, {count}, "
+                f"got {y.shape[-1]}"
+            )
         _check_finite(where, y)
         if temperature == 0.0:
             return np.asarray(y.argmax(axis=-1))

@@ -126,8 +126,7 @@ def huber(
     >>> value, dy.tolist()
     (1.3125, [[0.25], [0.5]])
     """
-    if not delta > 0:
-        raise ValueError(f"huber: delta must be positive, got {delta}")
+    delta = checks.as_positive("huber", "delta", delta)
     residual, count = _residual("huber", y, target, lengths, batch_first)
     dy = np.clip(residual, -delta, delta)
     residual -= 0.5 * dy  # dy * (e - dy / 2) is either branch of the loss
@@ -264,8 +263,8 @@ def get(loss: str | Loss) -> Loss:
     Parameters
     ----------
     loss : {"mae", "mse", "huber", "cross_entropy", "binary_cross_entropy"} or callable
-        A callable takes (y, target), and lengths= and batch_first= when there are lengths, and
-        returns (value, dy).
+        A callable takes (y, target), which it must not change, and lengths= and batch_first= when
+        there are lengths, and returns (value, dy).
 
     Raises
     ------

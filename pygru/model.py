@@ -284,7 +284,8 @@ class Sequential(Composite, Layer):
         """
         where, time = "Sequential.generate", 1 if self.batch_first else 0
         steps = as_size(where, "steps", steps)
-        classes = self.input_classes is not None
+        count = self.input_classes
+        classes = count is not None
         heat = as_temperature(where, temperature, classes, 1.0)
         for module in self._leaves():
             if isinstance(module, Recurrent) and module.bidirectional:
@@ -298,7 +299,9 @@ class Sequential(Composite, Layer):
                     f"got one with {type(module).__name__}"
                 )
         x, ends, batched = as_prompt(where, prompt, lengths, classes, self.dtype, time)
-        feed = class_feed(where, heat, rng) if classes else value_feed(where, x.shape[2])
+        feed = (
+            value_feed(where, x.shape[2]) if count is None else class_feed(where, count, heat, rng)
+        )
 
         def step(now: npt.NDArray[Any], state: list[FloatArray]) -> tuple[FloatArray, Any]:
             y, after = self.run(now[:, np.newaxis] if time else now[np.newaxis], state)

@@ -121,14 +121,14 @@ class Adam(Optimizer):
 
     settings: tuple[str, ...] = ("lr", "betas", "eps")
     slots = ("m", "v")
+    betas = (0.9, 0.999)
     weight_decay = 0.0
 
     def __init__(
         self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
     ) -> None:
         super().__init__(lr)
-        beta_1, beta_2 = betas
-        self.betas = (self._number("betas[0]", beta_1), self._number("betas[1]", beta_2))
+        self.betas = self._setting(type(self).__name__, "betas", betas)
         self.eps = self._number("eps", eps)
 
     def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:

@@ -13,6 +13,7 @@ from pygru.checks import (
     as_float_dtype,
     as_floating,
     as_generator,
+    as_positive,
     as_probability,
     as_real,
     as_size,
@@ -132,9 +133,7 @@ class LayerNorm(Layer):
         self, normalized_shape: int, eps: float = 1e-5, *, dtype: npt.DTypeLike = np.float32
     ) -> None:
         self.normalized_shape = K = as_size("LayerNorm", "normalized_shape", normalized_shape)
-        self.eps = float(eps)
-        if not self.eps > 0.0:
-            raise ValueError(f"LayerNorm: eps must be above 0, got {eps}")
+        self.eps = as_positive("LayerNorm", "eps", eps)
         super().__init__(
             [Parameter("weight", (K,)), Parameter("bias", (K,))],
             as_float_dtype("LayerNorm", dtype),

@@ -137,7 +137,7 @@ class ReduceOnPlateau(Schedule):
     patience : int
         At least 0.
     threshold : float
-        An epoch improves when its loss is below best * (1 - threshold); from 0 to 1.
+        An epoch improves when its loss is below best - threshold * abs(best); from 0 to 1.
     minimum : float
         The factor never falls below this; from 0 to 1.
 
@@ -172,7 +172,8 @@ class ReduceOnPlateau(Schedule):
 
     def observe(self, value: float) -> None:
         """Count the epochs without improvement."""
-        if value < self._best * (1 - self.threshold):
+        part = self.threshold if self._best > 0 else -self.threshold
+        if value < self._best * (1 - part):
             self._best, self._waited = value, 0
             return
         self._waited += 1

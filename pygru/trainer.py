@@ -103,13 +103,9 @@ class Trainer:
         KeyboardInterrupt
             Between two steps, after somebody asked for it.
         """
-        loss, metrics, batch_size, sampler, schedule, *_ = self.settings
+        loss, metrics, batch_size, _, schedule, *_ = self.settings
         started = time.perf_counter()
-        plan = list(sampler(len(self.data.X), batch_size, self.rng))
-        if not plan:
-            raise ValueError(
-                f"fit: sampler must give at least one batch, got none in epoch {epoch}"
-            )
+        plan = self._plan(epoch)
         steps = sum(map(self._pieces_in, plan))
         advance = progress.start_epoch(epoch, steps)
         means = Means(metrics)
@@ -147,6 +143,26 @@ class Trainer:
         if schedule is not None:
             schedule.observe(record.monitored)
         return record
+
+    def _plan(self, epoch: int) -> list[Batch]:
+        """Return the batches of an epoch, each of samples that there are."""
+        settings, samples = self.settings, np.arange(len(self.data.X))
+        plan = list(settings.sampler(len(samples), settings.batch_size, self.rng))
+        if not plan:
+            raise ValueError(
+                f"fit: sampler must give at least one batch, got none in epoch {epoch}"
+            )
+        for batch in plan:
+            try:
+                chosen = samples[batch]
+            except IndexError:
+                chosen = samples[:0]
+            if chosen.ndim != 1 or not chosen.size:
+                raise ValueError(
+                    f"fit: sampler must give slices or arrays of at least one index below N = "
+                    f"{len(samples)}, got {batch!r} in epoch {epoch}"
+                )
+        return plan
 
     def _pieces_in(self, batch: Batch) -> int:
         """Return how many steps a batch makes."""

@@ -165,7 +165,7 @@ def fit(
     data = check_samples("fit", model, X, Y, lengths)
     held_out = None if validation is None else _held_out(model, validation)
     if schedule is not None:
-        _check_kind("schedule", schedule, Schedule, "a Schedule, see pygru.schedules,")
+        _check_kind("schedule", schedule, Schedule, "a Schedule such as StepDecay(10)")
     for name, hook in (("sampler", sampler), ("on_gradient", on_gradient)):
         if hook is not None:
             _check_kind(name, hook, Callable, "a callable or None")
@@ -268,8 +268,8 @@ def _start_from(trainer: Trainer, file: Checkpoint, resume: bool) -> None:
 
 def _decisive(trainer: Trainer) -> dict[str, object]:
     """Return what decides the bits of a training, besides model, optimiser and schedule."""
-    settings, data, held_out = trainer.settings, trainer.data, trainer.validation
-    return {
+    settings = trainer.settings
+    facts: dict[str, object] = {
         "loss": settings.loss,
         "metrics": tuple(metric.name for metric in settings.metrics),
         "batch_size": settings.batch_size,
@@ -278,10 +278,13 @@ def _decisive(trainer: Trainer) -> dict[str, object]:
         "stateful": settings.bptt is not None and settings.stateful,
         "clip_norm": settings.clip_norm,
         "clip_value": settings.clip_value,
-        "X": data.X.shape,
-        "Y": data.Y.shape,
-        "validation X": None if held_out is None else held_out.X.shape,
+        "on_gradient": settings.on_gradient is not None,
     }
+    for of, samples in (("", trainer.data), ("validation ", trainer.validation)):
+        for name in ("X", "Y", "lengths"):
+            array = getattr(samples, name, None)
+            facts[of + name] = None if array is None else array.shape
+    return facts
 
 
 def _default_sampler(data: Samples) -> Sampler:

@@ -97,7 +97,7 @@ def test_dying_at_any_step_changes_no_bit(
     with pytest.raises(MemoryError):
         Run().fit(checkpoint=path, on_gradient=die)
     other = Run()
-    other.fit(checkpoint=path, resume=True)  # from the last epoch, or from the beginning
+    other.fit(checkpoint=path, resume=True, on_gradient=die)  # from the last epoch, or from none
     assert other.state() == never_stopped
 
 
@@ -245,13 +245,23 @@ def test_a_checkpoint_of_another_training_says_what_differs(tmp_path: Path) -> N
         ({"metrics": "mae"}, r"its metrics has \('mae', 'rmse'\), not \('mae',\)$"),
         ({"sampler": data.ShuffledBatches()}, "its sampler has BucketedBatches, not Shuffled"),
         ({"clip_norm": 1.0}, r"its clip_norm has None, not 1\.0$"),
-        ({"validation": None}, r"its validation X has \(9, 8, 2\), not None$"),
+        ({"on_gradient": print}, "its on_gradient has False, not True$"),
+        ({"validation": None}, r"its validation X has \(9, 8, 2\), not None; .* lengths has"),
     ],
 )
 def test_a_training_with_other_settings_says_which(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     refused(Run(), finished(tmp_path), r"run\.safetensors must be of this .*" + message, **changes)
+
+
+def test_lengths_are_one_of_the_settings(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "run.safetensors", Run(), Run()
+    first.X = second.X = np.ones((40, 8, 2))
+    held_out = first.X, first.Y, [8] * 40
+    first.fit(epochs=1, checkpoint=path, lengths=[8] * 40, validation=held_out)
+    message = r"its lengths has \(40,\), not None; its validation lengths has \(40,\), not None$"
+    refused(second, path, message, validation=held_out[:2])
 
 
 def test_the_momentum_of_sgd_is_one_of_the_settings(tmp_path: Path) -> None:

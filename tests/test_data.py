@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pygru
 from pygru import data
 
 
@@ -69,6 +70,12 @@ def test_a_series_without_values_is_named(shape: tuple[int, ...]) -> None:
         data.fold(np.zeros(shape), 5)
 
 
+def test_series_of_unequal_lengths_are_named() -> None:
+    for name, cut in (("windows", data.windows), ("fold", data.fold)):
+        with pytest.raises(ValueError, match=f"^{name}: series must be one array, got nested"):
+            cut([[1.0, 2.0], [3.0]], 1)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("n, batch_size", [(10, 3), (9, 3), (2, 5), (0, 4)])
 def test_batches_cover_every_sample_once_in_order(n: int, batch_size: int) -> None:
     covered = [i for batch in data.batches(n, batch_size) for i in range(n)[batch]]
@@ -93,6 +100,24 @@ def test_contiguous_batches_are_drawn_from_the_first_choices() -> None:
         list(data.ContiguousBatches(choices=6)(59, 10, rng))
     with pytest.raises(ValueError, match="at least 1 full batches of 10, got 0"):
         list(data.ContiguousBatches()(9, 10, rng))
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(
+    "batch", [3, None, slice(5, 5), np.array([], int), np.array([4, 5]), np.array([0.0]), [[1, 2]]]
+)
+def test_a_batch_that_holds_no_samples_is_named_before_the_first_step(
+    batch: Any, listed: bool
+) -> None:
+    X = [np.ones((1 + i * listed, 1)) for i in range(5)]
+    model = pygru.Sequential(pygru.GRU(1, 1, batch_first=True, rng=0))
+    before = model.flat_params.copy()
+    with pytest.raises(ValueError, match=r"fit: sampler must give .* N = 5, got .* in epoch 1"):
+        pygru.fit(
+            model, X, X, loss="mse", optimizer=pygru.Adam(), epochs=1, bptt=1, verbose=0,
+            sampler=lambda *_: [slice(0, 2), batch],
+        )  # fmt: skip
+    assert np.array_equal(model.flat_params, before)
 
 
 @pytest.mark.parametrize("sampler", [data.ShuffledBatches(), data.ContiguousBatches()], ids=repr)

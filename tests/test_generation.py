@@ -118,6 +118,7 @@ def test_what_cannot_be_continued_is_refused():
     mean = pygru.Sequential(pygru.GRU(2, 2), pygru.MeanOverTime())
     broken = make_classes()
     broken.flat_params[...] = np.nan
+    more = pygru.Sequential(pygru.Embedding(K, 9, rng=0), pygru.RNN(9, 9, rng=0))
     for call, error, message in (
         (lambda: classes.generate(PROMPT * 1.0, 3), TypeError, "prompt must hold integers"),
         (lambda: values.generate([["a"]], 3), TypeError, "prompt must hold real numbers"),
@@ -171,6 +172,11 @@ def test_what_cannot_be_continued_is_refused():
             lambda: wide.generate(x, 3),
             ValueError,
             "the model must give as many values per step as it takes, 2, got 4",
+        ),
+        (
+            lambda: more.generate([0], 1),
+            ValueError,
+            "the model must give at most as many classes as it takes, 5, got 9",
         ),
         (
             lambda: both.generate(x, 3),

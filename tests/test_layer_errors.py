@@ -116,6 +116,11 @@ def test_wrong_arguments_of_forward_are_named(changes, error, message):
         ),
         (lambda: pygru.Dropout(-0.1), ValueError, "Dropout: p must be a number from 0 to 1"),
         (lambda: pygru.LayerNorm(3, 0.0), ValueError, "LayerNorm: eps must be above 0, got 0.0"),
+        (
+            lambda: pygru.LayerNorm(3, "1e-5"),
+            TypeError,
+            "LayerNorm: eps must be a number above 0, got '1e-5'",
+        ),
     ],
 )
 def test_wrong_arguments_of_constructors_are_named(make, error, message):

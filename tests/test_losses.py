@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tolerances import assert_close, finite_difference
 
+import pygru
 from pygru import losses
 
 LOSSES = {**losses.LOSSES, "huber(0.3)": partial(losses.huber, delta=0.3)}
@@ -143,8 +144,64 @@ def test_other_misfits_are_named() -> None:
         losses.mae(np.zeros(3), np.array([None, 1, 2]))
     with pytest.raises(ValueError, match=r"target must lie in 0 \.\. 1, got 2"):
         losses.binary_cross_entropy([0.0], [2.0])
-    with pytest.raises(ValueError, match="delta must be positive, got 0"):
+    with pytest.raises(ValueError, match="delta must be above 0, got 0"):
         losses.huber([0.0], [2.0], delta=0)
+    with pytest.raises(TypeError, match="huber: delta must be a number above 0, got '1'"):
+        losses.huber([0.0], [2.0], delta="1")  # type: ignore[arg-type]
+
+
+def test_a_mean_over_batches_is_in_full_precision_whatever_the_loss_gives() -> None:
+    tenth = np.float32(0.1)
+
+    def own(y: Any, _target: Any) -> Any:
+        return tenth, np.zeros_like(y)
+
+    model, x = pygru.Linear(1, 1), np.zeros((1000, 1))
+    found = pygru.evaluate(
+        model, x, x, loss=own, metrics=lambda y, target: own(y, target)[0], batch_size=1
+    )
+    assert found == pytest.approx({"loss": float(tenth), "<lambda>": float(tenth)}, rel=1e-12)
+    history = pygru.fit(
+        model, x, x, loss=own, optimizer=pygru.Adam(), epochs=1, batch_size=7, verbose=0
+    )
+    assert type(history.loss[0]) is float
+
+
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (0.5, r"loss: must return \(value, dy\), got 0.5"),
+        ((1.0, 2.0, 3.0), r"loss: must return \(value, dy\), got \(1.0, 2.0, 3.0\)"),
+        ((np.ones(1), 0.0), r"loss: value must be one real number, got array\(\[1.\]\)"),
+        ((1j, 0.0), "loss: value must be one real number, got 1j"),
+        (("0.5", 0.0), "loss: value must be one real number, got '0.5'"),
+    ],
+)
+def test_a_loss_that_gives_something_else_is_named(answer: Any, message: str) -> None:
+    model, x = pygru.Linear(1, 1), np.zeros((3, 1))
+    with pytest.raises(TypeError, match=message):
+        pygru.evaluate(model, x, x, loss=lambda _y, _target: answer)
+
+
+@pytest.mark.parametrize(
+    "write", ["loss to y", "loss to target", "metric to y", "metric to target"]
+)
+def test_a_loss_or_metric_cannot_write_to_the_tape_or_the_data(write: str) -> None:
+    def own(kind: str, y: Any, target: Any) -> None:
+        if write.startswith(kind):
+            written = y if write.endswith("y") else target
+            written -= 1
+
+    model, x = pygru.Sequential(pygru.Linear(1, 1, rng=0), pygru.Tanh()), np.ones((4, 1), "f")
+    before, target = model.flat_params.copy(), np.ones((4, 1), np.float32)
+    with pytest.raises(ValueError, match="read-only"):
+        pygru.fit(
+            model, x, target, optimizer=pygru.Adam(), epochs=1, sampler=lambda *_: [slice(0, 4)],
+            loss=lambda y, target: own("loss", y, target) or losses.mse(y, target),
+            metrics=lambda y, target: own("metric", y, target) or 0.0,
+        )  # fmt: skip
+    assert np.array_equal(model.flat_params, before)
+    assert target.tolist() == [[1.0]] * 4
 
 
 def test_get_takes_a_name_or_a_callable() -> None:

@@ -136,6 +136,16 @@ def test_epochs_with_other_metrics_still_make_a_table(tmp_path: Path) -> None:
     assert history["loss"] == []
 
 
+@pytest.mark.parametrize("answer", [None, {}, "0.5", np.zeros((2, 1)), np.zeros(1)])
+def test_a_metric_that_gives_no_number_is_named(answer: Any) -> None:
+    def own(_y: Any, _target: Any) -> Any:
+        return answer
+
+    model, x = pygru.Linear(1, 1), np.zeros((2, 1))
+    with pytest.raises(TypeError, match="metric own: value must be one real number, got "):
+        pygru.evaluate(model, x, x, loss="mse", metrics=own)
+
+
 def test_what_is_no_metric_is_named() -> None:
     assert metrics.get(()) == ()
     with pytest.raises(ValueError, match="must be one of accuracy, mae, rmse, got 'acuracy'"):

@@ -194,6 +194,17 @@ def test_settings_out_of_range_are_named(make: Callable[[], Any], message: str) 
         make()
 
 
+def test_settings_of_a_wrong_kind_are_named() -> None:
+    for betas in (0.9, (0.9, 0.99, 0.999)):
+        with pytest.raises(TypeError, match="AdamW: betas must be 2 numbers, got "):
+            optim.AdamW(betas=betas)  # type: ignore[arg-type]
+    for clip in (clipping.clip_by_global_norm, clipping.clip_by_value):
+        with pytest.raises(
+            TypeError, match=r"clip_by_.*: max_.* must be a number above 0, got '1'"
+        ):
+            clip(np.ones(2), "1")  # type: ignore[operator]
+
+
 def test_clipping_by_global_norm_scales_only_what_is_too_long() -> None:
     gradients = np.array([3.0, 4.0])
     assert clipping.clip_by_global_norm(gradients, 10.0) == 5.0

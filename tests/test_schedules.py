@@ -37,6 +37,16 @@ def test_plateau_waits_for_its_patience_and_stops_at_its_minimum() -> None:
     assert factors == [1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05]
 
 
+@pytest.mark.parametrize("loss", [0.0, -1.0])
+def test_a_loss_below_zero_can_stand_still_too(loss: float) -> None:
+    schedule = schedules.ReduceOnPlateau(factor=0.5, patience=0, threshold=0.01)
+    factors = []
+    for part in [1, 1, 0.999, 1.001, 1.5]:
+        schedule.observe(part * loss)
+        factors.append(schedule(0))
+    assert factors == [1, 0.5, 0.25, 0.125, 0.125 if loss else 0.0625]
+
+
 def test_settings_out_of_range_are_named() -> None:
     with pytest.raises(ValueError, match=r"StepDecay: every must be above 0, got 0"):
         schedules.StepDecay(every=0)

@@ -111,6 +111,8 @@ def test_buckets_hold_similar_lengths_and_every_sample_once() -> None:
         list(BucketedBatches(lengths)(5, 2, rng))
     with pytest.raises(ValueError, match="spread must be at least 0, got -1"):
         BucketedBatches(lengths, spread=-1)
+    with pytest.raises(TypeError, match="BucketedBatches: spread must be a number, got '1'"):
+        BucketedBatches(lengths, spread="1")
 
 
 def test_lists_come_in_buckets_by_default_and_in_any_order_on_demand() -> None:

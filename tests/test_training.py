@@ -341,7 +341,7 @@ X_NAN[3, 0], Y_INF[7, 0] = np.nan, -np.inf
         ({"loss": "mean"}, ValueError, "loss must be one of mae"),
         ({"optimizer": "adam"}, TypeError, "fit: optimizer must be an Optimizer .*, got 'adam'"),
         ({"optimizer": optim.Adam}, TypeError, "fit: optimizer must be .* got <class .*Adam'>"),
-        ({"schedule": lambda _: 1.0}, TypeError, "fit: schedule must be a Schedule, .* got <func"),
+        ({"schedule": lambda _: 1.0}, TypeError, r"fit: schedule must be .*\(10\), got <func"),
         ({"schedule": schedules.Constant}, TypeError, "fit: schedule must be .* got <class"),
         ({"sampler": 3}, TypeError, "fit: sampler must be a callable or None, got 3"),
         ({"on_gradient": 3}, TypeError, "fit: on_gradient must be a callable or None, got 3"),
