@@ -8,7 +8,7 @@ times faster through the layer, which computes the gradients of many steps in on
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +31,6 @@ from pygru.stack import Run, Stack, StackTape, of_run, run_parameters, run_shape
 from pygru.tape import Tape
 
 __all__ = ["GRUCell", "RNNCell"]
-
-
-class _Saved(NamedTuple):
-    """What `RecurrentCell.backward` needs."""
-
-    tape: StackTape
-    x_shape: tuple[int, ...]  # as the user gave it
 
 
 class RecurrentCell(Module):
@@ -151,8 +144,9 @@ class RecurrentCell(Module):
         RuntimeError
             When the tape was used before.
         """
-        (saved, x_shape), gradient = self._spend(tape, dh, "h")
+        saved, gradient = self._spend(tape, dh, "h")
         dh_n = gradient.reshape(-1, self.hidden_size)
+        x_shape = (*tape.shape[:-1], self.input_size)
         dx = np.empty(x_shape, self.dtype) if input_gradient else None
         dh_0 = None if saved.h_0 is None else np.empty((1, *dh_n.shape), self.dtype)
         with adding_to(self):
@@ -161,7 +155,7 @@ class RecurrentCell(Module):
 
     def _step(
         self, x: npt.ArrayLike, h: npt.ArrayLike | None, training: bool
-    ) -> tuple[FloatArray, _Saved | None]:
+    ) -> tuple[FloatArray, StackTape | None]:
         where, H = f"{type(self).__name__}.forward", self.hidden_size
         given = as_real(where, "x", x, self._flat_params.dtype)
         if given.ndim not in (1, 2) or given.shape[-1] != self.input_size:
@@ -181,8 +175,8 @@ class RecurrentCell(Module):
         steps = _one_step(given)
         y = np.empty((1, steps.shape[1], H), given.dtype)
         h_n = np.empty(y.shape, given.dtype)
-        tape = self._stack.forward(steps, h_0, None, y, h_n, training)
-        return h_n.reshape(shape), None if tape is None else _Saved(tape, given.shape)
+        saved = self._stack.forward(steps, h_0, None, y, h_n, training)
+        return h_n.reshape(shape), saved
 
 
 def _one_step(array: FloatArray) -> FloatArray:

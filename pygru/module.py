@@ -25,12 +25,14 @@ Config: TypeAlias = dict[str, Any]
 # h_0 or h_n (L*D, B, H) of every recurrent module of a model, one after another
 State: TypeAlias = Sequence["npt.ArrayLike | None"]
 
+_FLOAT32 = np.dtype(np.float32)
+
 
 class Module(ABC):
     """Base of every layer and model.
 
-    A subclass calls ``super().__init__`` with its parameters and their dtype, fills ``params``,
-    and implements `config`.
+    A subclass calls ``super().__init__`` with its parameters, if it has any, and their dtype,
+    fills ``params``, and implements `config`.
 
     Attributes
     ----------
@@ -55,7 +57,7 @@ class Module(ABC):
     keeps_time: bool = True
     _in_model = False  # whether a model owns the flat buffer
 
-    def __init__(self, parameters: Sequence[Parameter], dtype: FloatDType) -> None:
+    def __init__(self, parameters: Sequence[Parameter] = (), dtype: FloatDType = _FLOAT32) -> None:
         size = sum(p.size for p in parameters)
         check_bytes(type(self).__name__, "the parameters", size, dtype)
         self._parameters = tuple(parameters)

@@ -29,7 +29,7 @@ class TimeLayer(Layer):
 
     def __init__(self, batch_first: bool | None) -> None:
         self.batch_first = None if batch_first is None else bool(batch_first)
-        super().__init__([], np.dtype(np.float32))
+        super().__init__()
 
     def _adopt_layout(self, batch_first: bool | None) -> None:
         """Take a model's layout."""

@@ -246,7 +246,6 @@ class Recurrent(Module):
             dy = self._check_gradient(tape, dy)
         if dh_n is not None:
             where = f"{type(self).__name__}.backward"
-            dh_n = as_real(where, "dh_n", dh_n, self.dtype)
             batch = tape.shape[int(self.batch_first is False)] if len(tape.shape) == 3 else None
             dh_n = self._check_state(where, "dh_n", dh_n, batch)
         return self._backward(tape.spend(), dy, dh_n, input_gradient, True)

@@ -68,7 +68,7 @@ class Dropout(Layer):
     def __init__(self, p: float = 0.5, *, rng: Random = None) -> None:
         self.p = as_probability("Dropout", "p", p)
         self._rng = as_generator("Dropout", rng)
-        super().__init__([], np.dtype(np.float32))
+        super().__init__()
 
     def config(self) -> Config:
         """Return the constructor arguments of a layer like this one, as JSON can hold them."""
