@@ -36,6 +36,8 @@ __all__ = ["GRUCell", "RNNCell"]
 class RecurrentCell(Module):
     """What `GRUCell` and `RNNCell` share. Not for use on its own."""
 
+    _variant: str
+
     def __init__(
         self,
         cell: str,
@@ -66,13 +68,14 @@ class RecurrentCell(Module):
         del state["_stack"]
         return state
 
-    def _sizes(self) -> Config:
-        """Return the arguments that both cells share."""
+    def config(self) -> Config:
+        """Return the constructor arguments of a cell like this one, as JSON can hold them."""
         return {
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
             "bias": self.bias,
             "dtype": self.dtype.name,
+            self._variant: getattr(self, self._variant),
         }
 
     @classmethod
@@ -229,6 +232,8 @@ class GRUCell(RecurrentCell):
     ((2, 4), (12, 4))
     """
 
+    _variant = "reset"
+
     def __init__(
         self,
         input_size: int,
@@ -242,13 +247,6 @@ class GRUCell(RecurrentCell):
     ) -> None:
         self.reset = as_choice("GRUCell", "reset", reset, ("after", "before"))
         super().__init__(f"gru_{self.reset}", input_size, hidden_size, bias, dtype, rng, init)
-
-    def config(self) -> Config:
-        """Return the constructor arguments of a cell like this one, as JSON can hold them."""
-        return self._sizes() | {"reset": self.reset}
-
-    def _functions(self) -> dict[str, str]:
-        return {"": f"reset={self.reset!r}"}
 
 
 @savable
@@ -280,6 +278,8 @@ class RNNCell(RecurrentCell):
     (4,)
     """
 
+    _variant = "nonlinearity"
+
     def __init__(
         self,
         input_size: int,
@@ -295,10 +295,3 @@ class RNNCell(RecurrentCell):
         super().__init__(
             f"rnn_{self.nonlinearity}", input_size, hidden_size, bias, dtype, rng, init
         )
-
-    def config(self) -> Config:
-        """Return the constructor arguments of a cell like this one, as JSON can hold them."""
-        return self._sizes() | {"nonlinearity": self.nonlinearity}
-
-    def _functions(self) -> dict[str, str]:
-        return {"": f"nonlinearity={self.nonlinearity!r}"}

@@ -56,6 +56,8 @@ class Module(ABC):
     _axes: tuple[int, int] | None = None
     keeps_time: bool = True
     _in_model = False  # whether a model owns the flat buffer
+    # The argument that says which of several functions of the same parameters this is.
+    _variant: str | None = None
 
     def __init__(self, parameters: Sequence[Parameter] = (), dtype: FloatDType = _FLOAT32) -> None:
         size = sum(p.size for p in parameters)
@@ -223,8 +225,9 @@ class Module(ABC):
         return cls(**config)
 
     def _functions(self) -> dict[str, str]:
-        """Return prefix -> which of several functions with the same parameters this is."""
-        return {}
+        """Return prefix -> which of several functions of the same parameters this is."""
+        name = self._variant
+        return {} if name is None else {"": f"{name}={getattr(self, name)!r}"}
 
     def _generators(self) -> dict[str, np.random.Generator]:
         """Return prefix -> what `forward` draws from."""

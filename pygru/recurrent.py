@@ -46,6 +46,7 @@ class Recurrent(Module):
 
     batch_first: bool
     _axes = (2, 2)
+    _variant: str
 
     def __init__(
         self,
@@ -131,8 +132,8 @@ class Recurrent(Module):
     def _generators(self) -> dict[str, np.random.Generator]:
         return {"": self._rng} if self.dropout and self.num_layers > 1 else {}
 
-    def _sizes(self) -> Config:
-        """Return the arguments that GRU and RNN share."""
+    def config(self) -> Config:
+        """Return the constructor arguments of a layer like this one, as JSON can hold them."""
         return {
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
@@ -141,6 +142,8 @@ class Recurrent(Module):
             "batch_first": self.batch_first,
             "dropout": self.dropout,
             "bidirectional": self.bidirectional,
+            self._variant: getattr(self, self._variant),
+            "dtype": self.dtype.name,
         }
 
     @classmethod
