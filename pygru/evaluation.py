@@ -206,12 +206,9 @@ def weighted_loss(
     loss: losses.Loss, y: Array, target: Array, ends: Array | None
 ) -> tuple[float, Array, float]:
     """Return value, dy and what the mean weighs: sequences, or valid steps if there is time."""
-    if y.ndim < 3:
+    if ends is None or y.ndim < 3:
         value, dy = loss(y, target)
-        return value, dy, len(y)
-    if ends is None:
-        value, dy = loss(y, target)
-        return value, dy, y.shape[0] * y.shape[1]
+        return value, dy, len(y) if y.ndim < 3 else y.shape[0] * y.shape[1]
     value, dy = loss(y, target, lengths=ends, batch_first=True)
     return value, dy, int(ends.sum())
 
