@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -367,21 +366,15 @@ class EncoderDecoder(Composite):
         batched = state[0].ndim == 3
         if not batched:
             state = [h_0[:, np.newaxis] for h_0 in state]
-        B, time = state[0].shape[1], 1 if self.batch_first else 0
+        B = state[0].shape[1]
         if B == 0:
             raise ValueError(f"{where}: x must hold at least one sequence, got {np.shape(x)}")
-
-        def step(now: Array, state: Sequence[FloatArray]) -> tuple[FloatArray, list[FloatArray]]:
-            y, after = self.decoder.run(now[:, np.newaxis] if time else now[np.newaxis], state)
-            return y.reshape(len(now), -1), after
-
         start = np.broadcast_to(self._start, (B, *self._start.shape))
-        y, state = step(start, state)
+        y, state = self.decoder._one_step(start, state)
         feed = class_feed(where, heat, rng) if classes else value_feed(where, start.shape[1])
-        written = write(step, feed, y, state, steps, self.end)  # (B, steps, ...)
-        if not batched:
-            return np.asarray(written[0])
-        return written if self.batch_first else written.swapaxes(0, 1)
+        written = write(self.decoder._one_step, feed, y, state, steps, self.end)  # (B, steps, ...)
+        time = 1 if self.batch_first else 0
+        return np.moveaxis(written, 1, time) if batched else np.asarray(written[0])
 
 
 def _width(decoder: Sequential) -> int | None:
