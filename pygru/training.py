@@ -16,7 +16,7 @@ from pygru import checks, losses
 from pygru import metrics as metrics_
 from pygru.checkpoint import Checkpoint
 from pygru.data import BucketedBatches, Sampler, ShuffledBatches
-from pygru.evaluation import check_targets, evaluate, predict
+from pygru.evaluation import check_targets
 from pygru.history import EpochRecord, History
 from pygru.interrupts import Interrupts
 from pygru.model import Sequential
@@ -31,7 +31,7 @@ from pygru.trainer import GradientHook, Settings, Trainer
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Callback", "EpochRecord", "History", "evaluate", "fit", "predict"]
+__all__ = ["Callback", "fit"]
 
 Callback: TypeAlias = Callable[[EpochRecord, Any], object]
 _T = TypeVar("_T")
