@@ -60,7 +60,7 @@ class EncoderDecoder(Composite):
         have as many layers and as many units; where the encoder reads in both directions, the
         decoder has twice as many units, for the two states side by side.
     start : int, or array_like of real numbers
-        What goes into the decoder at its first step: a class of its own, that is not written, or
+        What goes into the decoder at its first step: a class, best one that is never written, or
         values, (I,).
     end : int, optional
         The class that ends a sequence: what comes after it in a target does not count, and
@@ -235,7 +235,7 @@ class EncoderDecoder(Composite):
         lengths : array_like of int of shape (B,), optional
             Number of steps of each x.
         target_lengths : array_like of int of shape (B,), optional
-            Number of steps of each target; absent are those of the method `target_lengths`.
+            Number of steps of each target; by default what the method `target_lengths` returns.
 
         Returns
         -------
@@ -299,7 +299,9 @@ class EncoderDecoder(Composite):
             ends = self.target_lengths(given)
         else:
             ends = as_lengths(where, target_lengths, steps, batch, "target_lengths").reshape(batch)
-        shifted = np.empty_like(given)  # what the decoder reads: start, then the target but its end
+        shifted = np.empty_like(
+            given
+        )  # what the decoder reads: start, then the target without its last step
         by_time, target_by_time = np.moveaxis(shifted, time, 0), np.moveaxis(given, time, 0)
         by_time[:1] = self._start
         by_time[1:] = target_by_time[:-1]

@@ -205,7 +205,7 @@ def measure(
 def weighted_loss(
     loss: losses.Loss, y: Array, target: Array, ends: Array | None
 ) -> tuple[float, Array, float]:
-    """Return value, dy and what the mean weighs: sequences, or valid steps if there is time."""
+    """Return the loss, dy, and how much the loss weighs: sequences or, of y with time, steps."""
     if ends is None or y.ndim < 3:
         value, dy = loss(y, target)
         return value, dy, len(y) if y.ndim < 3 else y.shape[0] * y.shape[1]

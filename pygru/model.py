@@ -70,7 +70,7 @@ class Sequential(Composite, Layer):
         self._recurrent = tuple(m for m in self._leaves() if isinstance(m, Recurrent))
         self._steps = plan(modules)
         self.keeps_time = all(step.keeps_time for step in self._steps)
-        # Below the lowest step with parameters nobody reads a gradient but the caller.
+        # Below the lowest step with parameters, only the caller can want a gradient.
         sizes = [step.flat_params.size for step in self._steps]
         self._lowest = next((i for i, size in enumerate(sizes) if size), len(sizes))
 

@@ -51,8 +51,8 @@ class Module(ABC):
     """
 
     batch_first: bool | None = None
-    # Axes of one sample that go in and come out, 2 of (T, K) and 1 of (K,), where the module looks
-    # at time. Integers that stand for vectors count as these.
+    # How many axes one sample has, going in and coming out: 2 for (T, K), 1 for (K,). None where
+    # the module does not look at time. An integer that stands for a vector counts as the vector.
     _axes: tuple[int, int] | None = None
     keeps_time: bool = True
     _in_model = False  # whether a model owns the flat buffer
@@ -360,7 +360,8 @@ class Layer(Module):
         """Add to grads and return dx, or None when it is not wanted; dy has the shape of y."""
 
     # What a model composes. The state of a model is one flat list however its modules are nested:
-    # h_0 comes from an iterator, h_n goes to the end of a list, and dh_n and dh_0 likewise.
+    # h_0 comes from an iterator, and h_n goes to the end of a list. Backward visits the modules in
+    # reverse order: dh_n comes from the end of a list, and dh_0 goes to the end of another.
 
     def _carry_forward(
         self,

@@ -43,7 +43,7 @@ class TimeLayer(Layer):
 
 
 class TimePooling(TimeLayer):
-    """What the poolings share: finding time. Not for use on its own."""
+    """What the poolings share: finding the time axis. Not for use on its own."""
 
     _axes = (2, 1)
     keeps_time = False

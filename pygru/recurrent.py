@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Stacks and directions of recurrent layers, whatever the cell.
 
-This is their face: parameters under PyTorch's names, checks, and the user's layout, of which the
-time-first arrays of `pygru.stack` are views.
+Parameters under PyTorch's names, checks, and the user's layout are here; `pygru.stack` runs the
+layers, on time-first views of the user's arrays.
 """
 
 from __future__ import annotations

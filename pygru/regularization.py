@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Dropout and layer normalisation: what keeps a network from leaning on any one unit."""
+"""Dropout and layer normalisation."""
 
 from __future__ import annotations
 

@@ -115,10 +115,10 @@ def fit(
         Write all that is needed to go on into this file after every epoch.
     resume : bool
         Go on from `checkpoint` if there is one, with the same bits as if nothing had happened: the
-        optimiser, the schedule and the generators take the state they had. Everything else must be
-        given as it was, and what is not is named in an error, but for the values of the data and
-        what a function does. Free are `epochs`, which counts from the very beginning, `patience`,
-        `callbacks` and `verbose`.
+        optimiser, the schedule and the generators take the state they had. Only `epochs` (counted
+        from the very beginning), `patience`, `callbacks` and `verbose` may differ from before. An
+        error names whatever else does, except the values of the data and what a function does,
+        which are not compared.
     callbacks : callable or iterable of callables
         Each called as ``callback(record, model)`` after every epoch; True ends the training, any
         other answer does not.
