@@ -8,7 +8,7 @@ times faster through the layer, which computes the gradients of many steps in on
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ class RecurrentCell(Module):
     """What `GRUCell` and `RNNCell` share. Not for use on its own."""
 
     _variant: str
+    _made_anew = (*Module._made_anew, "_stack")
 
     def __init__(
         self,
@@ -62,11 +63,6 @@ class RecurrentCell(Module):
         super()._bind(flat_params, flat_grads)
         run = Run(False, of_run(self._params, ""), of_run(self._grads, ""))
         self._stack = Stack(self._cell, self.hidden_size, 0.0, self._rng, [[run]])
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        del state["_stack"]
-        return state
 
     def config(self) -> Config:
         """Return the constructor arguments of a cell like this one, as JSON can hold them."""

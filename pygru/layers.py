@@ -223,6 +223,8 @@ class Linear(Layer):
     (7, 2, 1)
     """
 
+    _made_anew = (*Layer._made_anew, "_weights", "_gradients")
+
     def __init__(
         self,
         in_features: int,
@@ -261,11 +263,6 @@ class Linear(Layer):
         super()._bind(flat_params, flat_grads)
         self._weights = self._params["weight"], self._params.get("bias")
         self._gradients = self._grads["weight"], self._grads.get("bias")
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        del state["_weights"], state["_gradients"]
-        return state
 
     def _apply(
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru import losses
-from pygru.history import EpochRecord
+from pygru.history import COLUMNS
 
 __all__ = ["Metric", "MetricLike", "accuracy", "get", "mae", "rmse"]
 
@@ -160,12 +160,11 @@ def get(metrics: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]:
     names = [metric.name for metric in result]
     if len(set(names)) < len(names):
         raise ValueError(f"get: metrics must have different names, got {names}")
-    columns = EpochRecord._fields[:6]
     for name in names:
-        if name in columns or name.startswith("validation_"):
+        if name in COLUMNS or name.startswith("validation_"):
             raise ValueError(
                 "get: metrics must have other names than the columns of History "
-                f"({', '.join(columns)}, validation_...), got {name!r}"
+                f"({', '.join(COLUMNS)}, validation_...), got {name!r}"
             )
     return result
 

@@ -56,6 +56,9 @@ class Module(ABC):
     _axes: tuple[int, int] | None = None
     keeps_time: bool = True
     _in_model = False  # whether a model owns the flat buffer
+    # What copies and pickles leave to `_bind`. They carry the flat buffers; views would be separate
+    # arrays that no longer follow the buffer.
+    _made_anew: tuple[str, ...] = ("_params", "_grads", "_in_model")
     # The argument that says which of several functions of the same parameters this is.
     _variant: str | None = None
 
@@ -110,10 +113,7 @@ class Module(ABC):
         return views
 
     def __getstate__(self) -> dict[str, Any]:
-        # Copies and pickles carry the flat buffers; views are made anew, or they would be
-        # separate arrays that no longer follow the buffer.
-        made_anew = ("_params", "_grads", "_in_model")
-        return {k: v for k, v in self.__dict__.items() if k not in made_anew}
+        return {k: v for k, v in self.__dict__.items() if k not in self._made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

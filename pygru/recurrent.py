@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,7 @@ class Recurrent(Module):
     batch_first: bool
     _axes = (2, 2)
     _variant: str
+    _made_anew = (*Module._made_anew, "_stack")
 
     def __init__(
         self,
@@ -123,11 +124,6 @@ class Recurrent(Module):
         for layer in self._stack.layers:
             for run in layer:
                 yield self._cell, *run.weights
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        del state["_stack"]
-        return state
 
     def _generators(self) -> dict[str, np.random.Generator]:
         return {"": self._rng} if self.dropout and self.num_layers > 1 else {}
@@ -307,13 +303,6 @@ class Recurrent(Module):
             return array[:, np.newaxis]
         return array.swapaxes(0, 1) if self.batch_first else array
 
-    def _wrong_input(self, shape: tuple[int, ...]) -> ValueError:
-        symbols = "(B, T, I)" if self.batch_first else "(T, B, I)"
-        return ValueError(
-            f"{self._where}: x must have shape {symbols} or (T, I) with I = {self.input_size}, "
-            f"got {shape}"
-        )
-
     def _forward(
         self,
         x: npt.ArrayLike,
@@ -325,7 +314,11 @@ class Recurrent(Module):
         given = as_real(self._where, "x", x, dtype)
         batched = given.ndim == 3
         if not (batched or given.ndim == 2) or given.shape[-1] != self.input_size:
-            raise self._wrong_input(given.shape)
+            symbols = "(B, T, I)" if self.batch_first else "(T, B, I)"
+            raise ValueError(
+                f"{self._where}: x must have shape {symbols} or (T, I) with I = {self.input_size}, "
+                f"got {given.shape}"
+            )
         x = self._time_first(given)
         T, B, _ = x.shape
         check_bytes(self._where, "the states", 4 * T * B * H * D, dtype)
