@@ -43,12 +43,11 @@ class Samples(NamedTuple):
 
     def take(self, batch: slice | Array) -> tuple[Array, Array, Array | None, Array | None]:
         """Return x (B, ...), targets (B, ...), lengths (B,) and target lengths (B,)."""
-        X, Y, lengths, target_lengths = self
-        ends = None if lengths is None else lengths[batch]
-        target_ends = ends
-        if target_lengths is not lengths:
-            target_ends = None if target_lengths is None else target_lengths[batch]
-        return X[batch], Y[batch], ends, target_ends
+        ends, target_ends = (
+            None if lengths is None else lengths[batch]
+            for lengths in (self.lengths, self.target_lengths)
+        )
+        return self.X[batch], self.Y[batch], ends, target_ends
 
 
 def reads_targets(model: Any) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Training: `fit`, which checks everything first and then goes through the epochs.
 
-Depends on modules, losses, optimisers and data; knows no file formats and no frameworks.
+Depends on modules, losses, optimisers and data; leaves files to `pygru.checkpoint`.
 """
 
 from __future__ import annotations
