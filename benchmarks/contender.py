@@ -104,24 +104,15 @@ class Pygru(Contender):
 
     def training(self, problem: Problem) -> Run:
         layer, x, dy = self._layer(problem), problem.x, problem.dy
-        names = {
-            "dW": "weight_ih_l0",
-            "dU": "weight_hh_l0",
-            "db_x": "bias_ih_l0",
-            "db_h": "bias_hh_l0",
-        }
+        gradients = list(layer.grads.values())  # views, which every call fills anew
 
-        def call() -> tuple[Array, Array, dict[str, Array]]:
+        def call() -> list[Array]:
             layer.zero_grad()
             y, _, tape = layer.forward(x)
             dx, _ = layer.backward(tape, dy)
-            return y, dx, layer.grads
+            return [y, dx, *gradients]
 
-        def answer(result: tuple[Array, Array, dict[str, Array]]) -> dict[str, Array]:
-            y, dx, grads = result
-            return {"y": y, "dx": dx} | {name: grads[key] for name, key in names.items()}
-
-        return Run(call, answer)
+        return Run(call, lambda result: dict(zip(ANSWER, result, strict=True)))
 
     def streaming(self, problem: Problem) -> Step:
         stream = self.pygru.Stream(self.pygru.Sequential(self._layer(problem)))

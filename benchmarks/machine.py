@@ -46,9 +46,9 @@ def _peak() -> float:
     return _best(50, lambda: _core.multiply_adds(50_000, "float32"))
 
 
-def _read_bandwidth(megabytes: int = 128) -> float:
-    """Return the GB/s at which one thread reads a block of memory of that size."""
-    memory = np.ones(megabytes << 18, np.float32)
+def _read_bandwidth() -> float:
+    """Return the GB/s at which one thread reads a block of memory, larger than any cache."""
+    memory = np.ones(1 << 25, np.float32)  # 128 MiB
 
     def read() -> float:
         _core.read(memory)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pygru import reference
 
 Array = npt.NDArray[Any]
 
@@ -87,26 +88,14 @@ class Problem:
 
     def expected(self, *, training: bool) -> dict[str, Array]:
         """Return what the NumPy reference answers: y, and in training the gradients."""
-        forward, backward = self._reference()
+        name = "rnn_tanh" if self.cell == "rnn" else self.cell
+        _, forward, backward = reference.CELLS[name]
         weights = (self.W, self.U)
         y, _, tape = forward(self.x, None, *weights, self.b_x, self.b_h)
         if not training:
             return {"y": y}
         dx, _, dW, dU, db_x, db_h = backward(self.x, None, *weights, y, tape, self.dy, None)
         return {"y": y, "dx": dx, "dW": dW, "dU": dU, "db_x": db_x, "db_h": db_h}
-
-    def _reference(self) -> tuple[Any, Any]:
-        from pygru import reference
-
-        if self.cell == "rnn":
-            return (
-                partial(reference.rnn_forward, activation="tanh"),
-                partial(reference.rnn_backward, activation="tanh"),
-            )
-        reset: Any = self.cell.removeprefix("gru_")
-        return partial(reference.gru_forward, reset=reset), partial(
-            reference.gru_backward, reset=reset
-        )
 
 
 def make_problem(shape: Shape, cell: str, seed: int = 0) -> Problem:

@@ -27,14 +27,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import experiment
 import numpy as np
 import report
+from contender import Contender, Pygru
 from machine import available_cores, cpu_name, limits
+from peers import PEERS
 from shapes import CELLS, SHAPES, Problem, check, make_problem
 from timing import CASE_SECONDS, time_in_turn
 
+import pygru
+from pygru import _core
+
 MODES = ("inference", "training", "streaming", "experiment")
-RIVALS = ("torch", "onnxruntime", "openvino", "jax", "keras")
+RIVALS = [name for name in PEERS if name != "numpy"]
 
 
 def main() -> None:
@@ -66,7 +72,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--cell", choices=CELLS, default="gru_after", help="default: gru_after")
     parser.add_argument("--threads", nargs="+", type=int, default=[1], metavar="N")
-    parser.add_argument("--rivals", nargs="*", choices=(*RIVALS, "numpy"), default=list(RIVALS))
+    parser.add_argument("--rivals", nargs="*", choices=PEERS, default=RIVALS)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no shape above speech")
     parser.add_argument(
         "--seconds", type=float, help=f"of timing for one mode and shape, default: {CASE_SECONDS}"
@@ -116,18 +122,12 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, available_cores()[:threads])
 
-    import contender
-    import peers
-
-    import pygru
-    from pygru import _core
-
     print(f"pygru {pygru.__version__}, {_core.isa()}, {threads} thread(s); {cpu_name()}")
-    own = contender.Pygru(threads)
-    contenders: list[contender.Contender] = [own]
+    own = Pygru(threads)
+    contenders: list[Contender] = [own]
     for name in args.rivals:
         try:
-            contenders.append(peers.PEERS[name](threads))
+            contenders.append(PEERS[name](threads))
         except ImportError as error:
             print(f"  {name}: skipped, not installed ({error})")
     versions = {c.name: c.version for c in contenders}
@@ -151,8 +151,6 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
         cases.append(case)
         print(report.line(case), flush=True)
     if "experiment" in args.mode and args.cell != "rnn":
-        import experiment
-
         case = experiment.run(own, contenders[1:], args.epochs)
         case["overhead"] = experiment.overhead(own)
         cases.append(case)
@@ -173,7 +171,9 @@ def work(args: argparse.Namespace, threads: int) -> dict[str, Any]:
     }
 
 
-def time_case(contenders: list[Any], mode: str, problem: Problem, seconds: float) -> dict[str, Any]:
+def time_case(
+    contenders: list[Contender], mode: str, problem: Problem, seconds: float
+) -> dict[str, Any]:
     """Return mode, shape and times by contender."""
     with ExitStack() as stack:
         if mode != "training":
@@ -183,7 +183,9 @@ def time_case(contenders: list[Any], mode: str, problem: Problem, seconds: float
     return {"mode": mode, "shape": problem.shape.name, "times": times}
 
 
-def prepare(contenders: list[Any], mode: str, problem: Problem) -> dict[str, Callable[[], Any]]:
+def prepare(
+    contenders: list[Contender], mode: str, problem: Problem
+) -> dict[str, Callable[[], Any]]:
     """Return what to time by contender, each after its answer has been checked."""
     expected = problem.expected(training=mode == "training")
     calls: dict[str, Callable[[], Any]] = {}

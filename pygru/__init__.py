@@ -25,7 +25,9 @@ from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
 from pygru.cells import GRUCell, RNNCell
 from pygru.data import fold, sine, windows
 from pygru.encoder_decoder import EncoderDecoder
+from pygru.evaluation import evaluate, predict
 from pygru.files import load, save
+from pygru.history import History
 from pygru.layers import GRU, RNN, Embedding, Linear
 from pygru.model import Sequential
 from pygru.module import Layer, Module
@@ -36,7 +38,7 @@ from pygru.regularization import Dropout, LayerNorm
 from pygru.shapes import OneHot, RepeatVector
 from pygru.streaming import Stream
 from pygru.tape import Tape
-from pygru.training import History, evaluate, fit, predict
+from pygru.training import fit
 
 __all__ = [
     "GRU",

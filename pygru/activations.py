@@ -21,9 +21,6 @@ __all__ = ["Activation", "ReLU", "Sigmoid", "Softmax", "Tanh"]
 class Activation(Layer):
     """What the activations share: y in the shape of x, whatever it is. Not for use on its own."""
 
-    def __init__(self) -> None:
-        super().__init__([], np.dtype(np.float32))
-
     def config(self) -> Config:
         """Return the constructor arguments of a layer like this one: none."""
         return {}

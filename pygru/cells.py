@@ -8,7 +8,7 @@ times faster through the layer, which computes the gradients of many steps in on
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,15 +33,11 @@ from pygru.tape import Tape
 __all__ = ["GRUCell", "RNNCell"]
 
 
-class _Saved(NamedTuple):
-    """What `RecurrentCell.backward` needs."""
-
-    tape: StackTape
-    x_shape: tuple[int, ...]  # as the user gave it
-
-
 class RecurrentCell(Module):
     """What `GRUCell` and `RNNCell` share. Not for use on its own."""
+
+    _variant: str
+    _made_anew = (*Module._made_anew, "_stack")
 
     def __init__(
         self,
@@ -68,18 +64,14 @@ class RecurrentCell(Module):
         run = Run(False, of_run(self._params, ""), of_run(self._grads, ""))
         self._stack = Stack(self._cell, self.hidden_size, 0.0, self._rng, [[run]])
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        del state["_stack"]
-        return state
-
-    def _sizes(self) -> Config:
-        """Return the arguments that both cells share."""
+    def config(self) -> Config:
+        """Return the constructor arguments of a cell like this one, as JSON can hold them."""
         return {
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
             "bias": self.bias,
             "dtype": self.dtype.name,
+            self._variant: getattr(self, self._variant),
         }
 
     @classmethod
@@ -151,8 +143,9 @@ class RecurrentCell(Module):
         RuntimeError
             When the tape was used before.
         """
-        (saved, x_shape), gradient = self._spend(tape, dh, "h")
+        saved, gradient = self._spend(tape, dh, "h")
         dh_n = gradient.reshape(-1, self.hidden_size)
+        x_shape = (*tape.shape[:-1], self.input_size)
         dx = np.empty(x_shape, self.dtype) if input_gradient else None
         dh_0 = None if saved.h_0 is None else np.empty((1, *dh_n.shape), self.dtype)
         with adding_to(self):
@@ -161,7 +154,7 @@ class RecurrentCell(Module):
 
     def _step(
         self, x: npt.ArrayLike, h: npt.ArrayLike | None, training: bool
-    ) -> tuple[FloatArray, _Saved | None]:
+    ) -> tuple[FloatArray, StackTape | None]:
         where, H = f"{type(self).__name__}.forward", self.hidden_size
         given = as_real(where, "x", x, self._flat_params.dtype)
         if given.ndim not in (1, 2) or given.shape[-1] != self.input_size:
@@ -181,8 +174,8 @@ class RecurrentCell(Module):
         steps = _one_step(given)
         y = np.empty((1, steps.shape[1], H), given.dtype)
         h_n = np.empty(y.shape, given.dtype)
-        tape = self._stack.forward(steps, h_0, None, y, h_n, training)
-        return h_n.reshape(shape), None if tape is None else _Saved(tape, given.shape)
+        saved = self._stack.forward(steps, h_0, None, y, h_n, training)
+        return h_n.reshape(shape), saved
 
 
 def _one_step(array: FloatArray) -> FloatArray:
@@ -235,6 +228,8 @@ class GRUCell(RecurrentCell):
     ((2, 4), (12, 4))
     """
 
+    _variant = "reset"
+
     def __init__(
         self,
         input_size: int,
@@ -248,13 +243,6 @@ class GRUCell(RecurrentCell):
     ) -> None:
         self.reset = as_choice("GRUCell", "reset", reset, ("after", "before"))
         super().__init__(f"gru_{self.reset}", input_size, hidden_size, bias, dtype, rng, init)
-
-    def config(self) -> Config:
-        """Return the constructor arguments of a cell like this one, as JSON can hold them."""
-        return self._sizes() | {"reset": self.reset}
-
-    def _functions(self) -> dict[str, str]:
-        return {"": f"reset={self.reset!r}"}
 
 
 @savable
@@ -286,6 +274,8 @@ class RNNCell(RecurrentCell):
     (4,)
     """
 
+    _variant = "nonlinearity"
+
     def __init__(
         self,
         input_size: int,
@@ -301,10 +291,3 @@ class RNNCell(RecurrentCell):
         super().__init__(
             f"rnn_{self.nonlinearity}", input_size, hidden_size, bias, dtype, rng, init
         )
-
-    def config(self) -> Config:
-        """Return the constructor arguments of a cell like this one, as JSON can hold them."""
-        return self._sizes() | {"nonlinearity": self.nonlinearity}
-
-    def _functions(self) -> dict[str, str]:
-        return {"": f"nonlinearity={self.nonlinearity!r}"}

@@ -26,7 +26,7 @@ class Composite(Module):
     ``"{part}.{name}"``, so a part belongs to one model only.
     """
 
-    _parts: Mapping[str, Module] = {}  # none yet while Module is made
+    _parts: Mapping[str, Module] = {}  # still empty while Module.__init__ binds
 
     def __init__(self, parts: Mapping[str, Module]) -> None:
         modules = list(parts.values())
@@ -99,7 +99,7 @@ class Composite(Module):
     def _the_same(
         self, what: str, parts: Mapping[str, Module], values: Mapping[str, _T]
     ) -> _T | None:
-        """Return the one value that all have who have one."""
+        """Return the value of all parts that have one; None where none has."""
         first = next(iter(values), None)
         if first is None:
             return None

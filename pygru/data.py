@@ -194,10 +194,11 @@ class ShuffledBatches:
 
 
 class BucketedBatches:
-    """Every sample once per epoch, in random batches of similar lengths; `fit`'s for sequences.
+    """Every sample once per epoch, in random batches of similar lengths.
 
-    Samples are sorted by length times a random factor from 1 to 1 + `spread`, cut into batches, and
-    the batches are shuffled. So little of a batch is padding, and chance still has its say.
+    The default of `fit` for sequences of unequal lengths. Samples are sorted by length times a
+    random factor from 1 to 1 + `spread` and cut into batches, which are shuffled. So little of a
+    batch is padding, and batches still differ from epoch to epoch.
 
     Parameters
     ----------

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -61,7 +60,7 @@ class EncoderDecoder(Composite):
         have as many layers and as many units; where the encoder reads in both directions, the
         decoder has twice as many units, for the two states side by side.
     start : int, or array_like of real numbers
-        What goes into the decoder at its first step: a class of its own, that is not written, or
+        What goes into the decoder at its first step: a class, best one that is never written, or
         values, (I,).
     end : int, optional
         The class that ends a sequence: what comes after it in a target does not count, and
@@ -236,7 +235,7 @@ class EncoderDecoder(Composite):
         lengths : array_like of int of shape (B,), optional
             Number of steps of each x.
         target_lengths : array_like of int of shape (B,), optional
-            Number of steps of each target; absent are those of the method `target_lengths`.
+            Number of steps of each target; by default what the method `target_lengths` returns.
 
         Returns
         -------
@@ -300,7 +299,9 @@ class EncoderDecoder(Composite):
             ends = self.target_lengths(given)
         else:
             ends = as_lengths(where, target_lengths, steps, batch, "target_lengths").reshape(batch)
-        shifted = np.empty_like(given)  # what the decoder reads: start, then the target but its end
+        shifted = np.empty_like(
+            given
+        )  # what the decoder reads: start, then the target without its last step
         by_time, target_by_time = np.moveaxis(shifted, time, 0), np.moveaxis(given, time, 0)
         by_time[:1] = self._start
         by_time[1:] = target_by_time[:-1]
@@ -367,24 +368,18 @@ class EncoderDecoder(Composite):
         batched = state[0].ndim == 3
         if not batched:
             state = [h_0[:, np.newaxis] for h_0 in state]
-        B, time = state[0].shape[1], 1 if self.batch_first else 0
+        B = state[0].shape[1]
         if B == 0:
             raise ValueError(f"{where}: x must hold at least one sequence, got {np.shape(x)}")
-
-        def step(now: Array, state: Sequence[FloatArray]) -> tuple[FloatArray, list[FloatArray]]:
-            y, after = self.decoder.run(now[:, np.newaxis] if time else now[np.newaxis], state)
-            return y.reshape(len(now), -1), after
-
         start = np.broadcast_to(self._start, (B, *self._start.shape))
-        y, state = step(start, state)
+        y, state = self.decoder._one_step(start, state)
         if count is None:
             feed = value_feed(where, start.shape[1])
         else:
             feed = class_feed(where, count, heat, rng)
-        written = write(step, feed, y, state, steps, self.end)  # (B, steps, ...)
-        if not batched:
-            return np.asarray(written[0])
-        return written if self.batch_first else written.swapaxes(0, 1)
+        written = write(self.decoder._one_step, feed, y, state, steps, self.end)  # (B, steps, ...)
+        time = 1 if self.batch_first else 0
+        return np.moveaxis(written, 1, time) if batched else np.asarray(written[0])
 
 
 def _width(decoder: Sequential) -> int | None:

@@ -206,7 +206,7 @@ def measure(
 def weighted_loss(
     loss: losses.Loss, y: Array, target: Array, ends: Array | None
 ) -> tuple[float, Array, float]:
-    """Return value, dy and what the mean weighs: sequences, or valid steps if there is time."""
+    """Return the loss, dy, and how much the loss weighs: sequences or, of y with time, steps."""
     answer: Any  # of a function of the user's, perhaps
     y, target = _to_be_read(y), _to_be_read(target)
     if y.ndim < 3:

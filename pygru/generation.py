@@ -20,6 +20,7 @@ from pygru.checks import (
     as_generator,
     as_integers,
     as_lengths,
+    as_number,
     as_real,
 )
 
@@ -42,12 +43,9 @@ def as_temperature(where: str, temperature: float | None, classes: bool, default
             f"{where}: temperature must be None for real values, which are fed back as they are, "
             f"got {temperature}"
         )
-    if isinstance(temperature, bool) or not isinstance(
-        temperature, (int, float, np.floating, np.integer)
-    ):
-        raise TypeError(f"{where}: temperature must be a number >= 0, got {temperature!r}")
-    if not 0.0 <= temperature < np.inf:
-        raise ValueError(f"{where}: temperature must be a number >= 0, got {temperature}")
+    valid = "a number >= 0"
+    if not 0.0 <= as_number(where, "temperature", temperature, valid) < np.inf:
+        raise ValueError(f"{where}: temperature must be {valid}, got {temperature}")
     return float(temperature)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import os
 
-__all__ = ["EpochRecord", "History"]
+__all__ = ["COLUMNS", "EpochRecord", "History"]
 
 
 class EpochRecord(NamedTuple):
@@ -56,6 +56,9 @@ class EpochRecord(NamedTuple):
         row: dict[str, Any] = dict(zip(self._fields, columns, strict=False))
         row |= metrics
         return row | {f"validation_{name}": value for name, value in validation_metrics.items()}
+
+
+COLUMNS = EpochRecord._fields[:6]  # of every table; those of metrics follow
 
 
 class History:
@@ -189,4 +192,4 @@ class History:
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
     """Return the names of all columns, in the order in which they come up."""
-    return list(dict.fromkeys([*EpochRecord._fields[:6], *(name for row in rows for name in row)]))
+    return list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))

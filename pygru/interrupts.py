@@ -14,8 +14,8 @@ __all__ = ["Interrupts"]
 class Interrupts:
     """Within a ``with`` block, count Ctrl-C; the first is only noted, every further one raises.
 
-    So a training step is never torn, and a program that does not answer can still be stopped. In
-    another thread than the main one, or where somebody handles Ctrl-C already, nothing is changed.
+    So a training step is never cut in two, and a program that hangs can still be stopped. In any
+    thread but the main one, and where Ctrl-C has a handler already, nothing is changed.
 
     Attributes
     ----------
@@ -40,8 +40,8 @@ class Interrupts:
         import signal  # here, so that importing pygru does not wait for it
         import threading
 
-        at_home = threading.current_thread() is threading.main_thread()
-        if at_home and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._before = signal.signal(signal.SIGINT, self._note)
         return self
 

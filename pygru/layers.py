@@ -107,6 +107,8 @@ class GRU(Recurrent):
     ((7, 2, 8), (192, 64))
     """
 
+    _variant = "reset"
+
     def __init__(
         self,
         input_size: int,
@@ -127,13 +129,6 @@ class GRU(Recurrent):
             f"gru_{self.reset}", input_size, hidden_size, num_layers, bias, batch_first,
             dropout, bidirectional, dtype, rng, init,
         )  # fmt: skip
-
-    def config(self) -> Config:
-        """Return the constructor arguments of a layer like this one, as JSON can hold them."""
-        return self._sizes() | {"reset": self.reset, "dtype": self.dtype.name}
-
-    def _functions(self) -> dict[str, str]:
-        return {"": f"reset={self.reset!r}"}
 
 
 @savable
@@ -171,6 +166,8 @@ class RNN(Recurrent):
     ((7, 2, 128), (2, 2, 64))
     """
 
+    _variant = "nonlinearity"
+
     def __init__(
         self,
         input_size: int,
@@ -191,13 +188,6 @@ class RNN(Recurrent):
             f"rnn_{self.nonlinearity}", input_size, hidden_size, num_layers, bias,
             batch_first, dropout, bidirectional, dtype, rng, init,
         )  # fmt: skip
-
-    def config(self) -> Config:
-        """Return the constructor arguments of a layer like this one, as JSON can hold them."""
-        return self._sizes() | {"nonlinearity": self.nonlinearity, "dtype": self.dtype.name}
-
-    def _functions(self) -> dict[str, str]:
-        return {"": f"nonlinearity={self.nonlinearity!r}"}
 
 
 @savable
@@ -232,6 +222,8 @@ class Linear(Layer):
     >>> linear(np.zeros((7, 2, 64))).shape
     (7, 2, 1)
     """
+
+    _made_anew = (*Layer._made_anew, "_weights", "_gradients")
 
     def __init__(
         self,
@@ -271,11 +263,6 @@ class Linear(Layer):
         super()._bind(flat_params, flat_grads)
         self._weights = self._params["weight"], self._params.get("bias")
         self._gradients = self._grads["weight"], self._grads.get("bias")
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        del state["_weights"], state["_gradients"]
-        return state
 
     def _apply(
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /

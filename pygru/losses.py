@@ -297,10 +297,8 @@ def _residual(
     """Return y - target in a new array, 0 where not valid, and the number of valid elements."""
     y, target = _pair(name, y, target)
     residual = np.asarray(y - target)
-    if lengths is None:
-        return residual, max(1, residual.size)
     valid, count = _valid(name, y.shape, lengths, batch_first)
-    return np.where(valid, residual, 0), count  # type: ignore[arg-type]
+    return residual if valid is None else np.where(valid, residual, 0), count
 
 
 def _pair(name: str, y: npt.ArrayLike, target: npt.ArrayLike) -> tuple[Array, Array]:

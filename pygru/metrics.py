@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru import losses
-from pygru.history import EpochRecord
+from pygru.history import COLUMNS
 
 __all__ = ["Metric", "MetricLike", "accuracy", "get", "mae", "rmse"]
 
@@ -32,15 +32,15 @@ def accuracy(
     *,
     batch_first: bool = False,
 ) -> float:
-    """Return the part of the decisions that is right.
+    """Return the share of decisions that are right.
 
     Parameters
     ----------
     y : array_like of shape (..., C), or (...) for yes-or-no decisions
         Logits.
     target : array_like of shape (...)
-        Class indices: right where y is largest at that index. In the shape of `y`, probabilities:
-        right where y > 0 as target > 1/2. Where y is NaN nothing is right.
+        Class indices: right where y is largest at that index. Or probabilities, in the shape of
+        `y`: right where y > 0 and target > 1/2, or neither. Where y is NaN nothing is right.
     lengths, batch_first
         As in `losses.mae`.
 
@@ -119,7 +119,7 @@ def _mse(y: Any, target: Any, lengths: Any = None, *, batch_first: bool = False)
 
 
 class Metric(NamedTuple):
-    """How a metric comes about over batches: a mean of means, and what is done with it then."""
+    """A metric over several batches: ``finish`` of the weighted mean of what ``mean`` gives."""
 
     name: str
     mean: Callable[..., float]
@@ -160,12 +160,11 @@ def get(metrics: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]:
     names = [metric.name for metric in result]
     if len(set(names)) < len(names):
         raise ValueError(f"get: metrics must have different names, got {names}")
-    columns = EpochRecord._fields[:6]
     for name in names:
-        if name in columns or name.startswith("validation_"):
+        if name in COLUMNS or name.startswith("validation_"):
             raise ValueError(
                 "get: metrics must have other names than the columns of History "
-                f"({', '.join(columns)}, validation_...), got {name!r}"
+                f"({', '.join(COLUMNS)}, validation_...), got {name!r}"
             )
     return result
 

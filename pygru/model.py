@@ -70,7 +70,7 @@ class Sequential(Composite, Layer):
         self._recurrent = tuple(m for m in self._leaves() if isinstance(m, Recurrent))
         self._steps = plan(modules)
         self.keeps_time = all(step.keeps_time for step in self._steps)
-        # Below the lowest step with parameters nobody reads a gradient but the caller.
+        # Below the lowest step with parameters, only the caller can want a gradient.
         sizes = [step.flat_params.size for step in self._steps]
         self._lowest = next((i for i, size in enumerate(sizes) if size), len(sizes))
 
@@ -302,18 +302,16 @@ class Sequential(Composite, Layer):
         feed = (
             value_feed(where, x.shape[2]) if count is None else class_feed(where, count, heat, rng)
         )
-
-        def step(now: npt.NDArray[Any], state: list[FloatArray]) -> tuple[FloatArray, Any]:
-            y, after = self.run(now[:, np.newaxis] if time else now[np.newaxis], state)
-            return y.reshape(len(now), -1), after
-
         y, state = self.run(x, [None] * len(self._recurrent), lengths=ends)
         if y.ndim == 3:
             y = LastStep(batch_first=self.batch_first)(y, lengths=ends)
-        written = write(step, feed, y, state, steps)  # (B, steps, ...)
-        if not batched:
-            return np.asarray(written[0])
-        return written if self.batch_first else written.swapaxes(0, 1)
+        written = write(self._one_step, feed, y, state, steps)  # (B, steps, ...)
+        return np.moveaxis(written, 1, time) if batched else np.asarray(written[0])
+
+    def _one_step(self, x: npt.NDArray[Any], state: State) -> tuple[FloatArray, list[FloatArray]]:
+        """Run one step, (B,) classes or (B, I), from a state: y (B, O) and the state after it."""
+        y, after = self.run(np.expand_dims(x, 1 if self.batch_first else 0), state)
+        return y.reshape(len(x), -1), after
 
     def _check_carried(self, method: str, state: State) -> Iterator[npt.ArrayLike | None]:
         """Return the entries of a state one after another."""

@@ -25,12 +25,14 @@ Config: TypeAlias = dict[str, Any]
 # h_0 or h_n (L*D, B, H) of every recurrent module of a model, one after another
 State: TypeAlias = Sequence["npt.ArrayLike | None"]
 
+_FLOAT32 = np.dtype(np.float32)
+
 
 class Module(ABC):
     """Base of every layer and model.
 
-    A subclass calls ``super().__init__`` with its parameters and their dtype, fills ``params``,
-    and implements `config`.
+    A subclass calls ``super().__init__`` with its parameters, if it has any, and their dtype,
+    fills ``params``, and implements `config`.
 
     Attributes
     ----------
@@ -49,13 +51,18 @@ class Module(ABC):
     """
 
     batch_first: bool | None = None
-    # Axes of one sample that go in and come out, 2 of (T, K) and 1 of (K,), where the module looks
-    # at time. Integers that stand for vectors count as these.
+    # How many axes one sample has, going in and coming out: 2 for (T, K), 1 for (K,). None where
+    # the module does not look at time. An integer that stands for a vector counts as the vector.
     _axes: tuple[int, int] | None = None
     keeps_time: bool = True
     _in_model = False  # whether a model owns the flat buffer
+    # What copies and pickles leave to `_bind`. They carry the flat buffers; views would be separate
+    # arrays that no longer follow the buffer.
+    _made_anew: tuple[str, ...] = ("_params", "_grads", "_in_model")
+    # The argument that says which of several functions of the same parameters this is.
+    _variant: str | None = None
 
-    def __init__(self, parameters: Sequence[Parameter], dtype: FloatDType) -> None:
+    def __init__(self, parameters: Sequence[Parameter] = (), dtype: FloatDType = _FLOAT32) -> None:
         size = sum(p.size for p in parameters)
         check_bytes(type(self).__name__, "the parameters", size, dtype)
         self._parameters = tuple(parameters)
@@ -106,10 +113,7 @@ class Module(ABC):
         return views
 
     def __getstate__(self) -> dict[str, Any]:
-        # Copies and pickles carry the flat buffers; views are made anew, or they would be
-        # separate arrays that no longer follow the buffer.
-        made_anew = ("_params", "_grads", "_in_model")
-        return {k: v for k, v in self.__dict__.items() if k not in made_anew}
+        return {k: v for k, v in self.__dict__.items() if k not in self._made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -221,8 +225,9 @@ class Module(ABC):
         return cls(**config)
 
     def _functions(self) -> dict[str, str]:
-        """Return prefix -> which of several functions with the same parameters this is."""
-        return {}
+        """Return prefix -> which of several functions of the same parameters this is."""
+        name = self._variant
+        return {} if name is None else {"": f"{name}={getattr(self, name)!r}"}
 
     def _generators(self) -> dict[str, np.random.Generator]:
         """Return prefix -> what `forward` draws from."""
@@ -355,7 +360,8 @@ class Layer(Module):
         """Add to grads and return dx, or None when it is not wanted; dy has the shape of y."""
 
     # What a model composes. The state of a model is one flat list however its modules are nested:
-    # h_0 comes from an iterator, h_n goes to the end of a list, and dh_n and dh_0 likewise.
+    # h_0 comes from an iterator, and h_n goes to the end of a list. Backward visits the modules in
+    # reverse order: dh_n comes from the end of a list, and dh_0 goes to the end of another.
 
     def _carry_forward(
         self,

@@ -67,8 +67,8 @@ class Optimizer:
         Raises
         ------
         ValueError
-            Not one-dimensional, of different shapes or dtypes, not contiguous, or of another size
-            than before. Nothing has been changed then.
+            When the arrays are not one-dimensional, differ in shape or dtype, are not contiguous,
+            or have another size than before. Nothing has been changed then.
         """
         like = (flat_params.shape, flat_params.dtype)
         if like != (flat_grads.shape, flat_grads.dtype):
@@ -131,8 +131,10 @@ class Optimizer:
         Raises
         ------
         ValueError
-            Of another type of optimiser, or with missing, unknown or misshapen entries, or such as
-            are out of range; nothing has been changed then. A wrong kind is a TypeError.
+            When the state is of another type of optimiser, or an entry is missing, unknown,
+            misshapen or out of range.
+        TypeError
+            When an entry is of the wrong kind. Nothing has been changed then, either.
 
         Examples
         --------
@@ -214,7 +216,7 @@ class Optimizer:
         return float(value)
 
     def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:
-        """Update one block in place; all arrays have one shape, `scratch` holds nothing."""
+        """Update one block in place; all arrays have one shape, `scratch` is free to use."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

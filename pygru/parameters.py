@@ -74,8 +74,8 @@ class StateDict(dict[str, FloatArray]):
 
     An ordinary dict of arrays with one attribute, ``functions``: module prefix -> for instance
     ``"reset='before'"``. Weights of two functions can have equal names and shapes, and this is
-    what keeps one from being loaded as the other. Copies and unions know it, too; what makes a
-    plain dict of it, as ``dict(...)`` does, loses it.
+    what keeps one from being loaded as the other. Copies and unions keep it; a plain dict made of
+    one, as by ``dict(...)``, does not.
 
     Raises
     ------

@@ -29,7 +29,7 @@ class TimeLayer(Layer):
 
     def __init__(self, batch_first: bool | None) -> None:
         self.batch_first = None if batch_first is None else bool(batch_first)
-        super().__init__([], np.dtype(np.float32))
+        super().__init__()
 
     def _adopt_layout(self, batch_first: bool | None) -> None:
         """Take a model's layout."""
@@ -43,7 +43,7 @@ class TimeLayer(Layer):
 
 
 class TimePooling(TimeLayer):
-    """What the poolings share: finding time. Not for use on its own."""
+    """What the poolings share: finding the time axis. Not for use on its own."""
 
     _axes = (2, 1)
     keeps_time = False
@@ -108,25 +108,14 @@ class LastStep(TimePooling):
     """
 
     def _pool(self, x: FloatArray, lengths: IntArray | None) -> FloatArray:
-        T, B, K = x.shape
-        if T == 0:
-            return np.zeros((B, K), x.dtype)
-        if lengths is None:
-            last: FloatArray = x[-1].copy()
-            return last
-        y: FloatArray = x[np.maximum(lengths, 1) - 1, np.arange(B)]
-        y[lengths == 0] = 0.0
+        y = np.zeros(x.shape[1:], x.dtype)
+        b, _, last = _ends(x, lengths)
+        y[b] = x[last, b]
         return y
 
     def _spread(self, dx: FloatArray, lengths: IntArray | None, dy: FloatArray) -> None:
-        T, B, _ = dx.shape
-        if T == 0:
-            return
-        if lengths is None:
-            dx[-1] = dy
-        else:
-            b = np.arange(B)[lengths > 0]
-            dx[lengths[b] - 1, b] = dy[b]
+        b, _, last = _ends(dx, lengths)
+        dx[last, b] = dy[b]
 
 
 @savable
@@ -157,24 +146,22 @@ class BothEnds(TimePooling):
     """
 
     def _pool(self, x: FloatArray, lengths: IntArray | None) -> FloatArray:
-        T, B, K = x.shape
-        if K % 2:
-            raise ValueError(f"BothEnds.forward: K must be even, two directions of H, got {K}")
-        y = np.zeros((B, K), x.dtype)
-        if T == 0:
-            return y
-        H, b, last = K // 2, *_ends(x, lengths)
+        H, odd = divmod(x.shape[2], 2)
+        if odd:
+            raise ValueError(
+                f"BothEnds.forward: K must be even, two directions of H, got {x.shape[2]}"
+            )
+        y = np.zeros(x.shape[1:], x.dtype)
+        b, first, last = _ends(x, lengths)
         y[b, :H] = x[last, b, :H]
-        y[b, H:] = x[0, b, H:]
+        y[b, H:] = x[first, b, H:]
         return y
 
     def _spread(self, dx: FloatArray, lengths: IntArray | None, dy: FloatArray) -> None:
-        T, _, K = dx.shape
-        if T == 0:
-            return
-        H, b, last = K // 2, *_ends(dx, lengths)
+        H = dx.shape[2] // 2
+        b, first, last = _ends(dx, lengths)
         dx[last, b, :H] = dy[b, :H]
-        dx[0, b, H:] = dy[b, H:]
+        dx[first, b, H:] = dy[b, H:]
 
 
 @savable
@@ -210,12 +197,17 @@ class MeanOverTime(TimePooling):
             dx[...] = np.where(_active(dx, lengths), dx, 0)
 
 
-def _ends(x: FloatArray, lengths: IntArray | None) -> tuple[IntArray, IntArray]:
-    """Return the sequences that are not empty and the last step of each."""
-    b = np.arange(x.shape[1])
-    if lengths is None:
-        return b, np.full_like(b, x.shape[0] - 1)
-    return b[lengths > 0], lengths[lengths > 0] - 1
+def _counts(x: FloatArray, lengths: IntArray | None) -> IntArray:
+    """Return the number of steps of every sequence, (B,)."""
+    T, B, _ = x.shape
+    return np.full(B, T) if lengths is None else lengths
+
+
+def _ends(x: FloatArray, lengths: IntArray | None) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the sequences that are not empty, and the first and the last step of each."""
+    counts = _counts(x, lengths)
+    b = np.flatnonzero(counts)
+    return b, np.zeros_like(b), counts[b] - 1
 
 
 def _active(x: FloatArray, lengths: IntArray) -> npt.NDArray[np.bool_]:
@@ -225,7 +217,6 @@ def _active(x: FloatArray, lengths: IntArray) -> npt.NDArray[np.bool_]:
 
 def _weights(x: FloatArray, lengths: IntArray | None) -> FloatArray:
     """Return 1 / length of every sequence, (B, 1); of an empty one 1."""
-    T, B, _ = x.shape
-    ends = np.full(B, T) if lengths is None else lengths
-    weights: FloatArray = (1.0 / np.maximum(ends, 1)).astype(x.dtype)[:, np.newaxis]
+    counts = _counts(x, lengths)
+    weights: FloatArray = (1.0 / np.maximum(counts, 1)).astype(x.dtype)[:, np.newaxis]
     return weights

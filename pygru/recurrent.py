@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Stacks and directions of recurrent layers, whatever the cell.
 
-This is their face: parameters under PyTorch's names, checks, and the user's layout, of which the
-time-first arrays of `pygru.stack` are views.
+Parameters under PyTorch's names, checks, and the user's layout are here; `pygru.stack` runs the
+layers, on time-first views of the user's arrays.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,8 @@ class Recurrent(Module):
 
     batch_first: bool
     _axes = (2, 2)
+    _variant: str
+    _made_anew = (*Module._made_anew, "_stack")
 
     def __init__(
         self,
@@ -123,16 +125,11 @@ class Recurrent(Module):
             for run in layer:
                 yield self._cell, *run.weights
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        del state["_stack"]
-        return state
-
     def _generators(self) -> dict[str, np.random.Generator]:
         return {"": self._rng} if self.dropout and self.num_layers > 1 else {}
 
-    def _sizes(self) -> Config:
-        """Return the arguments that GRU and RNN share."""
+    def config(self) -> Config:
+        """Return the constructor arguments of a layer like this one, as JSON can hold them."""
         return {
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
@@ -141,6 +138,8 @@ class Recurrent(Module):
             "batch_first": self.batch_first,
             "dropout": self.dropout,
             "bidirectional": self.bidirectional,
+            self._variant: getattr(self, self._variant),
+            "dtype": self.dtype.name,
         }
 
     @classmethod
@@ -246,7 +245,6 @@ class Recurrent(Module):
             dy = self._check_gradient(tape, dy)
         if dh_n is not None:
             where = f"{type(self).__name__}.backward"
-            dh_n = as_real(where, "dh_n", dh_n, self.dtype)
             batch = tape.shape[int(self.batch_first is False)] if len(tape.shape) == 3 else None
             dh_n = self._check_state(where, "dh_n", dh_n, batch)
         return self._backward(tape.spend(), dy, dh_n, input_gradient, True)
@@ -305,13 +303,6 @@ class Recurrent(Module):
             return array[:, np.newaxis]
         return array.swapaxes(0, 1) if self.batch_first else array
 
-    def _wrong_input(self, shape: tuple[int, ...]) -> ValueError:
-        symbols = "(B, T, I)" if self.batch_first else "(T, B, I)"
-        return ValueError(
-            f"{self._where}: x must have shape {symbols} or (T, I) with I = {self.input_size}, "
-            f"got {shape}"
-        )
-
     def _forward(
         self,
         x: npt.ArrayLike,
@@ -323,7 +314,11 @@ class Recurrent(Module):
         given = as_real(self._where, "x", x, dtype)
         batched = given.ndim == 3
         if not (batched or given.ndim == 2) or given.shape[-1] != self.input_size:
-            raise self._wrong_input(given.shape)
+            symbols = "(B, T, I)" if self.batch_first else "(T, B, I)"
+            raise ValueError(
+                f"{self._where}: x must have shape {symbols} or (T, I) with I = {self.input_size}, "
+                f"got {given.shape}"
+            )
         x = self._time_first(given)
         T, B, _ = x.shape
         check_bytes(self._where, "the states", 4 * T * B * H * D, dtype)

@@ -2,8 +2,8 @@
 """The classes that can be described and made again: what a file or a model knows of its modules.
 
 A class marked `savable` is in the table; one that holds other modules describes them in its
-``config`` with `describe` and makes them again in ``_from_config`` with `build`. The table is below
-the layers, which enter themselves; what is done with it, in files, is above them.
+``config`` with `describe` and makes them again in ``_from_config`` with `build`. The table knows no
+layers: they enter themselves. `pygru.files` writes and reads what it describes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Dropout and layer normalisation: what keeps a network from leaning on any one unit."""
+"""Dropout and layer normalisation."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Dropout(Layer):
     def __init__(self, p: float = 0.5, *, rng: Random = None) -> None:
         self.p = as_probability("Dropout", "p", p)
         self._rng = as_generator("Dropout", rng)
-        super().__init__([], np.dtype(np.float32))
+        super().__init__()
 
     def config(self) -> Config:
         """Return the constructor arguments of a layer like this one, as JSON can hold them."""

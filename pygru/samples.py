@@ -32,8 +32,8 @@ Array: TypeAlias = npt.NDArray[Any]
 class Samples(NamedTuple):
     """Checked data: N samples, their targets and, or None, the lengths of both.
 
-    The targets have those of the samples where the model answers every step of them, and none where
-    it does not; those of a model that reads its targets are their own.
+    The targets share the samples' lengths where the model answers every step, and have none where
+    it answers a sequence as a whole. Where the model reads its targets, these have their own.
     """
 
     X: Array | Ragged  # (N, ...)
@@ -43,12 +43,11 @@ class Samples(NamedTuple):
 
     def take(self, batch: slice | Array) -> tuple[Array, Array, Array | None, Array | None]:
         """Return x (B, ...), targets (B, ...), lengths (B,) and target lengths (B,)."""
-        X, Y, lengths, target_lengths = self
-        ends = None if lengths is None else lengths[batch]
-        target_ends = ends
-        if target_lengths is not lengths:
-            target_ends = None if target_lengths is None else target_lengths[batch]
-        return X[batch], Y[batch], ends, target_ends
+        ends, target_ends = (
+            None if lengths is None else lengths[batch]
+            for lengths in (self.lengths, self.target_lengths)
+        )
+        return self.X[batch], self.Y[batch], ends, target_ends
 
 
 def reads_targets(model: Any) -> bool:
@@ -159,8 +158,8 @@ def check_inputs(
         )
     if lengths is None:
         return inputs, None
-    where = f"{where}: {of}".rstrip(": ")
-    return inputs, checks.as_lengths(where, lengths, inputs.shape[1], inputs.shape[:1])
+    T, batch = inputs.shape[1], inputs.shape[:1]
+    return inputs, checks.as_lengths(where, lengths, T, batch, f"{of}lengths")
 
 
 def _check_axes(where: str, name: str, model: Any, shape: tuple[int, ...]) -> None:
@@ -195,14 +194,14 @@ def _check_classes(where: str, name: str, inputs: Array | Ragged, count: int) ->
 
 
 def _read(targets: Array | Ragged, lengths: Array | None) -> Array:
-    """Return the classes that a decoder reads, all steps but each sequence's last; else 0."""
+    """Return what a decoder reads of its targets: all steps but each sequence's last; else 0."""
     padded = targets[:]  # (N, T)
     last = (padded.shape[1] if lengths is None else lengths[:, np.newaxis]) - 1
     return np.where(np.arange(padded.shape[1]) < last, padded, 0)
 
 
 def _check_steps(where: str, model: Any, inputs: Array | Ragged, targets: Ragged, of: str) -> None:
-    """Refuse targets of other lengths than the inputs', or for outputs without the inputs' time."""
+    """Refuse sequences as targets where they do not match the model's output step by step."""
     if not isinstance(inputs, Ragged):
         raise ValueError(
             f"{where}: {of}Y must be a rectangular array as {of}X is, {inputs.shape}, "

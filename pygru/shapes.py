@@ -110,7 +110,7 @@ class OneHot(Layer):
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = as_size("OneHot", "num_classes", num_classes)
-        super().__init__([], np.dtype(np.float32))
+        super().__init__()
 
     def config(self) -> Config:
         """Return the constructor arguments of a layer like this one, as JSON can hold them."""

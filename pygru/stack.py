@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The layers and directions of a recurrent layer, over arrays that have been checked.
 
-The kernels run one layer in one direction or two; a `Stack` gives each its weights, its part of
-h_0 and h_n and the layer below, forward, and directly below that backward. Time is the first axis
-of everything; equations are in `pygru.reference`.
+The kernels run one layer, in one direction or two. A `Stack` goes through the layers, from the
+lowest up in `forward` and from the highest down in `backward`, and gives the kernels each layer's
+weights, input and part of the state. Time is the first axis of everything; equations are in
+`pygru.reference`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ CELLS: dict[str, CellSize] = {
 """Every cell by the name the kernels know it by."""
 
 
-# Of one run of a cell, "weight_ih" and so on -> shape.
+# "weight_ih" and so on -> shape, for one run of a cell.
 RunShapes: TypeAlias = dict[str, tuple[int, ...]]
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Training: `fit`, which checks everything first and then goes through the epochs.
 
-Depends on modules, losses, optimisers and data; knows no file formats and no frameworks.
+Depends on modules, losses, optimisers and data; leaves files to `pygru.checkpoint`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pygru import checks, losses
 from pygru import metrics as metrics_
 from pygru.checkpoint import Checkpoint
 from pygru.data import BucketedBatches, Sampler, ShuffledBatches
-from pygru.evaluation import check_targets, evaluate, predict
+from pygru.evaluation import check_targets
 from pygru.history import EpochRecord, History
 from pygru.interrupts import Interrupts
 from pygru.model import Sequential
@@ -31,7 +31,7 @@ from pygru.trainer import GradientHook, Settings, Trainer
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Callback", "EpochRecord", "History", "evaluate", "fit", "predict"]
+__all__ = ["Callback", "fit"]
 
 Callback: TypeAlias = Callable[[EpochRecord, Any], object]
 _T = TypeVar("_T")
@@ -115,10 +115,10 @@ def fit(
         Write all that is needed to go on into this file after every epoch.
     resume : bool
         Go on from `checkpoint` if there is one, with the same bits as if nothing had happened: the
-        optimiser, the schedule and the generators take the state they had. Everything else must be
-        given as it was, and what is not is named in an error, but for the values of the data and
-        what a function does. Free are `epochs`, which counts from the very beginning, `patience`,
-        `callbacks` and `verbose`.
+        optimiser, the schedule and the generators take the state they had. Only `epochs` (counted
+        from the very beginning), `patience`, `callbacks` and `verbose` may differ from before. An
+        error names whatever else does, except the values of the data and what a function does,
+        which are not compared.
     callbacks : callable or iterable of callables
         Each called as ``callback(record, model)`` after every epoch; True ends the training, any
         other answer does not.

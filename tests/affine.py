@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pygru import optim, training
+from pygru.history import History
 
 
 class Affine:
@@ -41,7 +42,7 @@ def make_data(n: int = 100, inputs: int = 1) -> tuple[Any, Any]:
     return X, 3 * X.sum(axis=1, keepdims=True) + 0.5
 
 
-def fit(model: Any, X: Any, Y: Any, **changes: Any) -> training.History:
+def fit(model: Any, X: Any, Y: Any, **changes: Any) -> History:
     """`fit` with the settings most tests share."""
     settings: dict[str, Any] = {
         "loss": "mse",

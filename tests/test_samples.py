@@ -11,7 +11,7 @@ from affine import fit
 from tolerances import assert_close
 
 import pygru
-from pygru import training
+from pygru import evaluation
 
 
 def last_of(*modules: Any) -> Any:
@@ -47,8 +47,8 @@ def test_an_axis_that_is_missing_is_never_taken_from_another(
     before, Y = model.flat_params.copy(), np.zeros((len(X), 1))
     for name, call in (
         ("fit", lambda: fit(model, X, Y)),
-        ("predict", lambda: training.predict(model, X)),
-        ("evaluate", lambda: training.evaluate(model, X, Y, loss="mse")),
+        ("predict", lambda: evaluation.predict(model, X)),
+        ("evaluate", lambda: evaluation.evaluate(model, X, Y, loss="mse")),
     ):
         with pytest.raises(ValueError) as caught:
             call()
@@ -74,9 +74,9 @@ def test_without_a_recurrent_layer_somebody_has_to_say_where_time_is(build: Any,
     model = build()
     message = r"model must have batch_first=True, .* got None: .* LastStep\(batch_first=True\)"
     with pytest.raises(ValueError, match=f"predict: {message}"):
-        training.predict(model, X)
+        evaluation.predict(model, X)
     model = build(batch_first=True)
-    Y = training.predict(model, X, batch_size=4)
+    Y = evaluation.predict(model, X, batch_size=4)
     assert_close(Y, np.stack([model(x) for x in X]), "reference")
     fit(model, X, Y, epochs=1, batch_size=3)
 
@@ -86,7 +86,7 @@ def test_feed_forward_models_take_samples_of_any_axes() -> None:
     for shape in ((6, 2), (6, 4, 2), (6, 5, 4, 2)):
         X = np.ones(shape)
         assert fit(model, X, X[..., :1], epochs=1).loss
-        assert training.predict(model, X).shape == (*shape[:-1], 1)
+        assert evaluation.predict(model, X).shape == (*shape[:-1], 1)
 
 
 PER_STEP = pygru.Sequential(pygru.GRU(2, 3, **BATCHED), pygru.Linear(3, 1, rng=0))

@@ -11,7 +11,7 @@ import pytest
 from affine import Affine, fit, make_data
 from tolerances import TOLERANCES, assert_close
 
-from pygru import data, losses, optim, schedules, training
+from pygru import data, evaluation, losses, optim, schedules
 from pygru.history import EpochRecord
 
 
@@ -121,7 +121,7 @@ def test_losses_are_means_over_samples_whatever_the_batch_size() -> None:
     model, X, Y = Affine(), *make_data(23)
     expected, _ = losses.mse(model(X), Y)
     for batch_size in (1, 7, 23, 100):
-        value = training.evaluate(model, X, Y, loss="mse", batch_size=batch_size)
+        value = evaluation.evaluate(model, X, Y, loss="mse", batch_size=batch_size)
         assert value == pytest.approx(expected)
     # With a learning rate of 0 the training loss is the same mean.
     for batch_size in (1, 7, 23, 100):
@@ -130,7 +130,7 @@ def test_losses_are_means_over_samples_whatever_the_batch_size() -> None:
 
     X, Y = np.zeros((3, 4, 1)), np.ones((3, 4, 1))
     Y[0] = 2
-    value = training.evaluate(model, X, Y, loss="mse", lengths=[1, 4, 3], batch_size=2)
+    value = evaluation.evaluate(model, X, Y, loss="mse", lengths=[1, 4, 3], batch_size=2)
     assert value == pytest.approx((4 + 4 + 3) / 8)
 
 
@@ -139,7 +139,7 @@ def test_predict_gives_every_sample_in_order(n: int) -> None:
     model = Affine(2)
     model.flat_params[:] = [1, 2, 3]
     X = np.random.default_rng(0).standard_normal((n, 2))
-    assert_close(training.predict(model, X, batch_size=7), model(X), "rounding")
+    assert_close(evaluation.predict(model, X, batch_size=7), model(X), "rounding")
 
 
 def test_predict_of_a_recurrent_layer_is_its_output() -> None:
@@ -153,7 +153,7 @@ def test_predict_of_a_recurrent_layer_is_its_output() -> None:
     X, Y = make_data()
     model = Recurrent()
     fit(model, X, Y, epochs=50)
-    assert_close(training.predict(model, X), Y, "convergence")
+    assert_close(evaluation.predict(model, X), Y, "convergence")
 
 
 def test_real_numbers_get_the_models_dtype_and_integers_stay() -> None:
@@ -372,8 +372,8 @@ def test_what_does_not_fit_is_named_and_nothing_is_changed(
 def test_what_is_no_model_is_refused(model: Any, got: str) -> None:
     for call in (
         lambda: fit(model, X_GOOD, Y_GOOD),
-        lambda: training.predict(model, X_GOOD),
-        lambda: training.evaluate(model, X_GOOD, Y_GOOD, loss="mse"),
+        lambda: evaluation.predict(model, X_GOOD),
+        lambda: evaluation.evaluate(model, X_GOOD, Y_GOOD, loss="mse"),
     ):
         with pytest.raises(TypeError, match=f"model must be a Module, got .*{got}"):
             call()
@@ -384,8 +384,8 @@ def test_a_model_with_time_first_is_refused() -> None:
     model.batch_first = False
     for call in (
         lambda: fit(model, X_GOOD, Y_GOOD),
-        lambda: training.predict(model, X_GOOD),
-        lambda: training.evaluate(model, X_GOOD, Y_GOOD, loss="mse"),
+        lambda: evaluation.predict(model, X_GOOD),
+        lambda: evaluation.evaluate(model, X_GOOD, Y_GOOD, loss="mse"),
     ):
         with pytest.raises(ValueError, match="model must have batch_first=True"):
             call()
