@@ -274,7 +274,9 @@ train(1, 1, 1, 1, 1)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize(
-    "sizes", [(3, 32, 1024, 1024), (3000, 1, 8, 64), (30, 64, 80, 256)], ids=str
+    "sizes",
+    [(3, 32, 1024, 1024), (3000, 1, 8, 64), (30, 64, 80, 256), (4, 4096, 8, 64)],
+    ids=str,
 )
 def test_a_step_needs_twice_the_parameters_and_16_megabytes(sizes, python):
     process = python(f"{MEMORY}train(*{sizes}, threads=2)")

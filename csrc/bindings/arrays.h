@@ -66,6 +66,7 @@ class View {
     if (!aligned(array)) throw std::invalid_argument(must_be() + "aligned");
     data_ = static_cast<Real*>(const_cast<void*>(array.data()));
     empty_ = array.size() == 0;
+    one_slot_ = array.ndim() == 4 && array.shape(2) == 1;
   }
 
   Sequence<Real> sequence() const {
@@ -93,7 +94,7 @@ class View {
   // (T, B, S, H) with the last two axes contiguous.
   Sequence<Real> tape(Index H) const {
     contiguous(3);
-    if (data_ && !empty_ && strides_[2] != H && strides_[2] != 1)
+    if (data_ && !empty_ && strides_[2] != H && !one_slot_)
       throw std::invalid_argument(must_be() + "contiguous in its last two axes");
     return {data_, strides_[0], strides_[1]};
   }
@@ -114,6 +115,7 @@ class View {
   Index strides_[4] = {1, 1, 1, 1};
   const char* name_ = "";
   bool empty_ = false;
+  bool one_slot_ = false;  // of a tape: the stride of its axis of slots means nothing
 };
 
 // Takes the GIL back, or never returns. Before Python 3.14 a thread that wants the GIL while the

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// forward and backward of a layer: checks the arrays, drops the GIL, makes one call.
+// Layers forward and backward, and passes over flat buffers: checks the arrays, drops the GIL,
+// makes one call.
 #include "../runtime/layer.h"
 
 #include "../runtime/isa.h"
@@ -51,7 +52,8 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
     const Index S = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].slots;
     std::vector<ForwardRun<Real>> calls;
     const Index* length = nullptr;
-    for (const py::tuple& run : tuples(runs, 9)) {
+    const auto given = tuples(runs, 9);  // keeps the arrays while the GIL is dropped
+    for (const py::tuple& run : given) {
       const Shape s = shape_of(x, run);
       const auto [T, B, I, H] = s;
       length = lengths_of(lengths, s);
@@ -86,7 +88,8 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
     const Index S = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].slots;
     std::vector<BackwardRun<Real>> calls;
     const Index* length = nullptr;
-    for (const py::tuple& run : tuples(runs, 14)) {
+    const auto given = tuples(runs, 14);  // keeps the arrays while the GIL is dropped
+    for (const py::tuple& run : given) {
       const Shape s = shape_of(x, run);
       const auto [T, B, I, H] = s;
       length = lengths_of(lengths, s);

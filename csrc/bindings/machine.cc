@@ -40,7 +40,7 @@ double read(const py::array& x) {
     using Real = decltype(real);
     const Real* const from = View<Real>(x, "x", "(N,)", {x.size()}, Access::read).vector();
     double result = 0;
-    without_gil([&] { result = kernels_of<Real>(kernels()).sum(from, x.size()); });
+    without_gil([&] { result = kernels_of<Real>(kernels()).read(from, x.size()); });
     return result;
   });
 }

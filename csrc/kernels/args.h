@@ -101,7 +101,7 @@ struct Forward {
   Sequence<Real> y;              // (T, B, H)     out
   Batch<Real> h_n;               // (B, H)        out
   Sequence<Real> tape;           // (T, B, S, H)  out, or null when no gradient is wanted
-  void* scratch = nullptr;       // forward_scratch() bytes, shared by the team
+  void* scratch = nullptr;       // forward_scratch_bytes(), shared by the team
 };
 
 template <class Real>
@@ -124,7 +124,7 @@ struct Backward {
   Matrix<Real> dU;               // (G*H, H)   added to; input-major
   Real* db_x = nullptr;          // (G*H,)     added to, or null
   Real* db_h = nullptr;          // (G*H,)     added to, or null
-  void* scratch = nullptr;       // backward_scratch() bytes, shared by the team
+  void* scratch = nullptr;       // backward_scratch_bytes(), shared by the team
 };
 
 // y = x W^T + b on N rows.

@@ -39,6 +39,7 @@ template <class Real>
 double dot(const Real* a, const Real* b, Index n) {
   constexpr int registers = 256 / kRegisterBytes;
   constexpr Index lanes = kLanes<Real>, chains = registers * lanes, block = 64 * chains;
+  static_assert(256 % kRegisterBytes == 0, "or the chains would depend on the register");
   double total = 0;
   for (Index first = 0; first < n; first += block) {
     const Index end = n - first < block ? n : first + block;

@@ -45,22 +45,24 @@ template <class Real, int width>
 using FullTile = Tile<Real, Constant<kTileRows>, Constant<width>, Constant<1>>;
 
 // Where the chains of a tile begin, by the registers of a panel: that of row r in panel p at
-// at + r row + p panel.
+// at + r row_stride + p panel_stride.
 template <class Real>
 struct Beginning {
   const Real* at;
-  Index row, panel;
+  Index row_stride, panel_stride;
 };
 template <class Real>
 struct Beginnings {
   Beginning<Real> of[kTileVectors];
 };
 
-// They begin in memory: neighbouring registers `next` apart, rows `row` apart.
+// They begin in memory, registers and rows so far apart.
 template <class T, class Real>
-inline Beginnings<Real> begin_at(const T& t, const Real* at, Index next, Index row) {
+inline Beginnings<Real> begin_at(const T& t, const Real* at, Index register_stride,
+                                 Index row_stride) {
   Beginnings<Real> b;
-  for (int n = 0; n < t.width; ++n) b.of[n] = {at + n * next, row, t.width * next};
+  for (int n = 0; n < t.width; ++n)
+    b.of[n] = {at + n * register_stride, row_stride, t.width * register_stride};
   return b;
 }
 
@@ -71,17 +73,17 @@ inline auto begin_at_accumulators(const T& t) {
   return begin_at(t, acc, lanes_of(t), t.vectors() * lanes_of(t));
 }
 
-// What a tile brings closer while it is busy: `per_k` values from `at` on for each of its k.
-template <class Real>
+// What a tile brings closer while it is busy: `per_k` bytes from `address` on for each of its k. (A
+// number, because the last bytes may lie past the end, where no pointer may point.)
 struct Ahead {
-  const Real* at = nullptr;
+  std::uintptr_t address = 0;
   Index per_k = 0;
 };
 
 // memory[r][p N + n] = begin + sum_k a[r][k step] * panel p[k][n], in registers over K > 0.
 template <int R, int P, int N, int step, bool far, class Real>
 void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Index panel_stride,
-                   Index K, const Beginnings<Real>& begin, Ahead<Real> ahead) {
+                   Index K, const Beginnings<Real>& begin, Ahead ahead) {
   constexpr Index lanes = kLanes<Real>;
   Vec<Real> acc[R][P * N];
   const Real* a[R];
@@ -89,11 +91,12 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
   for (int r = 0; r < R; ++r) a[r] = rows[r];
 #pragma GCC unroll 4
   for (int n = 0; n < N; ++n) {
-    const auto [at, row, next_panel] = begin.of[n];
+    const Beginning<Real> from = begin.of[n];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) acc[r][p * N + n] = load(at + r * row + p * next_panel);
+      for (int p = 0; p < P; ++p)
+        acc[r][p * N + n] = load(from.at + r * from.row_stride + p * from.panel_stride);
   }
   Index k = 0;
   do {  // K > 0: the accumulators need not survive a loop that never runs
@@ -111,8 +114,8 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
     }
     panel += N * lanes;
     if constexpr (far) {
-      __builtin_prefetch(ahead.at, 0, 2);
-      ahead.at += ahead.per_k;
+      __builtin_prefetch(reinterpret_cast<const void*>(ahead.address), 0, 2);
+      ahead.address += static_cast<std::uintptr_t>(ahead.per_k);
     }
   } while (++k < K);
 #pragma GCC unroll 8
@@ -123,7 +126,7 @@ void multiply_tile(Real* memory, const Real* const* rows, const Real* panel, Ind
 
 template <class Real>
 using TileFunction = void (*)(Real* acc, const Real* const* rows, const Real* panel,
-                              Index panel_stride, Index K, const Beginnings<Real>&, Ahead<Real>);
+                              Index panel_stride, Index K, const Beginnings<Real>&, Ahead);
 
 // The rows of a full tile. A single register a row needs twice as many, or there are too few
 // chains.
@@ -202,28 +205,28 @@ struct PackedMatrix {
   }
 };
 
-// Puts where its chains begin into the accumulators of a tile.
+// Copies the beginnings of its chains into the accumulators of a tile.
 template <class T, class Real>
-void settle(const T& t, const Beginnings<Real>& begin) {
+void begin_in_accumulators(const T& t, const Beginnings<Real>& begin) {
   for (int n = 0; n < t.width; ++n) {
-    const auto [at, row, next_panel] = begin.of[n];
+    const auto [at, row_stride, panel_stride] = begin.of[n];
     if (at == t.at(0, n)) continue;  // they are there
     for (int r = 0; r < t.rows; ++r)
       for (int p = 0; p < t.panels; ++p)
-        store(t.at(r, p * t.width + n), load(at + r * row + p * next_panel));
+        store(t.at(r, p * t.width + n), load(at + r * row_stride + p * panel_stride));
   }
 }
 
 // The part k of the chains of a tile, into its accumulators.
 template <int step, class T, class Real, class Row>
 void advance(const T& t, const PackedMatrix<Real>& b, Row row, Range k, TileFunction<Real> multiply,
-             Beginnings<Real> begin, Ahead<Real> ahead = {}) {
-  if (k.begin == k.end) return settle(t, begin);
+             Beginnings<Real> begin, Ahead ahead = {}) {
+  if (k.begin == k.end) return begin_in_accumulators(t, begin);
   const Real* a[2 * kTileRows];
   for (int r = 0; r < t.rows; ++r) a[r] = row(t.i + r) + k.begin * step;
   if (t.rows < computed_rows(t.rows)) {  // the others have no beginning of their own
     for (int r = t.rows; r < computed_rows(t.rows); ++r) a[r] = a[0];
-    settle(t, begin);
+    begin_in_accumulators(t, begin);
     begin = begin_at_accumulators(t);
   }
   multiply(t.acc, a, b.at(t.v, k.begin, t.width), t.width * kLanes<Real> * b.depth, k.end - k.begin,
@@ -257,17 +260,19 @@ void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, R
         const Index k_0 = b.K * s / slices, k_1 = b.K * (s + 1) / slices;
         // While this slice of the panel serves its tiles out of L1, what comes after it comes
         // closer, a piece with each k of each tile.
-        Ahead<Real> ahead;
+        Ahead ahead;
         if (far) {
-          ahead.at = s + 1 < slices ? b.at(t.v, k_1, t.width)
-                                    : b.at(b.panels.first(next), 0, b.panels.width(next));
-          ahead.per_k = ceil_div(t.width * kLanes<Real>, (last - first) / R);
+          const Real* const next_slice = s + 1 < slices
+                                             ? b.at(t.v, k_1, t.width)
+                                             : b.at(b.panels.first(next), 0, b.panels.width(next));
+          ahead.address = reinterpret_cast<std::uintptr_t>(next_slice);
+          ahead.per_k = ceil_div(t.width * kRegisterBytes, (last - first) / R);
         }
         t.acc = accumulators;
         for (t.i = first; t.i < last; t.i += R, t.acc += t.rows * t.vectors() * kLanes<Real>) {
           advance<step>(t, b, row, {k_0, k_1}, multiply,
                         s == 0 ? start(t) : begin_at_accumulators(t), ahead);
-          ahead.at += ahead.per_k * (k_1 - k_0);
+          ahead.address += static_cast<std::uintptr_t>(ahead.per_k * (k_1 - k_0));
           if (s == slices - 1) finish(t);
         }
       }

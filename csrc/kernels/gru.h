@@ -33,11 +33,13 @@ struct GruAfter {
   static constexpr bool gates_together = true;  // one product: s_r, s_z and q of the same units
   static constexpr int apart = 2;               // q = U_n h' + b_hn, beside W_n x + b_xn
   static constexpr int first_group[phases + 1] = {0, 1};
+  static constexpr int second_operand = 0, second_gradient = 0, second_gate = 0;  // no phase 1
 
   template <class Units, class V>
-  [[gnu::always_inline]] static void forward(Units& u, V s_r, V s_z, V q_) {
-    const V r_ = sigmoid(s_r);
-    const V z_ = sigmoid(s_z);
+  [[gnu::always_inline]] static void forward(Units& u, const V (&s)[gates]) {
+    const V r_ = sigmoid(s[0]);
+    const V z_ = sigmoid(s[1]);
+    const V q_ = s[apart];
     const V n_ = tanh(fma(r_, q_, u.input_part()));
     u.keep(Slot::q, q_);
     u.keep(Slot::r, r_);
@@ -81,6 +83,8 @@ struct GruBefore {
   static constexpr bool gates_together = false;
   static constexpr int apart = none_apart;
   static constexpr int first_group[phases + 1] = {0, 2, 3};  // phase 0: r and z; phase 1: n
+  static constexpr int second_operand = Slot::rh;            // what phase 1 multiplies with U_n
+  static constexpr int second_gradient = Slot::n, second_gate = 2;  // g = U_n^T ds_n
 
   template <int gate, class Units, class V>
   [[gnu::always_inline]] static void forward(Units& u, V s) {

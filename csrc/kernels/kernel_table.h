@@ -43,15 +43,17 @@ struct Kernels {
   CellKernels<Real> cell[kCells];
   LinearKernels<Real> linear;
   void (*adam)(const Adam<Real>&);
+  // The sum of a[i] b[i], in one order on every instruction set.
   double (*dot)(const Real* a, const Real* b, Index n);
   // y[i] = f(x[i]): the activations alone, for their tests.
   void (*sigmoid)(const Real* x, Real* y, Index n);
   void (*tanh)(const Real* x, Real* y, Index n);
   void (*exp)(const Real* x, Real* y, Index n);
   // What the machine can do, for benchmarks: `rounds` of independent multiply-adds in registers
-  // (returns how many floating-point operations those were), and reading n values once.
+  // (returns how many floating-point operations those were), and reading n values once (returns
+  // something that depends on them).
   double (*multiply_adds)(Index rounds, Real* sink);
-  Real (*sum)(const Real* x, Index n);
+  Real (*read)(const Real* x, Index n);
 };
 
 struct KernelTable {

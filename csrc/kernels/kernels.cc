@@ -77,7 +77,7 @@ double multiply_adds(Index rounds, Real* sink) {
 }
 
 template <class Real>
-Real sum(const Real* x, Index n) {
+Real read(const Real* x, Index n) {
   constexpr Index chains = 8, lanes = kLanes<Real>;
   Vec<Real> acc[chains] = {};
   for (Index i = 0; i + chains * lanes <= n; i += chains * lanes)
@@ -102,7 +102,7 @@ constexpr Kernels<Real> all_kernels() {
           .tanh = map_tanh<Real>,
           .exp = map_exp<Real>,
           .multiply_adds = multiply_adds<Real>,
-          .sum = sum<Real>};
+          .read = read<Real>};
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ template <class Real>
 struct LinearScratch {
   Real* W;         // panels of depth M over the inputs: dx = dy W
   Real* dy;        // panels of depth rows over the outputs
-  Real* x_packed;  // PackedRows of x
+  Real* x_packed;  // x by pack_rows
   static constexpr Index rows = 256;
 
   LinearScratch(Arena& arena, const LinearBackward<Real>& f) {

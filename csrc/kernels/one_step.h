@@ -67,7 +67,7 @@ struct OneStep {
         all_gates(h, f.y.at(0, b), tape);
       else
         phases<0>(h, f.y.at(0, b), tape ? tape : slots);
-      __builtin_memcpy(f.h_n.at(b), f.y.at(0, b), static_cast<std::size_t>(H) * sizeof(Real));
+      __builtin_memmove(f.h_n.at(b), f.y.at(0, b), static_cast<std::size_t>(H) * sizeof(Real));
     }
   }
 
@@ -104,7 +104,9 @@ struct OneStep {
       const auto chains = [&](const Real* from) {
         return Wide<Real, N>::map([&](int j) { return load(from + unit + j * lanes); });
       };
-      Cell::forward(u, chains(recurrent(0)), chains(recurrent(1)), chains(recurrent(2)));
+      Wide<Real, N> all[Cell::gates];
+      for (int g = 0; g < Cell::gates; ++g) all[g] = chains(recurrent(g));
+      Cell::forward(u, all);
     };
     Index unit = 0;
     for (; unit + kOverlap * lanes <= H; unit += kOverlap * lanes) cell(Constant<kOverlap>{}, unit);

@@ -16,9 +16,7 @@
 
 namespace {
 
-using pygru::Batch;
 using pygru::Forward;
-using pygru::Lengths;
 using pygru::Sequence;
 using pygru::Split;
 
@@ -54,7 +52,7 @@ struct ForwardPass {
   // This member's scratch:
   Index block_rows;               // sequences at a time
   Index chunk_steps, chunk_rows;  // of x W^T at most
-  Real* accumulators;             // kAccumulators, and as many again for W_n x + b_xn beside q
+  Real* accumulators;             // kAccumulators, and as many for x W^T made inside the step
   Real* projected;                // [register][chunk row][lanes]: x W^T + bias
   const Real** x_rows;            // (chunk_rows,) of the chunk
   Row* step_rows;                 // (B,) of the step
@@ -216,7 +214,8 @@ struct ForwardPass {
   void recur(Range r, Index K, Index row_0, From from) {
     const Index v_0 = g * gates.per_gate;
     const auto operand = [&](Index i) -> const Real* {
-      return phase == 0 ? step_rows[i].h_prev : step_rows[i].tape;  // slot 0
+      if constexpr (phase == 0) return step_rows[i].h_prev;
+      return step_rows[i].tape + Cell::second_operand * s.H;
     };
     const Index x_row_0 = row_0 - rows.begin;
     const auto start = [&](const auto& tile) {
@@ -224,7 +223,7 @@ struct ForwardPass {
       if (inside) add_inputs(tile, v_0, x_row_0);
       auto begin = from_inputs(tile, v_0, x_row_0);
       if constexpr (Cell::apart >= 0)  // what there is of it waits for the cell
-        begin.of[Cell::apart] = {weights.bias_apart + tile.v / 3 * lanes, 0, lanes};
+        begin.of[Cell::apart] = {weights.bias_apart + tile.v / Cell::gates * lanes, 0, lanes};
       return begin;
     };
     const auto finish = [&](const auto& tile) __attribute__((always_inline)) {
@@ -241,7 +240,7 @@ struct ForwardPass {
   // what is computed on each can overlap.
   template <class T>
   void finish_groups(const T& tile, const Beginning<Real>& inputs) const {
-    const Index count = tile.rows * tile.panels, unit = tile.v / 3 * lanes;
+    const Index count = tile.rows * tile.panels, unit = tile.v / Cell::gates * lanes;
     Index j = 0;
     if (unit + tile.panels * lanes <= s.H)
       for (; j + kOverlap <= count; j += kOverlap) finish_units<kOverlap>(tile, inputs, j, unit);
@@ -252,23 +251,22 @@ struct ForwardPass {
                                       Index unit_0) const {
     ForwardUnits<Real, N> u;
     u.H = s.H;
-    Wide<Real, N> s_r, s_z, q;
+    Wide<Real, N> chains[Cell::gates];
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) {
       const Index r = (first + j) >> log_2(tile.panels), p = (first + j) & (tile.panels - 1);
       const Row& row = step_rows[tile.i + r];
       const Index unit = unit_0 + p * lanes;
-      const Real* const acc = tile.acc + (first + j) * 3 * lanes;
+      const Real* const acc = tile.acc + (first + j) * Cell::gates * lanes;
       u.units = s.H - unit;
       u.from_h[j] = row.h_prev + unit;
-      u.from_x[j] = inputs.at + r * inputs.row + p * inputs.panel;
+      u.from_x[j] = inputs.at + r * inputs.row_stride + p * inputs.panel_stride;
       u.to_h[j] = row.y + unit;
       u.tape[j] = row.tape ? row.tape + unit : nullptr;
-      s_r.part[j] = load(acc);
-      s_z.part[j] = load(acc + lanes);
-      q.part[j] = load(acc + 2 * lanes);
+#pragma GCC unroll 4
+      for (int g = 0; g < Cell::gates; ++g) chains[g].part[j] = load(acc + g * lanes);
     }
-    Cell::forward(u, s_r, s_z, q);
+    Cell::forward(u, chains);
   }
 
   // The cell on tiles whose registers are one gate of neighbouring units.
@@ -290,7 +288,7 @@ struct ForwardPass {
   // Brings closer what the cell will write, while the product is made.
   template <class T>
   void fetch(const T& tile) const {
-    const Index unit = tile.v / (Cell::gates_together ? 3 : 1) * lanes;
+    const Index unit = tile.v / (Cell::gates_together ? Cell::gates : 1) * lanes;
     for (int r = 0; r < tile.rows; ++r) {
       const Row& row = step_rows[tile.i + r];
       __builtin_prefetch(row.y + unit, 1);

@@ -53,7 +53,7 @@ struct BackwardPass {
   Index slice;  // (t, b) pairs of a chunk whose weight gradients are taken at once
   Index carry_stride;
   Real* carry;     // (B, carry_stride), where the cell carries
-  Real* x_packed;  // PackedRows of x, h' and slot 0 over a slice
+  Real* x_packed;  // x, h' and slot 0 over a slice, by pack_rows
   Real* h_packed;
   Real* slot_0_packed;
   Real* gates_packed[Cell::groups];  // panels of each gradient group, depth slice
@@ -211,11 +211,11 @@ struct BackwardPass {
     }
   }
 
-  // g = U_n^T ds_n, and the rest of the cell.
+  // The product of a second phase, and the rest of the cell.
   void second_phase(Range r, From from) {
     product(
-        PackedMatrix<Real>{weights.U_n, panels, s.H, s.H}, r, part, accumulators,
-        [&](Index i) -> const Real* { return step_rows[i].tape + (Cell::slots - 1) * s.H; },
+        PackedMatrix<Real>{weights.U_second, panels, s.H, s.H}, r, part, accumulators,
+        [&](Index i) -> const Real* { return step_rows[i].tape + Cell::second_gradient * s.H; },
         FromZero<Real>{}, [&](const auto& tile) { finish_rows<1>(tile); }, from);
   }
 
@@ -224,11 +224,11 @@ struct BackwardPass {
   void finish_rows(const T& tile) const {
     for (int r = 0; r < tile.rows; ++r) {
       const Row& row = step_rows[tile.i + r];
-      Real* const to_carry = carry + (tile.i + r) * carry_stride;
+      Real* const to_carry = Cell::carries ? carry + (tile.i + r) * carry_stride : nullptr;
       neighbours(tile, s.H, [&]<int N>(Constant<N>, int n) {
         const Index unit = (tile.v + n) * lanes;
         BackwardUnits<Real, N> u{{s.H, s.H - unit, row.h_prev + unit, row.tape + unit},
-                                 to_carry + unit};
+                                 Cell::carries ? to_carry + unit : nullptr};
         auto sum = Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); });
         if (phase == 0 && row.dy) sum = sum + u.load_units(row.dy + unit);
         Cell::template backward<phase>(u, sum);

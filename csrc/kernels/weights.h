@@ -19,6 +19,7 @@ struct GatePanels {
   Index per_gate = vectors_of<Real>(H);    // registers of units
   Index vectors = Cell::gates * per_gate;  // registers in all
   static constexpr int groups = Cell::gates_together ? 1 : Cell::gates;
+  static_assert(!Cell::gates_together || Cell::gates == kTileVectors, "a panel holds all gates");
 
   Panels panels() const { return Panels(vectors / groups); }
   // Calls visit(group, first register of the group, which column of (G*H) a register holds).
@@ -50,7 +51,8 @@ PackedForward<Real> packed_forward(Arena& arena, Shape s) {
   const GatePanels<Cell, Real> g{s.H};
   constexpr Index lanes = kLanes<Real>;
   return {arena.take<Real>(g.vectors * lanes * s.I), arena.take<Real>(g.vectors * lanes * s.H),
-          arena.take<Real>(g.vectors * lanes), arena.take<Real>(g.per_gate * lanes)};
+          arena.take<Real>(g.vectors * lanes),
+          arena.take<Real>(Cell::apart >= 0 ? g.per_gate * lanes : 0)};
 }
 
 template <class Cell, class Real>
@@ -74,7 +76,7 @@ void pack_forward(void* memory, Shape s, const Weights<Real>& w, Team team) {
         const Real b_x = i < lane.count ? b(w.b_x, c) : Real(0);
         const Real b_h = i < lane.count ? b(w.b_h, c) : Real(0);
         to.bias[(v_0 + v) * lanes + i] = apart ? b_x : b_x + b_h;
-        if (apart) to.bias_apart[v / 3 * lanes + i] = b_h;
+        if (apart) to.bias_apart[v / Cell::gates * lanes + i] = b_h;
       }
     }
   });
@@ -91,9 +93,9 @@ Index packed_forward_bytes(Shape s) {
 
 template <class Real>
 struct PackedBackward {
-  Real* U;    // depth dh_slots H: brings dh' back
-  Real* U_n;  // depth H: g = U_n^T ds_n, where the cell has a second phase
-  Real* W;    // depth G H: gives dx
+  Real* U;         // depth dh_slots H: brings dh' back
+  Real* U_second;  // depth H, of the gate of a second phase, where the cell has one
+  Real* W;         // depth G H: gives dx
 };
 
 template <class Cell, class Real>
@@ -120,7 +122,7 @@ void pack_backward(void* memory, Shape s, const Weights<Real>& w, bool with_dx, 
     pack(to.U, units, Cell::dh_slots * s.H, {j * s.H, (j + 1) * s.H},
          gate(w.U, Cell::gate_of_slot[Cell::dh_slot + j]), unit_columns, part);
   if (Cell::phases > 1)
-    pack(to.U_n, units, s.H, {0, s.H}, gate(w.U, Cell::gates - 1), unit_columns, part);
+    pack(to.U_second, units, s.H, {0, s.H}, gate(w.U, Cell::second_gate), unit_columns, part);
   if (with_dx)
     pack(to.W, inputs, Cell::gates * s.H, {0, Cell::gates * s.H}, gate(w.W, 0), input_columns,
          share(inputs.count(), team));

@@ -35,7 +35,8 @@ const Isa kIsas[] = {
     {"avx512", &table_avx512,
      [] {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+              __builtin_cpu_supports("fma");
      }},
 #elif defined(__aarch64__)
     {"neon", &table_neon, [] { return true; }},

@@ -23,7 +23,8 @@ const CellKernels<Real>& cell_of(const KernelTable& table, Cell cell) {
 template <class Real>
 PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : table(kernels()) {
   for (const LayerWeights<Real>& from : layers) {
-    Layer& to = layers_.emplace_back(from.recurrent, from.cell, from.inputs, from.outputs);
+    layers_.push_back({from.recurrent, from.cell, from.inputs, from.outputs, {}});
+    Layer& to = layers_.back();
     if (from.recurrent) {
       const CellKernels<Real>& kernel = cell_of<Real>(table, from.cell);
       const Shape shape = {.T = 0, .B = 0, .I = from.inputs, .H = from.outputs};
