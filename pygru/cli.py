@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -51,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pygru: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who reads has enough; nothing may be written at the end either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ImportError, OSError, TypeError, ValueError, FloatingPointError) as error:
         print(f"pygru: {error}", file=sys.stderr)
         return 1
@@ -144,9 +149,12 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0.0 < value < 3600.0:
-        raise argparse.ArgumentTypeError(f"must be above 0 and below 3600, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and below 3600, got {text}")
     return value
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 
 import numpy as np
@@ -124,3 +125,42 @@ def test_forecast_feeds_the_model_its_own_predictions():
     window = np.array([[0.0], [1.0]])
     assert sine.forecast(Sum(), window, 5).tolist() == [1.0, 2.0, 3.0, 5.0, 8.0]
     assert window.tolist() == [[0.0], [1.0]]
+
+
+@pytest.fixture
+def ctrl_c_in_the_first_epoch(monkeypatch):
+    """Ctrl-C comes during the first step of every training; how many there were."""
+    whole, trainings = pygru.fit, []
+
+    def fit(*args, **settings):
+        trainings.append(settings)
+        hook = settings.get("on_gradient") or (lambda _: None)
+
+        def interrupt(grads):
+            hook(grads)
+            if len(sent) == 0:
+                sent.append(signal.raise_signal(signal.SIGINT))
+
+        sent = []
+        return whole(*args, **settings | {"on_gradient": interrupt})
+
+    monkeypatch.setattr(pygru, "fit", fit)
+    return trainings
+
+
+def test_after_ctrl_c_an_example_saves_its_model_and_trains_no_other(
+    name, tmp_path, ctrl_c_in_the_first_epoch
+):
+    assert cli.main(["example", name, *SMALL[name]]) == 0
+    assert len(ctrl_c_in_the_first_epoch) == 1
+    assert f"{name}.safetensors" in files(tmp_path / "current")
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_training(name, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    argv = ["example", name, *SMALL[name], "--no-plot", "--output", str(tmp_path / "file")]
+    assert cli.main(argv) == 1
+    out, err = capsys.readouterr()
+    assert "cannot write into" in err
+    assert "--output" in err
+    assert "epoch" not in out

@@ -11,6 +11,7 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pygru
@@ -51,9 +52,12 @@ def add_common(
     add("--epochs", type=integer(1), default=epochs, help=f"{of} (default: {epochs})")
     add("--hidden", type=integer(1), default=hidden, help=f"hidden units (default: {hidden})")
     add("--lr", type=rate, default=lr, help=f"learning rate at the start (default: {lr})")
-    add("--seed", type=integer(0), default=0, help="of everything that is drawn (default: 0)")
+    add("--seed", type=integer(0), default=0, help="of all random numbers (default: 0)")
     add("--threads", type=integer(1), help="threads to use (default: all cores)")
-    add("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
+    add(
+        "--output", type=Path, default=Path(), metavar="FOLDER",
+        help="folder to write to (default: the current one)",
+    )  # fmt: skip
     add("--no-plot", action="store_true", help="draw no picture")
 
 
@@ -64,13 +68,21 @@ def begin(args: argparse.Namespace) -> Any:
 
     Raises
     ------
-    ImportError
-        Without matplotlib, better before the training than after it; the message says what to do.
+    ImportError, OSError
+        Without matplotlib, or a folder to write to: better before the training than after it. The
+        message says what to do.
     """
     plt = None if args.no_plot else _pyplot()
     if args.threads is not None:
         pygru.set_num_threads(args.threads)
-    args.output.mkdir(parents=True, exist_ok=True)
+    try:  # now, not when there is something to lose
+        args.output.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=args.output):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"cannot write into {args.output}: {error.strerror}; give another folder with --output"
+        ) from None
     return plt
 
 

@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> None:
     page = alphabet[model.generate(encode(PROMPT, alphabet), PAGE, temperature=0.7, rng=rng)]
     (args.output / "chars.txt").write_text(PROMPT + "".join(page), encoding="utf-8")
     print(f"page: {args.output / 'chars.txt'}")
+    if history.interrupted:
+        return
 
     bits = surprise(model, codes[cut - WARM_UP :])[WARM_UP - 1 :]  # (S - cut,)
     # As xz does: learn on while reading. The loss is that of each piece before it is learned from.

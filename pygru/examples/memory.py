@@ -64,6 +64,9 @@ def run(args: argparse.Namespace) -> None:
             schedule=CosineDecay(args.epochs), batch_size=BATCH, clip_norm=1.0,
             sampler=ContiguousBatches(steps=STEPS), validation=(X_test, Y_test), verbose=5, rng=rng,
         )  # fmt: skip
+        if history.interrupted:
+            save_model(model, args.output / "memory.safetensors")
+            return
         after = state_gradients(layer, linear, X_test[:PROBED], Y_test[:PROBED])
         results[name] = (history, model(X_test), before, after)
 

@@ -33,9 +33,12 @@ Array = npt.NDArray[np.floating[Any]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pygru example sine``."""
-    add_common(parser, epochs=120, of="of 156 steps each", hidden=64, lr=1e-3)
+    add_common(parser, epochs=120, of="epochs of 156 steps each", hidden=64, lr=1e-3)
     parser.add_argument(
-        "--reset", choices=("before", "after"), default="before", help="default: before"
+        "--reset",
+        choices=("before", "after"),
+        default="before",
+        help="where the reset gate acts: before or after its product (default: before)",
     )
 
 
@@ -57,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"mean absolute error on the test wave: {error:.4f}")
     print(f"training took {history.seconds:.1f} s with {pygru.get_num_threads()} thread(s)")
     save_model(model, args.output / "sine.safetensors")
-    if plt is None:
+    if plt is None or history.interrupted:
         return
 
     windows = pygru.windows(series[::10], WINDOW)
