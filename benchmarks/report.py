@@ -45,7 +45,7 @@ def line(case: Case) -> str:
     found = ratio(case)
     text = f"  {case['mode']:9} {case['shape']:9} " + ", ".join(parts)
     if found is not None:
-        text += f" | {found[1]:.2f}x of {found[0]}"
+        text += f" | {_times(found[1])} of {found[0]}"
     if "of_peak" in case:
         text += f" | {case['gflops']:.0f} GFLOP/s, {100 * case['of_peak']:.0f} % of peak"
     if "of_bandwidth" in case:
@@ -58,7 +58,7 @@ def line(case: Case) -> str:
 
 
 def markdown(results: list[Result]) -> str:
-    """Return one table per thread count, times in microseconds."""
+    """Return one table per thread count."""
     return "\n\n".join(_table(result) for result in results)
 
 
@@ -67,7 +67,7 @@ def _table(result: Result) -> str:
     heads = [f"{name} {result['versions'][name]}" for name in names]
     rows = [
         f"{result['machine']}; {result['threads']} thread(s), {result['isa']}, {result['dtype']}, "
-        f"{result['cell']}. Median microseconds per call; the spread of pygru's and the best "
+        f"{result['cell']}. Median time of a call; the spread of pygru's and the best "
         "rival's samples; how many times faster than that rival; how much of the machine's own "
         "limit pygru reaches.",
         "",
@@ -76,13 +76,13 @@ def _table(result: Result) -> str:
     ]
     for case in result["cases"]:
         cells = [
-            _time(case["mode"], case["times"][name]["median"]) if name in case["times"] else "-"
+            seconds(case["times"][name]["median"]) if name in case["times"] else "-"
             for name in names
         ]
         found = ratio(case)
         both = ["pygru", *([found[0]] if found else [])]
         cells.append(", ".join(_percent(case["times"][name]) for name in both))
-        cells.append(f"**{found[1]:.2g}x**" if found else "-")
+        cells.append(f"**{_times(found[1])}**" if found else "-")
         cells.append(_limit(case))
         note = f" ({case['note']})" if "note" in case else ""
         rows.append(f"| {case['mode']} {case['shape']}{note} | " + " | ".join(cells) + " |")
@@ -104,74 +104,53 @@ def _limit(case: Case) -> str:
     return "-"
 
 
-def _time(mode: str, value: float) -> str:
-    """Return microseconds; of a whole experiment, seconds."""
-    if mode == "experiment":
-        return f"{value:.3g} s"
-    micros = 1e6 * value
-    return f"{micros:.2g}" if micros < 10 else f"{micros:,.0f}"
+def _times(value: float) -> str:
+    """Return a ratio as text."""
+    return f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
 
 
 def plot(results: list[Result], path: Path) -> None:
-    """Draw how many times faster than the best rival each case is, one panel per mode."""
+    """Draw how many times faster than the best rival each case is: a bar each, by mode."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    modes = list(dict.fromkeys(c["mode"] for r in results for c in r["cases"] if ratio(c)))
-    if not modes:
+    rows = list(dict.fromkeys(
+        (c["mode"], c["shape"]) for r in results for c in r["cases"] if ratio(c)
+    ))  # fmt: skip
+    if not rows:
         raise SystemExit("nothing to draw: no rival was timed")
-    widths = [
-        max(2, len({c["shape"] for r in results for c in r["cases"] if c["mode"] == m}))
-        for m in modes
-    ]
-    figure, axes = plt.subplots(
-        1,
-        len(modes),
-        figsize=(2 + sum(widths) * (0.38 + 0.25 * len(results)), 4),
-        squeeze=False,
-        sharey=True,
-        width_ratios=widths,
-    )
+    figure, axis = plt.subplots(figsize=(8, 1 + 0.3 * len(rows) * (1 + len(results)) / 2))
     colours = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito (2008)
-    for axis, mode in zip(axes[0], modes, strict=True):
-        shapes = list(
-            dict.fromkeys(c["shape"] for r in results for c in r["cases"] if c["mode"] == mode)
-        )
-        for k, result in enumerate(results):
-            ratios = {c["shape"]: ratio(c) for c in result["cases"] if c["mode"] == mode}
-            width = 0.8 / len(results)
-            for i, shape in enumerate(shapes):
-                found = ratios.get(shape)
-                if found is None:
-                    continue
-                at = i + (k - (len(results) - 1) / 2) * width
-                axis.bar(at, found[1] - 1, width * 0.92, bottom=1, color=colours[k % 4])
-                axis.annotate(
-                    f"{found[1]:.2g}x\n{found[0]}",
-                    (at, max(1, found[1])),
-                    xytext=(0, 2),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=5.5,
-                )
-        axis.axhline(1, color="0.3", linewidth=1, linestyle="--")
-        axis.set_yscale("log", base=2)
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}x")
-        axis.set_xticks(range(len(shapes)), shapes, rotation=40, ha="right")
-        axis.set_xlim(-0.7, len(shapes) - 0.3)
-        axis.set_title(mode)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("best rival's time / pygru's")
-    axes[0][0].margins(y=0.2)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colours[k % 4]) for k in range(len(results))]
-    labels = [f"{result['threads']} thread(s)" for result in results]
+    height, places, modes = 0.8 / len(results), [], [mode for mode, _ in rows]
+    for i, mode in enumerate(modes):  # a gap where another mode begins
+        places.append(i + 0.6 * len(set(modes[: i + 1])))
+        if mode not in modes[:i]:
+            axis.text(-0.17, places[-1], mode, transform=axis.get_yaxis_transform(), ha="right",
+                      va="center", fontweight="bold")  # fmt: skip
+    for k, result in enumerate(results):
+        label: str | None = f"{result['threads']} thread(s)"
+        for case in result["cases"]:
+            found = ratio(case)
+            if found is None:
+                continue
+            best, value = found
+            at = places[rows.index((case["mode"], case["shape"]))]
+            at += (k - (len(results) - 1) / 2) * height
+            axis.barh(at, value - 1, 0.9 * height, left=1, color=colours[k % 4], label=label)
+            label = None
+            axis.annotate(f"{_times(value)} {best}", (max(1, value), at), (4, 0),
+                          textcoords="offset points", va="center", fontsize=9)  # fmt: skip
+    axis.set_yticks(places, [shape for _, shape in rows])
+    axis.axvline(1, color="0.3", linewidth=1)
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+    axis.margins(x=0.15, y=0.02)
+    axis.invert_yaxis()
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.set_title(f"How many times faster than the fastest other library\n{results[0]['machine']}")
     if len(results) > 1:
-        figure.legend(handles, labels, loc="upper left", ncols=4, frameon=False)
-    figure.suptitle(
-        f"Times faster than the fastest other library ({results[0]['machine']})", fontsize=10
-    )
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
+        axis.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=150, bbox_inches="tight")
     plt.close(figure)

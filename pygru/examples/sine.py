@@ -27,6 +27,7 @@ __all__ = ["add_arguments", "forecast", "run"]
 WINDOW, BATCH = 5, 64
 SHOWN, PERIODS = 64, 5  # test windows in the first panel, periods in the forecast
 SPACING = 100 / 999  # of the test wave
+TOP = 1.6  # of the panels with a wave, above it the legend
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -115,18 +116,20 @@ def _draw(
     ax = axes["a"]
     ax.plot(real, **true, label="real")
     ax.plot(predicted, color=BLUE, marker=".", linewidth=1, label="predicted")
-    ax.set(title=f"Next value of the test wave (mean error {error:.4f})", xlabel="window")
+    ax.set(title=f"Next value of the test wave (mean error {error:.4f})")
+    ax.set(xlabel="test window", ylabel="sin t")
     ax = axes["b"]
     ax.plot(range(1, len(loss) + 1), loss, color=BLUE)
     ax.set(title="Training", xlabel="epoch", ylabel="mean absolute error", yscale="log")
     ax = axes["c"]
     t = 100 + SPACING * (WINDOW + np.arange(len(curves[0])))
     ax.plot(t, np.sin(t), **true, label="true curve")
-    ax.plot(t, curves[0], color=BLUE, linewidth=1, linestyle="--", label="as published")
+    label = "as published" + (" (runs away)" if np.abs(curves[0]).max() > TOP else "")
+    ax.plot(t, curves[0], color=BLUE, linewidth=1, linestyle="--", label=label)
     ax.plot(t, curves[1], color=ORANGE, label="trained on every tenth sample, falling rate")
     ax.set(title=f"{PERIODS} periods alone, from a window of {WINDOW}", xlabel="t", ylabel="sin t")
     for name in "ac":
-        axes[name].set_ylim(-1.3, 1.6)
+        axes[name].set_ylim(-1.3, TOP)
         axes[name].legend(loc="upper right", frameon=False, ncols=3)
     for ax in axes.values():
         ax.spines[["top", "right"]].set_visible(False)
