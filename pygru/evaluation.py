@@ -85,7 +85,9 @@ def evaluate(
     check_layout("evaluate", model)
     data = check_samples("evaluate", model, X, Y, lengths)
     checks.as_size("evaluate", "batch_size", batch_size)
-    means = measure(model, data, losses.get(loss), metrics_.get(metrics), batch_size)
+    means = measure(
+        model, data, losses.get(loss, "evaluate"), metrics_.get(metrics, "evaluate"), batch_size
+    )
     named = means.named()
     return {"loss": means.loss, **named} if named else means.loss
 
@@ -297,7 +299,10 @@ def check_targets(
         extremes = np.array([values.min(), values.max()])
         loss(np.zeros((2, *y.shape[target.ndim :]), y.dtype), extremes)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{where} must fit the loss: {error}") from None
+        hint = ""
+        if y.shape[-1:] == (1,) and y.ndim == target.ndim + 1:
+            hint = f"; Y of shape {data.Y.shape} would fit as Y[..., np.newaxis]"
+        raise type(error)(f"{where} must fit the loss: {error}{hint}") from None
 
 
 def _valid(data: Samples) -> Array | Ragged:

@@ -257,7 +257,7 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def get(loss: str | Loss) -> Loss:
+def get(loss: str | Loss, where: str = "get") -> Loss:
     """Return a loss by its name, or a callable as it is.
 
     Parameters
@@ -265,6 +265,8 @@ def get(loss: str | Loss) -> Loss:
     loss : {"mae", "mse", "huber", "cross_entropy", "binary_cross_entropy"} or callable
         A callable takes (y, target), which it must not change, and lengths= and batch_first= when
         there are lengths, and returns (value, dy).
+    where : str
+        The function that was given the name, for errors.
 
     Raises
     ------
@@ -281,9 +283,9 @@ def get(loss: str | Loss) -> Loss:
     if callable(loss):
         return loss
     if not isinstance(loss, str):
-        raise TypeError(f"get: loss must be a name or a callable, got {type(loss).__name__}")
+        raise TypeError(f"{where}: loss must be a name or a callable, got {type(loss).__name__}")
     if loss not in LOSSES:
-        raise ValueError(f"get: loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+        raise ValueError(f"{where}: loss must be one of {', '.join(LOSSES)}, got {loss!r}")
     return LOSSES[loss]
 
 

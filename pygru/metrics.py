@@ -129,13 +129,15 @@ class Metric(NamedTuple):
 METRICS: dict[str, Callable[..., float]] = {"accuracy": accuracy, "mae": mae, "rmse": rmse}
 
 
-def get(metrics: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]:
+def get(metrics: MetricLike | Iterable[MetricLike], where: str = "get") -> tuple[Metric, ...]:
     """Return metrics by name, or made of callables.
 
     Parameters
     ----------
     metrics : one or several of "accuracy", "mae", "rmse" or a callable
         A callable takes (y, target), and lengths= and batch_first= when there are lengths.
+    where : str
+        The function that was given the names, for errors.
 
     Raises
     ------
@@ -153,29 +155,31 @@ def get(metrics: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]:
         metrics = [metrics]
     elif not isinstance(metrics, Iterable):
         raise TypeError(
-            "get: metrics must be a name, a callable or an iterable of these, "
+            f"{where}: metrics must be a name, a callable or an iterable of these, "
             f"got {type(metrics).__name__}"
         )
-    result = tuple(map(_metric, metrics))
+    result = tuple(_metric(metric, where) for metric in metrics)
     names = [metric.name for metric in result]
     if len(set(names)) < len(names):
-        raise ValueError(f"get: metrics must have different names, got {names}")
+        raise ValueError(f"{where}: metrics must have different names, got {names}")
     for name in names:
         if name in COLUMNS or name.startswith("validation_"):
             raise ValueError(
-                "get: metrics must have other names than the columns of History "
+                f"{where}: metrics must have other names than the columns of History "
                 f"({', '.join(COLUMNS)}, validation_...), got {name!r}"
             )
     return result
 
 
-def _metric(metric: Any) -> Metric:
+def _metric(metric: Any, where: str) -> Metric:
     if isinstance(metric, str):
         if metric not in METRICS:
-            raise ValueError(f"get: metric must be one of {', '.join(METRICS)}, got {metric!r}")
+            raise ValueError(f"{where}: metric must be one of {', '.join(METRICS)}, got {metric!r}")
         metric = METRICS[metric]
     if not callable(metric):
-        raise TypeError(f"get: metric must be a name or a callable, got {type(metric).__name__}")
+        raise TypeError(
+            f"{where}: metric must be a name or a callable, got {type(metric).__name__}"
+        )
     if metric is rmse:
         return Metric("rmse", _mse, math.sqrt)
     function = getattr(metric, "func", metric)  # of a functools.partial

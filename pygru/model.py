@@ -62,6 +62,8 @@ class Sequential(Composite, Layer):
                 raise TypeError(
                     f"Sequential: module {i} must be a layer with one input and one output, "
                     f"got {module!r}"
+                    + "; give its layers one by one"
+                    * isinstance(module, (list, tuple))
                 )
         axes = self._chained_axes(modules)
         super().__init__({str(i): module for i, module in enumerate(modules)})

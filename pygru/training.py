@@ -177,8 +177,8 @@ def fit(
     if resume and checkpoint is None:
         raise ValueError("fit: resume needs a checkpoint to go on from, got None")
     settings = Settings(
-        loss=losses.get(loss),
-        metrics=metrics_.get(metrics),
+        loss=losses.get(loss, "fit"),
+        metrics=metrics_.get(metrics, "fit"),
         batch_size=checks.as_size("fit", "batch_size", batch_size),
         sampler=_default_sampler(data) if sampler is None else sampler,
         schedule=schedule,

@@ -128,3 +128,29 @@ def test_numbers_that_the_models_dtype_has_no_room_for_are_named(name: str) -> N
     with pytest.raises(ValueError, match=message):
         fit(PER_STEP, X, Y, validation=tuple(validation))
     assert np.array_equal(PER_STEP.flat_params, before)
+
+
+def test_targets_that_lack_their_last_axis_are_told_how_to_get_it():
+    model, X, Y = pygru.Linear(2, 1, rng=0), np.zeros((6, 2)), np.zeros(6)
+    settings = {"loss": "mse", "optimizer": pygru.SGD(0.1), "epochs": 1, "verbose": 0}
+    with pytest.raises(ValueError, match=r"Y of shape \(6,\) would fit as Y\[\.\.\., np.newaxis\]"):
+        pygru.fit(model, X, Y, **settings)
+    pygru.fit(model, X, Y[..., np.newaxis], **settings)
+
+
+def test_a_list_of_layers_is_told_to_come_one_by_one():
+    layers = [pygru.Linear(2, 3, rng=0), pygru.Linear(3, 1, rng=0)]
+    with pytest.raises(TypeError, match="one by one"):
+        pygru.Sequential(layers)
+    pygru.Sequential(*layers)
+
+
+def test_unknown_losses_and_metrics_are_errors_of_the_function_that_was_called():
+    model, X = pygru.Linear(2, 2, rng=0), np.zeros((6, 2))
+    settings = {"optimizer": pygru.SGD(0.1), "epochs": 1, "verbose": 0}
+    with pytest.raises(ValueError, match="^fit: loss must be one of"):
+        pygru.fit(model, X, X, loss="mea", **settings)
+    with pytest.raises(ValueError, match="^fit: metric must be one of"):
+        pygru.fit(model, X, X, loss="mae", metrics="acuracy", **settings)
+    with pytest.raises(ValueError, match="^evaluate: loss must be one of"):
+        pygru.evaluate(model, X, X, loss="mea")
