@@ -148,9 +148,9 @@ def test_a_list_of_layers_is_told_to_come_one_by_one():
 def test_unknown_losses_and_metrics_are_errors_of_the_function_that_was_called():
     model, X = pygru.Linear(2, 2, rng=0), np.zeros((6, 2))
     settings = {"optimizer": pygru.SGD(0.1), "epochs": 1, "verbose": 0}
-    with pytest.raises(ValueError, match="^fit: loss must be one of"):
+    with pytest.raises(ValueError, match=r"^fit: loss must be one of"):
         pygru.fit(model, X, X, loss="mea", **settings)
-    with pytest.raises(ValueError, match="^fit: metric must be one of"):
+    with pytest.raises(ValueError, match=r"^fit: metric must be one of"):
         pygru.fit(model, X, X, loss="mae", metrics="acuracy", **settings)
-    with pytest.raises(ValueError, match="^evaluate: loss must be one of"):
+    with pytest.raises(ValueError, match=r"^evaluate: loss must be one of"):
         pygru.evaluate(model, X, X, loss="mea")
