@@ -317,8 +317,14 @@ struct UpTo<0, i...> {};
 template <Index block, bool lower, class V, Index... i>
 inline V exchange(V first, V second, UpTo<0, i...>) {
   constexpr Index n = sizeof...(i);
-  return __builtin_shufflevector(
-      first, second, (i & block ? (lower ? i + n : i - block + n) : (lower ? i + block : i))...);
+  constexpr Index from[] = {
+      (i & block ? (lower ? i + n : i - block + n) : (lower ? i + block : i))...};
+#if defined(__clang__)
+  return __builtin_shufflevector(first, second, from[i]...);
+#else  // GCC has the other from version 12 on
+  using Mask = decltype(first < second);
+  return __builtin_shuffle(first, second, Mask{from[i]...});
+#endif
 }
 
 // rows[i][j] <-> rows[j][i] of a square of registers: log2(lanes) rounds that swap off-diagonal
