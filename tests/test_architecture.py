@@ -37,6 +37,7 @@ KERNEL_LEVELS = (
     {"args.h", "cell.h"},
     {"kernel_table.h", "memory.h", "simd.h"},
     {"math.h", "panels.h", "units.h"},
+    {"tile.h"},
     {"gemm.h"},
     {"gru.h", "rnn.h"},
     {"weights.h"},

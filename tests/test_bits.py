@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Same bits: whatever the threads, the batch, the steps of a call, the tape or the register width.
 
-Every output is one chain of multiply-adds in one order, so nothing here is compared with a
+Every output is summed in one order, nearly always one chain, so nothing here is compared with a
 tolerance.
 """
 

@@ -34,6 +34,8 @@ FURTHER_SHAPES = [
     (40, 20, 33, 65),  # more than one chunk of x W^T, and of gradients
     (2, 9, 3, 260),  # chains that pause in memory
     (2, 9, 260, 5),
+    (3, 9, 4, 21),  # as many inputs as dx goes without panels for
+    (3, 9, 5, 21),
 ]
 
 

@@ -239,7 +239,7 @@ struct ForwardPass {
   // The cell on a tile of which every panel is all gates of some units, several at once so that
   // what is computed on each can overlap.
   template <class T>
-  void finish_groups(const T& tile, const Beginning<Real>& inputs) const {
+  [[gnu::noinline]] void finish_groups(const T& tile, const Beginning<Real>& inputs) const {
     const Index count = tile.rows * tile.panels, unit = tile.v / Cell::gates * lanes;
     Index j = 0;
     if (unit + tile.panels * lanes <= s.H)
@@ -247,8 +247,8 @@ struct ForwardPass {
     for (; j < count; ++j) finish_units<1>(tile, inputs, j, unit);
   }
   template <int N, class T>
-  [[gnu::noinline]] void finish_units(const T& tile, const Beginning<Real>& inputs, Index first,
-                                      Index unit_0) const {
+  [[gnu::always_inline]] void finish_units(const T& tile, const Beginning<Real>& inputs,
+                                           Index first, Index unit_0) const {
     ForwardUnits<Real, N> u;
     u.H = s.H;
     Wide<Real, N> chains[Cell::gates];
@@ -304,8 +304,7 @@ struct ForwardPass {
     tile.acc += kAccumulators<Real>;
     advance<1>(
         tile, PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I},
-        [&](Index i) { return x_rows[x_row_0 + i]; }, {0, s.I},
-        tile_function<1, Real>(computed_rows(tile.rows), tile.panels, tile.width), bias(tile, v_0));
+        [&](Index i) { return x_rows[x_row_0 + i]; }, {0, s.I}, bias(tile, v_0));
   }
 
   // Where a tile's x W^T + bias is: what the chains of a step go on from.

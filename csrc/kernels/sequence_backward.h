@@ -278,11 +278,16 @@ struct BackwardPass {
     if (!f.dx) return;
     const Panels inputs(vectors_of<Real>(s.I));
     const Index depth = Cell::gates * s.H;
-    product(
-        PackedMatrix<Real>{weights.W, inputs, depth, depth}, share(count, team),
-        {0, inputs.count()}, accumulators,
-        [&](Index e) -> const Real* { return entries[e].tape + Cell::dx_slot * s.H; },
-        FromZero<Real>{}, store_rows<Real>(s.I, [&](Index e) { return entries[e].dx; }));
+    const Range own = share(count, team);
+    const auto gradient = [&](Index e) -> const Real* {
+      return entries[e].tape + Cell::dx_slot * s.H;
+    };
+    const auto to = [&](Index e) { return entries[e].dx; };
+    if (s.I <= kNarrowInput)
+      dots(own, s.I, depth, gradient, weights.W, to);
+    else
+      product(PackedMatrix<Real>{weights.W, inputs, depth, depth}, own, {0, inputs.count()},
+              accumulators, gradient, FromZero<Real>{}, store_rows<Real>(s.I, to));
     const Range mine_of_padding = share(s.B, team);
     for (Index step = chunk.begin; step < chunk.end; ++step)
       for (Index i = max(alive(step), mine_of_padding.begin); i < mine_of_padding.end; ++i)

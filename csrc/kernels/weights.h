@@ -91,17 +91,20 @@ Index packed_forward_bytes(Shape s) {
 
 // ---- packed weights: the panels run over what the gradient is of, the depth over gates ----
 
+// So few inputs would leave most lanes of a panel empty: dx is then sums along the gates (dots).
+constexpr Index kNarrowInput = 4;
+
 template <class Real>
 struct PackedBackward {
   Real* U;         // depth dh_slots H: brings dh' back
   Real* U_second;  // depth H, of the gate of a second phase, where the cell has one
-  Real* W;         // depth G H: gives dx
+  Real* W;         // depth G H: gives dx; (I, G H) where the input is narrow
 };
 
 template <class Cell, class Real>
 PackedBackward<Real> packed_backward(Arena& arena, Shape s, bool with_dx) {
   const Index units = vectors_of<Real>(s.H) * kLanes<Real>;
-  const Index inputs = vectors_of<Real>(s.I) * kLanes<Real>;
+  const Index inputs = s.I > kNarrowInput ? vectors_of<Real>(s.I) * kLanes<Real> : s.I;
   return {arena.take<Real>(units * Cell::dh_slots * s.H),
           arena.take<Real>(Cell::phases > 1 ? units * s.H : 0),
           arena.take<Real>(with_dx ? inputs * Cell::gates * s.H : 0)};
@@ -123,9 +126,12 @@ void pack_backward(void* memory, Shape s, const Weights<Real>& w, bool with_dx, 
          gate(w.U, Cell::gate_of_slot[Cell::dh_slot + j]), unit_columns, part);
   if (Cell::phases > 1)
     pack(to.U_second, units, s.H, {0, s.H}, gate(w.U, Cell::second_gate), unit_columns, part);
-  if (with_dx)
-    pack(to.W, inputs, Cell::gates * s.H, {0, Cell::gates * s.H}, gate(w.W, 0), input_columns,
-         share(inputs.count(), team));
+  const Index depth = Cell::gates * s.H;
+  if (with_dx && s.I > kNarrowInput)
+    pack(to.W, inputs, depth, {0, depth}, gate(w.W, 0), input_columns, share(inputs.count(), team));
+  else if (with_dx && team.rank == 0)
+    for (Index i = 0; i < s.I; ++i)
+      for (Index c = 0; c < depth; ++c) to.W[i * depth + c] = *w.W.at(c, i);
 }
 
 template <class Cell, class Real>

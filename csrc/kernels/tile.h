@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+// A tile of a product: some rows of A times one panel of B, its sums in L1. It is made R rows at a
+// time, whose R x N registers of sums stay in registers over K. Depends on panels.h.
+#pragma once
+
+#include "panels.h"
+
+namespace {
+
+// A number known when the code is compiled, so that loops over it unroll.
+template <int n>
+struct Constant {
+  constexpr operator int() const { return n; }
+};
+
+// Some rows times a panel, or a few times several, between start and finish. Width and panels are
+// int, or Constant where most tiles have as many.
+template <class Real, class Width = int, class Panels_ = int>
+struct Tile {
+  Index i;         // first row
+  int rows;        // up to kRowBlock
+  int R;           // of them in registers at a time
+  Index v;         // first register
+  Width width;     // registers of a panel
+  Panels_ panels;  // neighbouring ones, of the same width
+  Real* acc;       // [rows][panels][width][lanes] in L1
+
+  int vectors() const { return width * panels; }
+  Real* at(int r, int n) const { return acc + (r * vectors() + n) * kLanes<Real>; }
+};
+template <class Real, class... Sizes>
+constexpr Index lanes_of(const Tile<Real, Sizes...>&) {
+  return kLanes<Real>;
+}
+template <class Real, int width>
+using FullTile = Tile<Real, Constant<width>, Constant<1>>;
+
+// Where the chains of a tile begin, by the registers of a panel: that of row r in panel p at
+// at + r row_stride + p panel_stride.
+template <class Real>
+struct Beginning {
+  const Real* at;
+  Index row_stride, panel_stride;
+};
+template <class Real>
+struct Beginnings {
+  Beginning<Real> of[kTileVectors];
+};
+
+// They begin in memory, registers and rows so far apart.
+template <class T, class Real>
+inline Beginnings<Real> begin_at(const T& t, const Real* at, Index register_stride,
+                                 Index row_stride) {
+  Beginnings<Real> b;
+  for (int n = 0; n < t.width; ++n)
+    b.of[n] = {at + n * register_stride, row_stride, t.width * register_stride};
+  return b;
+}
+
+// They go on from the tile's own accumulators.
+template <class T>
+inline auto begin_at_accumulators(const T& t) {
+  const auto* const acc = t.acc;
+  return begin_at(t, acc, lanes_of(t), t.vectors() * lanes_of(t));
+}
+
+// What a tile brings closer while it is busy: `per_k` bytes from `address` on for each of its k. (A
+// number, because the last bytes may lie past the end, where no pointer may point.)
+struct Ahead {
+  std::uintptr_t address = 0;
+  Index per_k = 0;
+};
+
+// acc[r][p N + n] = begin + sum_k a[r][k step] * panel p[k][n], K > 0, for `times` R rows: each R
+// in registers over K.
+template <int R, int P, int N, int step, bool far, class Real>
+void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* panels,
+                   Index panel_stride, Index K, const Beginnings<Real>& begin, Ahead ahead) {
+  constexpr Index lanes = kLanes<Real>;
+  const Real* from[N];
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) from[n] = begin.of[n].at;
+  for (int time = 0; time < times; ++time) {
+    Vec<Real> sum[R][P * N];
+    const Real* a[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) a[r] = rows[time * R + r];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) {
+      const Index row_stride = begin.of[n].row_stride, stride = begin.of[n].panel_stride;
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) sum[r][p * N + n] = load(from[n] + r * row_stride + p * stride);
+      from[n] += R * row_stride;
+    }
+    const Real* panel = panels;
+    Index k = 0;
+    do {  // K > 0: the sums need not survive a loop that never runs
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+        Vec<Real> b[N];
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) b[n] = load(panel + p * panel_stride + n * lanes);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+          const Vec<Real> a_k = broadcast(a[r][k * step]);
+#pragma GCC unroll 4
+          for (int n = 0; n < N; ++n) sum[r][p * N + n] = fma(a_k, b[n], sum[r][p * N + n]);
+        }
+      }
+      panel += N * lanes;
+      if constexpr (far) {
+        __builtin_prefetch(reinterpret_cast<const void*>(ahead.address), 0, 2);
+        ahead.address += static_cast<std::uintptr_t>(ahead.per_k);
+      }
+    } while (++k < K);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 32
+      for (int n = 0; n < P * N; ++n) store(acc + (r * P * N + n) * lanes, sum[r][n]);
+    acc += R * P * N * lanes;
+  }
+}
+
+template <class Real>
+using TileFunction = void (*)(Real* acc, const Real* const* rows, int times, const Real* panels,
+                              Index panel_stride, Index K, const Beginnings<Real>&, Ahead);
+
+// Rows in registers at a time. A single register a row needs twice as many, or there are too few
+// chains.
+inline int full_rows(const Panels& panels) {
+  return panels.vectors == 1 ? 2 * kTileRows : kTileRows;
+}
+
+// How many neighbouring panels fewer rows take at once, for the same reason: 1, 2, 4 ...
+constexpr int panels_at_once(int rows) {
+  return rows < kLatencyRows ? kLatencyRows / rows : 1;
+}
+inline int log_2(int power_of_two) {
+  return __builtin_ctz(static_cast<unsigned>(power_of_two));
+}
+
+// How many of the last `left` rows, fewer than `full`, are taken at once. Three are as quick as
+// four: the panels are read once.
+inline int rows_at_once(Index left, int full) {
+  int rows = full;
+  while (4 * left < 3 * rows) rows /= 2;
+  return static_cast<int>(min(left, rows));
+}
+
+// The rows that are computed for them: 1, 2, 4 ...; the result of those too many is nobody's.
+constexpr int computed_rows(int rows) {
+  int computed = 1;
+  while (computed < rows) computed *= 2;
+  return computed;
+}
+
+// multiply_tile for `rows` rows at a time and `panels` panels, 1 or panels_at_once(rows), of
+// `width` registers; `far`: one that fetches ahead.
+template <int step, class Real, int R = 2 * kTileRows>
+TileFunction<Real> tile_function(int rows, int panels, int width, bool far) {
+  if (rows == R) {
+    constexpr int P = panels_at_once(R);
+    constexpr bool may_fetch = R == kTileRows && step == 1;
+    if (R > kTileRows || width == 1)
+      return panels == P ? multiply_tile<R, P, 1, step, false, Real>
+                         : multiply_tile<R, 1, 1, step, false, Real>;
+    if (width == 2)
+      return panels == P ? multiply_tile<R, P, 2, step, false, Real>
+                         : multiply_tile<R, 1, 2, step, false, Real>;
+    if (may_fetch && far) return multiply_tile<R, 1, 3, step, may_fetch, Real>;
+    return panels == P ? multiply_tile<R, P, 3, step, false, Real>
+                       : multiply_tile<R, 1, 3, step, false, Real>;
+  }
+  if constexpr (R > 1) return tile_function<step, Real, R / 2>(rows, panels, width, far);
+  return nullptr;
+}
+
+// A panel's worth of k (24 KiB) that stays in an L1 cache of 32 KiB; past it, chains pause in
+// memory.
+constexpr Index kDepth = 24576 / (kTileVectors * kRegisterBytes);
+
+// Rows of a tile at most, so that its sums stay in L1 too.
+constexpr Index kRowBlock = 64;
+
+// Bytes that do not stay in a core's own cache (an L2 of 0.5 to 2 MiB), beside all that passes.
+constexpr Index kFar = 1 << 19;
+
+template <class Real>
+constexpr Index kAccumulators = kRowBlock * kTileVectors * kLanes<Real>;  // elements a member needs
+
+// The matrix on the right: `depth` rows packed in panels, of which the chains use the first K.
+template <class Real>
+struct PackedMatrix {
+  const Real* data;
+  Panels panels;
+  Index depth;
+  Index K;
+
+  // Panel of first register v, from row k on; `width` registers wide.
+  const Real* at(Index v, Index k, Index width) const {
+    return data + (v * depth + k * width) * kLanes<Real>;
+  }
+};
+
+// Copies the beginnings of its chains into the accumulators of a tile.
+template <class T, class Real>
+void begin_in_accumulators(const T& t, const Beginnings<Real>& begin) {
+  for (int n = 0; n < t.width; ++n) {
+    const auto [at, row_stride, panel_stride] = begin.of[n];
+    if (at == t.at(0, n)) continue;  // they are there
+    for (int r = 0; r < t.rows; ++r)
+      for (int p = 0; p < t.panels; ++p)
+        store(t.at(r, p * t.width + n), load(at + r * row_stride + p * panel_stride));
+  }
+}
+
+// The part k of the chains of a tile, into its accumulators.
+template <int step, class T, class Real, class Row>
+void advance(const T& t, const PackedMatrix<Real>& b, Row row, Range k, Beginnings<Real> begin,
+             Ahead ahead = {}) {
+  if (k.begin == k.end) return begin_in_accumulators(t, begin);
+  const int times = (t.rows + t.R - 1) / t.R, computed = times * t.R;
+  const Real* a[kRowBlock];
+  for (int r = 0; r < t.rows; ++r) a[r] = row(t.i + r) + k.begin * step;
+  if (t.rows < computed) {  // the others have no beginning of their own
+    for (int r = t.rows; r < computed; ++r) a[r] = a[0];
+    begin_in_accumulators(t, begin);
+    begin = begin_at_accumulators(t);
+  }
+  const auto multiply = tile_function<step, Real>(t.R, t.panels, t.width, ahead.address != 0);
+  multiply(t.acc, a, times, b.at(t.v, k.begin, t.width), t.width * kLanes<Real> * b.depth,
+           k.end - k.begin, begin, ahead);
+}
+
+}  // namespace
