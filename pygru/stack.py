@@ -3,8 +3,8 @@
 
 The kernels run one layer, in one direction or two. A `Stack` goes through the layers, from the
 lowest up in `forward` and from the highest down in `backward`, and gives the kernels each layer's
-weights, input and part of the state. Time is the first axis of everything; equations are in
-`pygru.reference`.
+weights, input and part of the state, in the order that csrc/bindings/layers.cc names. Time is the
+first axis of everything; equations are in `pygru.reference`.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ KERNEL_LEVELS = (
     {"args.h", "cell.h"},
     {"kernel_table.h", "memory.h", "simd.h"},
     {"math.h", "panels.h", "units.h"},
-    {"tile.h"},
+    {"pass.h", "tile.h"},
     {"gemm.h"},
     {"gru.h", "rnn.h"},
     {"weights.h"},

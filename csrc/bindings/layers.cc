@@ -10,10 +10,18 @@
 namespace pygru {
 namespace {
 
+// What a direction is given as, in the order of `pygru/stack.py`.
+namespace forward_run {
+enum { reverse, W, U, b_x, b_h, h_0, y, h_n, tape, entries };
+}
+namespace backward_run {
+enum { reverse, W, U, h_0, y, tape, dy, dh_n, dx, dh_0, dW, dU, db_x, db_h, entries };
+}
+
 // The sizes of a call: T, B, I from x (T, B, I), H from U (G*H, H).
-Shape shape_of(const py::array& x, const py::tuple& run) {
+Shape shape_of(const py::array& x, py::handle recurrent_weights) {
   if (x.ndim() != 3) throw std::invalid_argument("_core: x must be of shape (T, B, I)");
-  const auto U = py::array::ensure(run[2]);
+  const auto U = py::array::ensure(recurrent_weights);
   if (!U || U.ndim() != 2) throw std::invalid_argument("_core: U must be of shape (G*H, H)");
   return {x.shape(0), x.shape(1), x.shape(2), U.shape(1)};
 }
@@ -30,12 +38,12 @@ const Index* lengths_of(py::handle lengths, Shape s) {
   return array.data();
 }
 
-std::vector<py::tuple> tuples(const py::list& runs, std::size_t items) {
+std::vector<py::tuple> tuples(const py::list& runs, std::size_t entries) {
   std::vector<py::tuple> out;
   for (const auto& run : runs) {
     out.push_back(py::cast<py::tuple>(run));
-    if (out.back().size() != items)
-      throw std::invalid_argument("_core: each run must have " + std::to_string(items) +
+    if (out.back().size() != entries)
+      throw std::invalid_argument("_core: each run must have " + std::to_string(entries) +
                                   " entries");
   }
   if (out.empty() || out.size() > 2)
@@ -45,6 +53,7 @@ std::vector<py::tuple> tuples(const py::list& runs, std::size_t items) {
 
 void forward(const std::string& cell_name, const py::array& x, py::handle lengths,
              const py::list& runs) {
+  namespace at = forward_run;
   const Cell cell = cell_named(cell_name);
   with_dtype(x, "x", [&](auto real) {
     using Real = decltype(real);
@@ -52,26 +61,26 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
     const Index S = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].slots;
     std::vector<ForwardRun<Real>> calls;
     const Index* length = nullptr;
-    const auto given = tuples(runs, 9);  // keeps the arrays while the GIL is dropped
+    const auto given = tuples(runs, at::entries);  // keeps the arrays while the GIL is dropped
     for (const py::tuple& run : given) {
-      const Shape s = shape_of(x, run);
+      const Shape s = shape_of(x, run[at::U]);
       const auto [T, B, I, H] = s;
       length = lengths_of(lengths, s);
       using V = View<Real>;
       constexpr auto in = Access::read, out = Access::write;
       ForwardRun<Real> call;
-      call.weights = {constant(V(run[1], "W", "(G*H, I)", {G * H, I}, in).matrix()),
-                      constant(V(run[2], "U", "(G*H, H)", {G * H, H}, in).matrix()),
-                      V(run[3], "b_x", "(G*H,)", {G * H}, in, true).vector(),
-                      V(run[4], "b_h", "(G*H,)", {G * H}, in, true).vector()};
+      call.weights = {constant(V(run[at::W], "W", "(G*H, I)", {G * H, I}, in).matrix()),
+                      constant(V(run[at::U], "U", "(G*H, H)", {G * H, H}, in).matrix()),
+                      V(run[at::b_x], "b_x", "(G*H,)", {G * H}, in, true).vector(),
+                      V(run[at::b_h], "b_h", "(G*H,)", {G * H}, in, true).vector()};
       Forward<Real>& a = call.args;
       a.shape = s;
-      a.reverse = run[0].cast<bool>();
+      a.reverse = run[at::reverse].cast<bool>();
       a.x = constant(V(x, "x", "(T, B, I)", {T, B, I}, in).sequence());
-      a.h_0 = constant(V(run[5], "h_0", "(B, H)", {B, H}, in, true).batch());
-      a.y = V(run[6], "y", "(T, B, H)", {T, B, H}, out).sequence();
-      a.h_n = V(run[7], "h_n", "(B, H)", {B, H}, out).batch();
-      a.tape = V(run[8], "tape", "(T, B, S, H)", {T, B, S, H}, out, true).tape(H);
+      a.h_0 = constant(V(run[at::h_0], "h_0", "(B, H)", {B, H}, in, true).batch());
+      a.y = V(run[at::y], "y", "(T, B, H)", {T, B, H}, out).sequence();
+      a.h_n = V(run[at::h_n], "h_n", "(B, H)", {B, H}, out).batch();
+      a.tape = V(run[at::tape], "tape", "(T, B, S, H)", {T, B, S, H}, out, true).tape(H);
       calls.push_back(call);
     }
     without_gil([&] { run_forward(cell, length, calls); });
@@ -81,6 +90,7 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
 
 void backward(const std::string& cell_name, const py::array& x, py::handle lengths,
               const py::list& runs) {
+  namespace at = backward_run;
   const Cell cell = cell_named(cell_name);
   with_dtype(x, "x", [&](auto real) {
     using Real = decltype(real);
@@ -88,32 +98,32 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
     const Index S = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].slots;
     std::vector<BackwardRun<Real>> calls;
     const Index* length = nullptr;
-    const auto given = tuples(runs, 14);  // keeps the arrays while the GIL is dropped
+    const auto given = tuples(runs, at::entries);  // keeps the arrays while the GIL is dropped
     for (const py::tuple& run : given) {
-      const Shape s = shape_of(x, run);
+      const Shape s = shape_of(x, run[at::U]);
       const auto [T, B, I, H] = s;
       length = lengths_of(lengths, s);
       using V = View<Real>;
       constexpr auto in = Access::read, out = Access::write;
       BackwardRun<Real> call;
-      call.weights = {constant(V(run[1], "W", "(G*H, I)", {G * H, I}, in).matrix()),
-                      constant(V(run[2], "U", "(G*H, H)", {G * H, H}, in).matrix()), nullptr,
+      call.weights = {constant(V(run[at::W], "W", "(G*H, I)", {G * H, I}, in).matrix()),
+                      constant(V(run[at::U], "U", "(G*H, H)", {G * H, H}, in).matrix()), nullptr,
                       nullptr};
       Backward<Real>& a = call.args;
       a.shape = s;
-      a.reverse = run[0].cast<bool>();
+      a.reverse = run[at::reverse].cast<bool>();
       a.x = constant(V(x, "x", "(T, B, I)", {T, B, I}, in).sequence());
-      a.h_0 = constant(V(run[3], "h_0", "(B, H)", {B, H}, in, true).batch());
-      a.y = constant(V(run[4], "y", "(T, B, H)", {T, B, H}, in).sequence());
-      a.tape = V(run[5], "tape", "(T, B, S, H)", {T, B, S, H}, out).tape(H);
-      a.dy = constant(V(run[6], "dy", "(T, B, H)", {T, B, H}, in, true).sequence());
-      a.dh_n = constant(V(run[7], "dh_n", "(B, H)", {B, H}, in, true).batch());
-      a.dx = V(run[8], "dx", "(T, B, I)", {T, B, I}, out, true).sequence();
-      a.dh_0 = V(run[9], "dh_0", "(B, H)", {B, H}, out, true).batch();
-      a.dW = V(run[10], "dW", "(G*H, I)", {G * H, I}, out).input_major();
-      a.dU = V(run[11], "dU", "(G*H, H)", {G * H, H}, out).input_major();
-      a.db_x = V(run[12], "db_x", "(G*H,)", {G * H}, out, true).vector();
-      a.db_h = V(run[13], "db_h", "(G*H,)", {G * H}, out, true).vector();
+      a.h_0 = constant(V(run[at::h_0], "h_0", "(B, H)", {B, H}, in, true).batch());
+      a.y = constant(V(run[at::y], "y", "(T, B, H)", {T, B, H}, in).sequence());
+      a.tape = V(run[at::tape], "tape", "(T, B, S, H)", {T, B, S, H}, out).tape(H);
+      a.dy = constant(V(run[at::dy], "dy", "(T, B, H)", {T, B, H}, in, true).sequence());
+      a.dh_n = constant(V(run[at::dh_n], "dh_n", "(B, H)", {B, H}, in, true).batch());
+      a.dx = V(run[at::dx], "dx", "(T, B, I)", {T, B, I}, out, true).sequence();
+      a.dh_0 = V(run[at::dh_0], "dh_0", "(B, H)", {B, H}, out, true).batch();
+      a.dW = V(run[at::dW], "dW", "(G*H, I)", {G * H, I}, out).input_major();
+      a.dU = V(run[at::dU], "dU", "(G*H, H)", {G * H, H}, out).input_major();
+      a.db_x = V(run[at::db_x], "db_x", "(G*H,)", {G * H}, out, true).vector();
+      a.db_h = V(run[at::db_h], "db_h", "(G*H,)", {G * H}, out, true).vector();
       calls.push_back(call);
     }
     without_gil([&] { run_backward(cell, length, calls); });

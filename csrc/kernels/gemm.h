@@ -61,13 +61,13 @@ struct Product {
     }
   }
 
-  // All tiles of full rows of the panel that t is of; `next` is the one after it.
-  template <class T>
-  void down_the_rows(T t, Index next) {
+  // All tiles of full rows of the panel that `tile` is of; `next` is the one after it.
+  template <class AnyTile>
+  void down_the_rows(AnyTile tile, Index next) {
     const bool far = step == 1 && b.panels.vectors * b.depth * kRegisterBytes > kFar;
     const Index slices = max(1, ceil_div(b.K, kDepth));
-    for (t.i = rows.begin; t.i < full; t.i += t.rows) {
-      t.rows = static_cast<int>(min(full - t.i, kRowBlock));
+    for (tile.i = rows.begin; tile.i < full; tile.i += tile.rows) {
+      tile.rows = static_cast<int>(min(full - tile.i, kRowBlock));
       for (Index s = 0; s < slices; ++s) {
         const Range k = {b.K * s / slices, b.K * (s + 1) / slices};
         // While this slice of the panel serves the tile out of L1, what comes after it comes
@@ -75,14 +75,14 @@ struct Product {
         Ahead ahead;
         if (far) {
           const Real* const next_slice = s + 1 < slices
-                                             ? b.at(t.v, k.end, t.width)
+                                             ? b.at(tile.v, k.end, tile.width)
                                              : b.at(b.panels.first(next), 0, b.panels.width(next));
           ahead.address = reinterpret_cast<std::uintptr_t>(next_slice);
-          ahead.per_k = ceil_div(t.width * kRegisterBytes, t.rows / R);
+          ahead.per_k = ceil_div(tile.width * kRegisterBytes, tile.rows / R);
         }
-        advance<step>(t, b, row, k, s == 0 ? start(t) : begin_at_accumulators(t), ahead);
+        advance<step>(tile, b, row, k, s == 0 ? start(tile) : begin_at_accumulators(tile), ahead);
       }
-      finish(t);
+      finish(tile);
     }
   }
 
@@ -95,9 +95,9 @@ struct Product {
       const bool several = j + together <= count && b.panels.width(nth(j + together - 1)) == width;
       const int panels = several ? static_cast<int>(together) : 1;
       const Index p = min(nth(j), nth(j + panels - 1));
-      const Tile<Real> t = {i, few, computed, b.panels.first(p), width, panels, accumulators};
-      advance<step>(t, b, row, {0, b.K}, start(t));
-      finish(t);
+      const Tile<Real> tile = {i, few, computed, b.panels.first(p), width, panels, accumulators};
+      advance<step>(tile, b, row, {0, b.K}, start(tile));
+      finish(tile);
       j += panels;
     }
   }
@@ -146,21 +146,22 @@ void dots(Range rows, Index N, Index K, Row row, const Real* columns, To to) {
 }
 
 // Visits a tile register by register: visit(row, first column, accumulator).
-template <class T, class Visit>
-inline void each_register(const T& t, Visit visit) {
-  for (int r = 0; r < t.rows; ++r)
-    for (int n = 0; n < t.vectors(); ++n) visit(t.i + r, (t.v + n) * lanes_of(t), t.at(r, n));
+template <class AnyTile, class Visit>
+inline void each_register(const AnyTile& tile, Visit visit) {
+  for (int r = 0; r < tile.rows; ++r)
+    for (int n = 0; n < tile.vectors(); ++n)
+      visit(tile.i + r, (tile.v + n) * lanes_of(tile), tile.at(r, n));
 }
 
 // Visits a row's registers, those of a panel at a time, so that what is computed on them can
 // overlap: visit(how many, the first). Only one that is alone may reach past the last of `columns`.
-template <class T, class Visit>
-inline void neighbours(const T& t, Index columns, Visit visit) {
-  const Index whole = columns / lanes_of(t) - t.v;  // registers
-  for (int n = 0; n < t.vectors(); n += t.width) {
-    if (n + t.width > whole || t.width == 1)
-      for (int i = n; i < n + t.width; ++i) visit(Constant<1>{}, i);
-    else if (t.width == 2)
+template <class AnyTile, class Visit>
+inline void neighbours(const AnyTile& tile, Index columns, Visit visit) {
+  const Index whole = columns / lanes_of(tile) - tile.v;  // registers
+  for (int n = 0; n < tile.vectors(); n += tile.width) {
+    if (n + tile.width > whole || tile.width == 1)
+      for (int i = n; i < n + tile.width; ++i) visit(Constant<1>{}, i);
+    else if (tile.width == 2)
       visit(Constant<2>{}, n);
     else
       visit(Constant<3>{}, n);
@@ -171,31 +172,31 @@ inline void neighbours(const T& t, Index columns, Visit visit) {
 template <class Real>
 struct FromZero {
   static constexpr Real zeros[kLanes<Real>] = {};
-  template <class T>
-  Beginnings<Real> operator()(const T& t) const {
-    return begin_at(t, zeros, 0, 0);
+  template <class AnyTile>
+  Beginnings<Real> operator()(const AnyTile& tile) const {
+    return begin_at(tile, zeros, 0, 0);
   }
 };
 
 // start: chains go on from rows of memory that are `row_stride` apart and have `columns` values.
 template <class Real>
 auto from_rows(const Real* rows, Index row_stride, Index columns) {
-  return [=](const auto& t) {
-    const Index first = t.v * kLanes<Real>;
-    if (first + t.vectors() * kLanes<Real> <= columns)
-      return begin_at(t, rows + t.i * row_stride + first, kLanes<Real>, row_stride);
-    each_register(t, [&](Index i, Index column, Real* acc) {
+  return [=](const auto& tile) {
+    const Index first = tile.v * kLanes<Real>;
+    if (first + tile.vectors() * kLanes<Real> <= columns)
+      return begin_at(tile, rows + tile.i * row_stride + first, kLanes<Real>, row_stride);
+    each_register(tile, [&](Index i, Index column, Real* acc) {
       store(acc, load_some(rows + i * row_stride + column, columns - column));
     });
-    return begin_at_accumulators(t);
+    return begin_at_accumulators(tile);
   };
 }
 
 // finish: row(i) is where the `columns` results of row i go.
 template <class Real, class Row>
 auto store_rows(Index columns, Row row) {
-  return [=](const auto& t) {
-    each_register(t, [&](Index i, Index first, Real* acc) {
+  return [=](const auto& tile) {
+    each_register(tile, [&](Index i, Index first, Real* acc) {
       store_some(row(i) + first, load(acc), columns - first);
     });
   };

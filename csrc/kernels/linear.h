@@ -49,7 +49,9 @@ void linear(const Linear<Real>& f, Team team) {
   product(
       PackedMatrix<Real>{weights.W, panels, f.K, f.K}, share(f.N, team), {0, panels.count()},
       accumulators, [&](Index i) -> const Real* { return f.x.at(i, 0); },
-      [&](const auto& t) { return begin_at(t, weights.b + t.v * kLanes<Real>, kLanes<Real>, 0); },
+      [&](const auto& tile) {
+        return begin_at(tile, weights.b + tile.v * kLanes<Real>, kLanes<Real>, 0);
+      },
       store_rows<Real>(f.M, [&](Index i) { return f.y.at(i, 0); }));
 }
 

@@ -9,6 +9,7 @@
 namespace {
 
 using pygru::Index;
+using pygru::Team;
 
 struct Arena {
   static constexpr Index alignment = 64;  // a cache line, the widest register
@@ -23,6 +24,16 @@ struct Arena {
     const Index bytes = count * static_cast<Index>(sizeof(Item));
     used += (bytes + alignment - 1) / alignment * alignment;
     return base ? reinterpret_cast<Item*>(base + at) : nullptr;
+  }
+  // As much for every member of a team; returns this one's.
+  template <class Item>
+  Item* take_own(Index count, const Team& team) {
+    Item* own = nullptr;
+    for (Index member = 0; member < team.size; ++member) {
+      Item* const items = take<Item>(count);
+      if (member == team.rank) own = items;
+    }
+    return own;
   }
 };
 

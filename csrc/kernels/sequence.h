@@ -6,10 +6,11 @@
 // phase made) with the recurrent weights of some gates; the cell finishes each tile in registers.
 // The chains start from x W^T + bias, made for many steps at once while it stays in cache, or, when
 // x has only a few features, panel by panel inside the step. Depends on weights.h,
-// units.h and the cells.
+// pass.h, units.h and the cells.
 #pragma once
 
 #include "gru.h"
+#include "pass.h"
 #include "rnn.h"
 #include "units.h"
 #include "weights.h"
@@ -18,7 +19,6 @@ namespace {
 
 using pygru::Forward;
 using pygru::Sequence;
-using pygru::Split;
 
 constexpr Index kFewInputs = 32;             // up to here x W^T is made inside the step
 constexpr Index kProjectionBytes = 1 << 18;  // of x W^T at a time: a quarter to half of an L2 cache
@@ -27,8 +27,11 @@ constexpr Index kStateBytes = 1 << 18;       // of states at a time: many sequen
 // ---- the pass ----
 
 template <class Cell, class Real>
-struct ForwardPass {
+struct ForwardPass : Pass<Forward<Real>> {
   static constexpr Index lanes = kLanes<Real>;
+  using Base = Pass<Forward<Real>>;
+  using Base::f, Base::team, Base::s, Base::by_sequence, Base::rows, Base::time_of, Base::alive,
+      Base::mine;
 
   // What a step reads and writes of one sequence.
   struct Row {
@@ -37,40 +40,30 @@ struct ForwardPass {
     Real* tape;  // or null
   };
 
-  const Forward<Real>& f;
-  const Team team;
-  const Shape s;
   const GatePanels<Cell, Real> gates;
   const Panels panels;
-  const bool by_sequence;
+  const Range part;          // this member's panels, of every group
   const bool fetch_outputs;  // y and the tape are too large to be in cache when they are written
   const bool inside;         // x W^T inside the step
-  Range rows;                // this member's sequences, or a block of them, by f.lengths
-  Range part;                // this member's panels, of every group
   PackedForward<Real> weights;
   Sequence<Real> tape;
-  // This member's scratch:
   Index block_rows;               // sequences at a time
   Index chunk_steps, chunk_rows;  // of x W^T at most
-  Real* accumulators;             // kAccumulators, and as many for x W^T made inside the step
-  Real* projected;                // [register][chunk row][lanes]: x W^T + bias
-  const Real** x_rows;            // (chunk_rows,) of the chunk
-  Row* step_rows;                 // (B,) of the step
-  Real* zeros = nullptr;          // (H,) the state that no h_0 is
+  // This member's scratch:
+  Real* accumulators;   // kAccumulators, and as many for x W^T made inside the step
+  Real* projected;      // [register][chunk row][lanes]: x W^T + bias
+  const Real** x_rows;  // (chunk_rows,) of the chunk
+  Row* step_rows;       // (B,) of the step
+  Real* zeros;          // (H,) the state that no h_0 is
 
   ForwardPass(const Forward<Real>& args, Team members, Arena& scratch)
-      : f(args),
-        team(members),
-        s(args.shape),
+      : Base(args, members, args.reverse),
         gates{s.H},
         panels(gates.panels()),
-        by_sequence(f.split == Split::sequences),
+        part(this->part_of(panels)),
         fetch_outputs(s.T * s.B * s.H * (f.tape ? 1 + Cell::slots : 1) >
                       kFar / static_cast<Index>(sizeof(Real))),
         inside(s.I <= kFewInputs || s.T == 1),
-        rows(by_sequence && team.size > 1 ? Range{f.cuts[team.rank], f.cuts[team.rank + 1]}
-                                          : Range{0, s.B}),
-        part(by_sequence ? Range{0, panels.count()} : share(panels.count(), team)),
         tape(f.tape) {
     Arena packed(f.packed);
     weights = packed_forward<Cell, Real>(packed, s);
@@ -86,26 +79,11 @@ struct ForwardPass {
     const Index row_bytes = gates.vectors * kRegisterBytes;
     chunk_steps = inside ? 1 : min(s.T, max(1, kProjectionBytes / (row_bytes * max(1, most))));
     chunk_rows = chunk_steps * most;
-    for (Index member = 0; member < team.size; ++member) {
-      Real* const accumulators_of = scratch.take<Real>(2 * kAccumulators<Real>);
-      Real* const projected_of =
-          scratch.take<Real>(inside ? 0 : chunk_rows * gates.vectors * lanes);
-      const Real** const rows_of_x = scratch.take<const Real*>(chunk_rows);
-      Row* const rows_of_step = scratch.take<Row>(s.B);
-      Real* const zero_state = scratch.take<Real>(s.H);
-      if (member != team.rank) continue;
-      accumulators = accumulators_of;
-      projected = projected_of;
-      x_rows = rows_of_x;
-      step_rows = rows_of_step;
-      zeros = zero_state;
-    }
-  }
-
-  Index time_of(Index step) const { return f.reverse ? s.T - 1 - step : step; }
-  Index alive(Index step) const { return f.lengths.alive(time_of(step), s.B); }
-  Range mine(Index begin, Index end) const {
-    return {max(rows.begin, begin), max(max(rows.begin, begin), min(rows.end, end))};
+    accumulators = scratch.take_own<Real>(2 * kAccumulators<Real>, team);
+    projected = scratch.take_own<Real>(inside ? 0 : chunk_rows * gates.vectors * lanes, team);
+    x_rows = scratch.take_own<const Real*>(chunk_rows, team);
+    step_rows = scratch.take_own<Row>(s.B, team);
+    zeros = scratch.take_own<Real>(s.H, team);
   }
 
   void run() {
@@ -152,19 +130,19 @@ struct ForwardPass {
     product(
         PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I}, chunk_part, part,
         accumulators, [&](Index i) { return x_rows[i]; },
-        [&](const auto& t) { return bias(t, v_0); },
-        [&](const auto& t) {
-          for (int n = 0; n < t.vectors(); ++n)
-            for (int r = 0; r < t.rows; ++r)
-              store(projected_at(v_0 + t.v + n, t.i + r), load(t.at(r, n)));
+        [&](const auto& tile) { return bias(tile, v_0); },
+        [&](const auto& tile) {
+          for (int n = 0; n < tile.vectors(); ++n)
+            for (int r = 0; r < tile.rows; ++r)
+              store(projected_at(v_0 + tile.v + n, tile.i + r), load(tile.at(r, n)));
         });
   }
   Real* projected_at(Index v, Index chunk_row) const {
     return projected + (v * chunk_rows + chunk_row) * lanes;
   }
-  template <class T>
-  Beginnings<Real> bias(const T& t, Index v_0) const {
-    return begin_at(t, weights.bias + (v_0 + t.v) * lanes, lanes, 0);
+  template <class AnyTile>
+  Beginnings<Real> bias(const AnyTile& tile, Index v_0) const {
+    return begin_at(tile, weights.bias + (v_0 + tile.v) * lanes, lanes, 0);
   }
 
   void take_step(Index step, Index row_0) {
@@ -238,16 +216,16 @@ struct ForwardPass {
 
   // The cell on a tile of which every panel is all gates of some units, several at once so that
   // what is computed on each can overlap.
-  template <class T>
-  [[gnu::noinline]] void finish_groups(const T& tile, const Beginning<Real>& inputs) const {
+  template <class AnyTile>
+  [[gnu::noinline]] void finish_groups(const AnyTile& tile, const Beginning<Real>& inputs) const {
     const Index count = tile.rows * tile.panels, unit = tile.v / Cell::gates * lanes;
     Index j = 0;
     if (unit + tile.panels * lanes <= s.H)
       for (; j + kOverlap <= count; j += kOverlap) finish_units<kOverlap>(tile, inputs, j, unit);
     for (; j < count; ++j) finish_units<1>(tile, inputs, j, unit);
   }
-  template <int N, class T>
-  [[gnu::always_inline]] void finish_units(const T& tile, const Beginning<Real>& inputs,
+  template <int N, class AnyTile>
+  [[gnu::always_inline]] void finish_units(const AnyTile& tile, const Beginning<Real>& inputs,
                                            Index first, Index unit_0) const {
     ForwardUnits<Real, N> u;
     u.H = s.H;
@@ -270,8 +248,8 @@ struct ForwardPass {
   }
 
   // The cell on tiles whose registers are one gate of neighbouring units.
-  template <int g, class T>
-  [[gnu::noinline]] void finish_rows(const T& tile) const {
+  template <int g, class AnyTile>
+  [[gnu::noinline]] void finish_rows(const AnyTile& tile) const {
     for (int r = 0; r < tile.rows; ++r) {
       const Row& row = step_rows[tile.i + r];
       neighbours(tile, s.H, [&]<int N>(Constant<N>, int n) {
@@ -286,8 +264,8 @@ struct ForwardPass {
   }
 
   // Brings closer what the cell will write, while the product is made.
-  template <class T>
-  void fetch(const T& tile) const {
+  template <class AnyTile>
+  void fetch(const AnyTile& tile) const {
     const Index unit = tile.v / (Cell::gates_together ? Cell::gates : 1) * lanes;
     for (int r = 0; r < tile.rows; ++r) {
       const Row& row = step_rows[tile.i + r];
@@ -299,8 +277,8 @@ struct ForwardPass {
   }
 
   // A tile's x W^T + bias beside its accumulators, of inputs that are added inside the step.
-  template <class T>
-  void add_inputs(T tile, Index v_0, Index x_row_0) const {
+  template <class AnyTile>
+  void add_inputs(AnyTile tile, Index v_0, Index x_row_0) const {
     tile.acc += kAccumulators<Real>;
     advance<1>(
         tile, PackedMatrix<Real>{weights.W + v_0 * lanes * s.I, panels, s.I, s.I},
@@ -308,8 +286,8 @@ struct ForwardPass {
   }
 
   // Where a tile's x W^T + bias is: what the chains of a step go on from.
-  template <class T>
-  Beginnings<Real> from_inputs(T tile, Index v_0, Index x_row_0) const {
+  template <class AnyTile>
+  Beginnings<Real> from_inputs(AnyTile tile, Index v_0, Index x_row_0) const {
     if (!inside)
       return begin_at(tile, projected_at(v_0 + tile.v, x_row_0 + tile.i), chunk_rows * lanes,
                       lanes);

@@ -21,8 +21,11 @@ constexpr Index kGradientRows = Cell::slots > 1 ? 256 : 512;
 // ---- the pass ----
 
 template <class Cell, class Real>
-struct BackwardPass {
+struct BackwardPass : Pass<Backward<Real>> {
   static constexpr Index lanes = kLanes<Real>;
+  using Base = Pass<Backward<Real>>;
+  using Base::f, Base::team, Base::s, Base::by_sequence, Base::rows, Base::time_of, Base::alive,
+      Base::mine;
 
   // One (t, b) of a chunk, as the weight gradients read it.
   struct Entry {
@@ -39,14 +42,9 @@ struct BackwardPass {
     const Real* dy;  // or null
   };
 
-  const Backward<Real>& f;
-  const Team team;
-  const Shape s;
-  const Panels panels;  // of units
-  const bool by_sequence;
+  const Panels panels;    // of units
+  const Range part;       // this member's panels
   const bool fetch_tape;  // it is too large to be in cache when it is read
-  Range rows;             // this member's sequences
-  Range part;             // this member's panels
   PackedBackward<Real> weights;
   // Scratch of the team:
   Index chunk_steps;
@@ -58,21 +56,17 @@ struct BackwardPass {
   Real* slot_0_packed;
   Real* gates_packed[Cell::groups];  // panels of each gradient group, depth slice
   // This member's scratch:
-  Real* accumulators;     // kAccumulators
-  Entry* entries;         // (chunk_steps B,)
-  Row* step_rows;         // (B,) of the step
-  Real* zeros = nullptr;  // (H,) the state that no h_0 is
+  Real* accumulators;  // kAccumulators
+  Entry* entries;      // (chunk_steps B,)
+  Row* step_rows;      // (B,) of the step
+  Real* zeros;         // (H,) the state that no h_0 is
 
+  // BPTT takes the last step of the forward pass first.
   BackwardPass(const Backward<Real>& args, Team members, Arena& scratch)
-      : f(args),
-        team(members),
-        s(args.shape),
+      : Base(args, members, !args.reverse),
         panels(vectors_of<Real>(s.H)),
-        by_sequence(f.split == Split::sequences),
-        fetch_tape(s.T * s.B * s.H * (1 + Cell::slots) > kFar / static_cast<Index>(sizeof(Real))),
-        rows(by_sequence && team.size > 1 ? Range{f.cuts[team.rank], f.cuts[team.rank + 1]}
-                                          : Range{0, s.B}),
-        part(by_sequence ? Range{0, panels.count()} : share(panels.count(), team)) {
+        part(this->part_of(panels)),
+        fetch_tape(s.T * s.B * s.H * (1 + Cell::slots) > kFar / static_cast<Index>(sizeof(Real))) {
     Arena packed(f.packed);
     weights = packed_backward<Cell, Real>(packed, s, static_cast<bool>(f.dx));
     chunk_steps = min(s.T, max(1, kGradientRows<Cell> / max(1, s.B)));
@@ -84,17 +78,10 @@ struct BackwardPass {
     slot_0_packed = scratch.take<Real>(Cell::phases > 1 ? packed_rows(s.H) : 0);
     for (int g = 0; g < Cell::groups; ++g)
       gates_packed[g] = scratch.take<Real>(group_columns(g).panels.vectors * lanes * slice);
-    for (Index member = 0; member < team.size; ++member) {
-      Real* const accumulators_of = scratch.take<Real>(kAccumulators<Real>);
-      Entry* const entries_of = scratch.take<Entry>(chunk_steps * s.B);
-      Row* const rows_of_step = scratch.take<Row>(s.B);
-      Real* const zero_state = scratch.take<Real>(s.H);
-      if (member != team.rank) continue;
-      accumulators = accumulators_of;
-      entries = entries_of;
-      step_rows = rows_of_step;
-      zeros = zero_state;
-    }
+    accumulators = scratch.take_own<Real>(kAccumulators<Real>, team);
+    entries = scratch.take_own<Entry>(chunk_steps * s.B, team);
+    step_rows = scratch.take_own<Row>(s.B, team);
+    zeros = scratch.take_own<Real>(s.H, team);
   }
 
   Index packed_rows(Index width) const { return ceil_div(width, kTileRows) * kTileRows * slice; }
@@ -108,12 +95,6 @@ struct BackwardPass {
     return {columns, Panels(vectors_of<Real>(columns))};
   }
 
-  // Steps are numbered as BPTT takes them: step 0 is the last of the forward pass.
-  Index time_of(Index step) const { return f.reverse ? step : s.T - 1 - step; }
-  Index alive(Index step) const { return f.lengths.alive(time_of(step), s.B); }
-  Range mine(Index begin, Index end) const {
-    return {max(rows.begin, begin), max(max(rows.begin, begin), min(rows.end, end))};
-  }
   // The state before step t, or null for zeros.
   const Real* state_before(Index t, Index b) const {
     const bool first = f.reverse ? t == f.lengths.of(b, s.T) - 1 : t == 0;
@@ -179,15 +160,15 @@ struct BackwardPass {
   }
 
   // dh' begins with what of it needs no product.
-  template <class T>
-  Beginnings<Real> carried(const T& tile) const {
+  template <class AnyTile>
+  Beginnings<Real> carried(const AnyTile& tile) const {
     if (!Cell::carries) return FromZero<Real>{}(tile);
     return begin_at(tile, carry + tile.i * carry_stride + tile.v * lanes, lanes, carry_stride);
   }
 
   // dh begins with dh_n.
-  template <class T>
-  Beginnings<Real> from_last_state(const T& tile) const {
+  template <class AnyTile>
+  Beginnings<Real> from_last_state(const AnyTile& tile) const {
     if (!f.dh_n) return FromZero<Real>{}(tile);
     each_register(tile, [&](Index i, Index unit, Real* acc) {
       store(acc, load_some(f.dh_n.at(f.lengths.row(i)) + unit, s.H - unit));
@@ -196,8 +177,8 @@ struct BackwardPass {
   }
 
   // Brings closer what the cell will read, while the product is made.
-  template <class T>
-  void fetch(const T& tile) const {
+  template <class AnyTile>
+  void fetch(const AnyTile& tile) const {
     constexpr int line = 64 / kRegisterBytes;  // registers of a cache line
     for (int r = 0; r < tile.rows; ++r) {
       const Row& row = step_rows[tile.i + r];
@@ -220,8 +201,8 @@ struct BackwardPass {
   }
 
   // The cell's gradient on a tile, whose registers are neighbouring units.
-  template <int phase, class T>
-  void finish_rows(const T& tile) const {
+  template <int phase, class AnyTile>
+  void finish_rows(const AnyTile& tile) const {
     for (int r = 0; r < tile.rows; ++r) {
       const Row& row = step_rows[tile.i + r];
       Real* const to_carry = Cell::carries ? carry + (tile.i + r) * carry_stride : nullptr;

@@ -48,20 +48,20 @@ struct Beginnings {
 };
 
 // They begin in memory, registers and rows so far apart.
-template <class T, class Real>
-inline Beginnings<Real> begin_at(const T& t, const Real* at, Index register_stride,
+template <class AnyTile, class Real>
+inline Beginnings<Real> begin_at(const AnyTile& tile, const Real* at, Index register_stride,
                                  Index row_stride) {
   Beginnings<Real> b;
-  for (int n = 0; n < t.width; ++n)
-    b.of[n] = {at + n * register_stride, row_stride, t.width * register_stride};
+  for (int n = 0; n < tile.width; ++n)
+    b.of[n] = {at + n * register_stride, row_stride, tile.width * register_stride};
   return b;
 }
 
 // They go on from the tile's own accumulators.
-template <class T>
-inline auto begin_at_accumulators(const T& t) {
-  const auto* const acc = t.acc;
-  return begin_at(t, acc, lanes_of(t), t.vectors() * lanes_of(t));
+template <class AnyTile>
+inline auto begin_at_accumulators(const AnyTile& tile) {
+  const auto* const acc = tile.acc;
+  return begin_at(tile, acc, lanes_of(tile), tile.vectors() * lanes_of(tile));
 }
 
 // What a tile brings closer while it is busy: `per_k` bytes from `address` on for each of its k. (A
@@ -205,33 +205,34 @@ struct PackedMatrix {
 };
 
 // Copies the beginnings of its chains into the accumulators of a tile.
-template <class T, class Real>
-void begin_in_accumulators(const T& t, const Beginnings<Real>& begin) {
-  for (int n = 0; n < t.width; ++n) {
+template <class AnyTile, class Real>
+void begin_in_accumulators(const AnyTile& tile, const Beginnings<Real>& begin) {
+  for (int n = 0; n < tile.width; ++n) {
     const auto [at, row_stride, panel_stride] = begin.of[n];
-    if (at == t.at(0, n)) continue;  // they are there
-    for (int r = 0; r < t.rows; ++r)
-      for (int p = 0; p < t.panels; ++p)
-        store(t.at(r, p * t.width + n), load(at + r * row_stride + p * panel_stride));
+    if (at == tile.at(0, n)) continue;  // they are there
+    for (int r = 0; r < tile.rows; ++r)
+      for (int p = 0; p < tile.panels; ++p)
+        store(tile.at(r, p * tile.width + n), load(at + r * row_stride + p * panel_stride));
   }
 }
 
 // The part k of the chains of a tile, into its accumulators.
-template <int step, class T, class Real, class Row>
-void advance(const T& t, const PackedMatrix<Real>& b, Row row, Range k, Beginnings<Real> begin,
-             Ahead ahead = {}) {
-  if (k.begin == k.end) return begin_in_accumulators(t, begin);
-  const int times = (t.rows + t.R - 1) / t.R, computed = times * t.R;
+template <int step, class AnyTile, class Real, class Row>
+void advance(const AnyTile& tile, const PackedMatrix<Real>& b, Row row, Range k,
+             Beginnings<Real> begin, Ahead ahead = {}) {
+  if (k.begin == k.end) return begin_in_accumulators(tile, begin);
+  const int times = (tile.rows + tile.R - 1) / tile.R, computed = times * tile.R;
   const Real* a[kRowBlock];
-  for (int r = 0; r < t.rows; ++r) a[r] = row(t.i + r) + k.begin * step;
-  if (t.rows < computed) {  // the others have no beginning of their own
-    for (int r = t.rows; r < computed; ++r) a[r] = a[0];
-    begin_in_accumulators(t, begin);
-    begin = begin_at_accumulators(t);
+  for (int r = 0; r < tile.rows; ++r) a[r] = row(tile.i + r) + k.begin * step;
+  if (tile.rows < computed) {  // the others have no beginning of their own
+    for (int r = tile.rows; r < computed; ++r) a[r] = a[0];
+    begin_in_accumulators(tile, begin);
+    begin = begin_at_accumulators(tile);
   }
-  const auto multiply = tile_function<step, Real>(t.R, t.panels, t.width, ahead.address != 0);
-  multiply(t.acc, a, times, b.at(t.v, k.begin, t.width), t.width * kLanes<Real> * b.depth,
-           k.end - k.begin, begin, ahead);
+  const auto multiply =
+      tile_function<step, Real>(tile.R, tile.panels, tile.width, ahead.address != 0);
+  multiply(tile.acc, a, times, b.at(tile.v, k.begin, tile.width),
+           tile.width * kLanes<Real> * b.depth, k.end - k.begin, begin, ahead);
 }
 
 }  // namespace
