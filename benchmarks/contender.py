@@ -142,6 +142,18 @@ class Pygru(Contender):
 
         return epoch
 
+    def passes_of(self, task: Experiment) -> Callable[[Batches], None]:
+        """Return the passes of `experiment` forward and backward, and nothing else."""
+        model, B = self._model(task), task.problem.shape.B
+        dout = np.full((B, 1), 1 / B, np.float32)
+
+        def call(batches: Batches) -> None:
+            for batch in batches:
+                _, tape = model.forward(task.X[batch])
+                model.backward(tape, dout, input_gradient=False)
+
+        return call
+
     def kernels_of(self, task: Experiment) -> Callable[[Batches], None]:
         """Return the kernel calls of `experiment` and nothing else, on arrays made beforehand."""
         model, shape, core = self._model(task), task.problem.shape, self.pygru._core

@@ -53,7 +53,11 @@ def line(case: Case) -> str:
     if "note" in case:
         text += f" | {case['note']}"
     if "overhead" in case:
-        text += f" | of a step with clipping {100 * case['overhead']:.0f} % outside the kernels"
+        training, layers = (100 * case["overhead"][part] for part in ("training", "layers"))
+        text += (
+            f" | of a step {training:.0f} % optimiser, clipping, loss and bookkeeping, "
+            f"{layers:.0f} % Python around the kernels"
+        )
     return text
 
 
