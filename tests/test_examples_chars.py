@@ -51,13 +51,13 @@ def test_it_says_what_it_did(capsys, tmp_path):
     run()
     out = capsys.readouterr().out
     assert "4,500 characters to learn from, 500 held out" in out
-    found = re.search(r"bits per held-out character: (\d\.\d+)", out)
+    found = re.search(r"bits per held-out character:\n  network, after training: (\d\.\d+)\n", out)
     assert found is not None
     assert 3 < float(found[1]) < np.log2(128)  # hardly trained, but better than no model at all
-    found = re.search(r"xz -9: (\d\.\d+) for .* alone, (\d\.\d+) after the rest", out)
+    found = re.search(r"xz -9, .* alone: (\d\.\d+)\n  xz -9, after .*: (\d\.\d+)\n", out)
     assert found is not None
     assert float(found[2]) < float(found[1])
-    assert re.search(r"when it learns on while it reads: \d\.\d+", out)
+    assert re.search(r"network, learning on while it reads: \d\.\d+", out)
     assert re.search(r"training took \d+ s with 1 thread", out)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["chars.safetensors", "chars.txt"]
 
@@ -96,9 +96,17 @@ def test_it_learns_a_text_that_can_be_learned(monkeypatch, capsys):
     whole = "".join(sorted(set(chars.PROMPT))) + "to be or not to be; " * 400
     monkeypatch.setattr(chars, "topics", lambda: whole)
     run("--characters", "8000", "--epochs", "8", "--hidden", "32", "--lr", "0.02")
-    found = re.search(r"bits per held-out character: (\d\.\d+)", capsys.readouterr().out)
+    found = re.search(r"network, after training: (\d\.\d+)", capsys.readouterr().out)
     assert found is not None
     assert float(found[1]) < 0.5  # its characters by themselves: 2.9
+
+
+def test_the_loss_is_in_bits_and_trains_as_cross_entropy_does():
+    rng = np.random.default_rng(0)
+    y, target = rng.normal(size=(2, 5, 7)), rng.integers(7, size=(2, 5))
+    (bits, dy), (nats, same) = (f(y, target) for f in (chars.in_bits, pygru.losses.cross_entropy))
+    assert_close(bits * np.log(2), nats, "rounding")
+    assert np.array_equal(dy, same)
 
 
 def test_surprise_is_the_cross_entropy_in_bits():

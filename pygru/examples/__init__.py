@@ -31,7 +31,7 @@ __all__ = [
 
 EXAMPLES = {
     "addition": "learn to add from written sums: read 535+61, write 596",
-    "chars": "learn to write Python's documentation, character by character, beside xz -9",
+    "chars": "learn to write Python's documentation, character by character, measured beside xz -9",
     "memory": "why gates: a GRU remembers over 200 steps, an RNN of its size does not",
     "sine": "learn the next value of a sine wave, then continue the wave alone",
     "sunspots": "forecast next year's sunspots, then fifty years alone",

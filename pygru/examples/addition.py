@@ -112,13 +112,16 @@ def exact(y: Array, target: Array, lengths: Array, *, batch_first: bool) -> floa
 
 
 def _draw(plt: Any, history: pygru.History, sums: Array, answers: list[str], right: Array) -> Any:
-    figure, axes = plt.subplot_mosaic("aabc", figsize=(11, 4.2), layout="tight")
+    figure, axes = plt.subplot_mosaic("aabc", figsize=(11, 4.6), layout="tight")
     a, b, c = axes.values()
-    epochs, characters = history["epoch"], history["validation_accuracy"]
-    a.axhline(0.99, color=GREY, linestyle=":", label="published, other sums")
-    a.plot(epochs, characters, color=BLUE, alpha=0.4, label="characters, taught")
-    a.plot(epochs, history["validation_exact"], color=BLUE, label="whole sums, taught or alone")
-    a.set(title="New sums: part that is right", xlabel="epoch", ylim=(0, 1.03))
+    share = f"{100 * right.mean():.1f} %"
+    figure.suptitle(f"Sums it has never seen, read and written as text: {share} are right")
+    characters, whole = (100 * np.array(history[f"validation_{m}"]) for m in ("accuracy", "exact"))
+    a.axhline(99, color=GREY, linestyle=":", label="characters, published for other sums")
+    epochs, label = history["epoch"], "characters, given those before"
+    a.plot(epochs, characters, color=BLUE, alpha=0.4, label=label)
+    a.plot(epochs, whole, color=BLUE, label="whole answers")
+    a.set(title="While it learns", xlabel="epoch", ylabel="right, in %", ylim=(0, 103))
     a.xaxis.get_major_locator().set_params(integer=True)
     a.legend(frameon=False, loc="center right")
 
@@ -127,10 +130,10 @@ def _draw(plt: Any, history: pygru.History, sums: Array, answers: list[str], rig
         wrong = ~right[digits == k]
         bar = b.bar(str(k), 100 * wrong.mean() if wrong.size else 0, color=ORANGE, width=0.6)
         b.bar_label(bar, [f"{wrong.sum()}\nof {len(wrong):,}"], padding=2)
-    b.set(title="Wrong, in %", xlabel="digits of the smaller number")
+    b.set(title="Where it errs", xlabel="digits of the smaller number", ylabel="wrong, in %")
     b.margins(y=0.15)
 
-    c.set_title("Written alone", loc="left")
+    c.set_title("What it writes", loc="left")
     c.axis("off")
     shown = np.concatenate((np.flatnonzero(right)[:7], np.flatnonzero(~right)[:5]))
     for y, n in zip(np.linspace(0.95, 0.03, 12), shown, strict=False):

@@ -3,8 +3,11 @@
 
 The text comes with Python: the help topics of `pydoc`, in alphabetical order, their last tenth held
 out. A model of text is measured in bits per character, the mean of -log2 of the probability it gave
-to what came next: what an arithmetic coder would need. So it stands beside `xz -9`, which packs the
-held-out text alone, or after the rest, in which it finds a fifth of it word for word.
+to what came next. An arithmetic coder needs as many bits to pack the text, so that a model can be
+measured beside a packer, `xz -9`. Each is measured twice. The packer gets the held-out text alone;
+then after the rest, from which the model has learned, and only what is added to the rest is counted
+(a fifth of it is there word for word). The model first stays as it is after training; then it does
+as packers do, and learns on while it reads.
 
 One GRU reads 32 parts of the rest side by side, by truncated back-propagation through time. Dropout
 and a falling learning rate keep it from learning them by heart; the held-out text decides nothing.
@@ -21,7 +24,7 @@ import numpy.typing as npt
 import pygru
 from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, integer, save_model, save_picture
 
-__all__ = ["add_arguments", "encode", "run", "surprise", "topics", "xz"]
+__all__ = ["add_arguments", "encode", "in_bits", "run", "surprise", "topics", "xz"]
 
 WARM_UP = 1000  # characters of the training text to be read before the held-out text
 LEAST = 3000  # characters of the text, for every part of it to be long enough
@@ -51,13 +54,14 @@ def run(args: argparse.Namespace) -> None:
     unseen = np.count_nonzero(~np.isin(codes[cut:], codes[:cut]))
     rest, alone, whole = (8 * xz(t) / (len(text) - cut) for t in (text[:cut], text[cut:], text))
     print(f"{cut:,} characters to learn from, {len(text) - cut:,} held out ({unseen} of new kinds)")
+    print("losses are in bits per character")
 
     H, M, K, rng = args.hidden, 64, len(alphabet), np.random.default_rng(args.seed)
     embedding, gru = pygru.Embedding(K, M, rng=rng), pygru.GRU(M, H, batch_first=True, rng=rng)
     dropout = pygru.Dropout(args.dropout, rng=rng)
     model = pygru.Sequential(embedding, gru, dropout, pygru.Linear(H, K, rng=rng))
     history = pygru.fit(
-        model, pygru.fold(codes[: cut - 1], 32), pygru.fold(codes[1:cut], 32), loss="cross_entropy",
+        model, pygru.fold(codes[: cut - 1], 32), pygru.fold(codes[1:cut], 32), loss=in_bits,
         optimizer=pygru.Adam(args.lr), schedule=pygru.schedules.CosineDecay(args.epochs),
         epochs=args.epochs, bptt=64, clip_norm=1.0, rng=rng,
         validation=(pygru.fold(codes[cut - 1 : -1], 10), pygru.fold(codes[cut:], 10)),
@@ -73,15 +77,20 @@ def run(args: argparse.Namespace) -> None:
     # As xz does: learn on while reading. The loss is that of each piece before it is learned from.
     dropout.p = 0.0
     reading = pygru.fit(
-        model, codes[None, cut - 1 : -1], codes[None, cut:], loss="cross_entropy", epochs=1,
+        model, codes[None, cut - 1 : -1], codes[None, cut:], loss=in_bits, epochs=1,
         optimizer=pygru.Adam(args.lr / 10), bptt=32, clip_norm=1.0, verbose=0,
     )  # fmt: skip
-    print(f"bits per held-out character: {bits.mean():.3f}")
-    print(f"  when it learns on while it reads: {reading.loss[0] / np.log(2):.3f}")
-    print(f"xz -9: {alone:.3f} for the held-out text alone, {whole - rest:.3f} after the rest")
+    costs = {
+        "network, after training": float(bits.mean()),
+        "network, learning on while it reads": reading.loss[0],
+        "xz -9, held-out text alone": alone,
+        "xz -9, after the training text": whole - rest,
+    }
+    print("bits per held-out character:")
+    for name, cost in costs.items():
+        print(f"  {name}: {cost:.3f}")
     print(f"training took {history.seconds:.0f} s with {pygru.get_num_threads()} thread(s)")
     if plt is not None:
-        costs = [reading.loss[0] / np.log(2), alone, whole - rest]
         figure = _draw(plt, history, text[cut:], bits, costs)
         save_picture(plt, figure, args.output / "chars.png")
 
@@ -111,28 +120,37 @@ def xz(text: str) -> int:
     return len(lzma.compress(text.encode(), preset=9))
 
 
+def in_bits(y: Array, target: Array) -> tuple[float, Array]:
+    """Return the cross-entropy in bits, and the gradient that it has in nats: a loss."""
+    nats, dy = pygru.losses.cross_entropy(y, target)
+    return nats / np.log(2), dy
+
+
 def surprise(model: pygru.Sequential, codes: Array) -> Array:
     """Return the bits each character costs, given all before it: (T,) -> (T - 1,)."""
     p = pygru.Softmax()(model(codes[None, :-1]))[0]  # (T - 1, K)
     return np.asarray(-np.log2(p[np.arange(len(p)), codes[1:]]))
 
 
-def _draw(plt: Any, history: pygru.History, text: str, bits: Array, costs: list[float]) -> Any:
-    figure, (ax, page) = plt.subplots(2, figsize=(10, 8.6), height_ratios=(2, 3), layout="tight")
-    train, held_out = (np.array(nats) / np.log(2) for nats in (history.loss, history.validation))
-    ax.plot(history["epoch"], train, ".-", color=ORANGE, label="training text, with dropout")
-    ax.plot(history["epoch"], held_out, ".-", color=BLUE, label="held-out text, in ten parts")
-    live, *packed = costs
-    ax.plot(len(train), live, "*", color=BLUE, ms=11, label=f"the same, learning on: {live:.2f}")
-    across = ax.get_yaxis_transform()  # x from 0 to 1
-    for x, name, y in zip((0.74, 0.01), ("alone", "after the rest"), packed, strict=True):
-        ax.axhline(y, color=GREY, linewidth=1, linestyle="--")
-        name = f"xz -9, held-out text {name}: {y:.2f}"
-        ax.text(x, y, name, transform=across, va="bottom", color=GREY)
-    ax.set_title(f"Learning to write Python documentation: {bits.mean():.2f} bits per character")
-    ax.set(xlabel="epoch", ylabel="bits per character")
-    ax.legend(frameon=False)
-    ax.spines[["top", "right"]].set_visible(False)
+def _draw(plt: Any, history: pygru.History, text: str, bits: Array, costs: dict[str, float]) -> Any:
+    size, heights = (10, 8.6), (2, 3)
+    figure, axes = plt.subplot_mosaic("ab;cc", figsize=size, height_ratios=heights, layout="tight")
+    a, b, page = axes.values()
+    epochs = history["epoch"]
+    a.plot(epochs, history.loss, ".-", color=ORANGE, label="training text, with dropout")
+    a.plot(epochs, history.validation, ".-", color=BLUE, label="held-out text, in ten parts")
+    a.set(title="While it learns", xlabel="epoch", ylabel="bits per character")
+    a.xaxis.get_major_locator().set_params(integer=True)
+    a.legend(frameon=False)
+    bars = b.barh(range(4), costs.values(), height=0.5, color=[BLUE, BLUE, GREY, GREY])
+    b.bar_label(bars, fmt="%.2f", padding=3)
+    for y, name in enumerate(costs):
+        b.text(0.02, y - 0.29, name, va="bottom")
+    b.set(title="Packing the held-out text: fewer is better", xlabel="bits per character")
+    b.set(ylim=(3.4, -0.6), yticks=[])
+    b.margins(x=0.15)
+    for ax in (a, b):
+        ax.spines[["top", "right"]].set_visible(False)
 
     lines = text.splitlines(keepends=True)
     letters = [sum(map(str.isalpha, line)) for line in lines]  # where most are, there is prose
@@ -146,6 +164,6 @@ def _draw(plt: Any, history: pygru.History, text: str, bits: Array, costs: list[
     shades = plt.matplotlib.colors.LinearSegmentedColormap.from_list("", ["white", ORANGE])
     image = page.imshow(grid, cmap=shades, vmin=0, vmax=8, aspect="auto")
     figure.colorbar(image, ax=page, label="bits", pad=0.01, fraction=0.02)
-    page.set_title("What each character of the held-out text cost, given all before it")
+    page.set_title("Bits that each character of the held-out text costs, given all before it")
     page.axis("off")
     return figure

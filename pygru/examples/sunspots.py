@@ -119,16 +119,18 @@ def _draw(plt: Any, spots: Array, forecast: Array, alone: Array, error: float) -
     true = {"color": GREY, "linewidth": 4, "alpha": 0.4, "label": "counted"}
     top.plot(years, spots, **true)
     top.plot(np.arange(TEST, END), forecast, color=BLUE, marker=".", label="forecast")
-    top.set(title=f"One year ahead, {TEST}-{END - 1} (normalised error {error:.3f})")
+    title = f"Each year of {TEST}-{END - 1} from all the years before it"
+    top.set(title=f"{title} (squared error: {error:.3f} of the variance)")
     top.set_xlim(TEST - 11, END)
     bottom.plot(years, spots, **true)
     ahead = np.arange(END, END + len(alone))
-    bottom.plot(ahead, alone, color=ORANGE, label=f"network alone, from {END}")
-    bottom.axvline(END - 0.5, color=GREY, linewidth=1, linestyle=":")
-    bottom.set(title=f"{ALONE} years alone, knowing the years up to {END - 1}", xlabel="year")
+    bottom.plot(ahead, alone, color=ORANGE, label=f"forecast from {END} on")
+    bottom.axvspan(TEST - 11, END - 1, color=GREY, alpha=0.15, linewidth=0, label="years it knows")
+    bottom.set(title=f"{ALONE} years from nothing but the years up to {END - 1}")
     bottom.set_xlim(TEST - 11, END + ALONE)
     for ax in (top, bottom):
-        ax.set(ylim=(0, 235), ylabel="sunspot number")
-        ax.legend(loc="upper left", frameon=False, ncols=2)
+        ax.set(xlabel="year", ylabel="sunspot number")
+        ax.set_ylim(bottom=0)
+        ax.legend(loc="upper left", frameon=False)
         ax.spines[["top", "right"]].set_visible(False)
     return figure

@@ -25,7 +25,7 @@ from pygru.schedules import CosineDecay
 
 __all__ = ["add_arguments", "recordings", "run"]
 
-SPEAKERS, FRAMES = 9, 29  # frames of the longest utterance
+SPEAKERS, FRAMES = 9, 29  # frames of the longest utterance, 6.4 ms from one to the next
 
 # As published, accuracy on the same test set.
 PUBLISHED = {
@@ -98,33 +98,41 @@ def recordings() -> tuple[Utterances, Utterances]:
 def _draw(plt: Any, history: pygru.History, answers: Array, X: list[Array], Y: Array) -> Any:
     figure, axes = plt.subplot_mosaic("ab;cd", figsize=(10, 8), layout="constrained")
     a, b, c, d = (axes[name] for name in "abcd")
+    right = answers.argmax(-1) == Y  # (FRAMES, N)
+    share = f"{100 * right[-1].mean():.1f} %"
+    figure.suptitle(f"Which of {SPEAKERS} speakers is it? Right for {share} of the test utterances")
     names, frames = np.arange(1, SPEAKERS + 1), np.arange(1, FRAMES + 1)
     for color, column, label in ((BLUE, "loss", "training"), (ORANGE, "validation", "test")):
-        a.plot(history["epoch"], history[column], color=color, label=label)
-    a.set(title="Training", xlabel="epoch", ylabel="cross-entropy", yscale="log")
+        a.plot(history["epoch"], history[column], color=color, label=f"{label} utterances")
+    a.set(title="While it learns", xlabel="epoch", ylabel="cross-entropy in nats", yscale="log")
 
     table = np.zeros((SPEAKERS, SPEAKERS), np.int64)
     np.add.at(table, (Y, answers[-1].argmax(-1)), 1)
     b.pcolormesh(names, names, table / table.sum(1, keepdims=True), cmap="Blues")
     for (y, x), n in np.ndenumerate(table):
         b.text(x + 1, y + 1, n or "", ha="center", va="center", color="w" if x == y else "k")
-    b.set(title="Who was taken for whom", xlabel="answer", ylabel="speaker", yticks=names)
-    b.set(xticks=names, ylim=(SPEAKERS + 0.5, 0.5), aspect="equal")
+    b.set(title="Who is taken for whom, number of test utterances", xlabel="taken for speaker")
+    b.set(ylabel="speaker", xticks=names, yticks=names, ylim=(SPEAKERS + 0.5, 0.5))
 
-    right = answers.argmax(-1) == Y  # (FRAMES, N)
-    c.plot(frames, right.mean(1), color=BLUE, label="this network")
-    for color, (name, value) in zip((GREY, ORANGE), list(PUBLISHED.items())[::2], strict=True):
-        c.axhline(value, color=color, linestyle=":", label=name.partition(",")[0])
-    c.set(title="How many are right so early", xlabel="frames heard", ylabel="accuracy")
+    c.plot(frames, 100 * right.mean(1), color=BLUE, label="this network")
+    for style, (name, value) in zip((":", "-.", "--"), PUBLISHED.items(), strict=True):
+        c.axhline(100 * value, color=GREY, linestyle=style, label=name.partition(",")[0])
+    c.set(title="How early it is right (the others: after all frames)", ylabel="right, in %")
 
     latest = (right[-1] * (frames[:, np.newaxis] * ~right).max(0)).argmax()  # right in the end
     p = pygru.Softmax()(answers[: len(X[latest]), latest])  # (T, SPEAKERS)
     k = Y[latest]
     rival = np.delete(np.arange(SPEAKERS), k)[np.delete(p, k, axis=1).max(0).argmax()]
-    d.plot(frames[: len(p)], p, color=GREY, alpha=0.4, linewidth=1)
     for color, who in ((BLUE, k), (ORANGE, rival)):
         d.plot(frames[: len(p)], p[:, who], color=color, label=f"speaker {who + 1}")
-    d.set(title="The one that took longest", xlabel="frames heard", ylabel="probability")
+    others = np.delete(p, (k, rival), axis=1)
+    _, *rest = d.plot(frames[: len(p)], others, color=GREY, linewidth=1, label="the others")
+    plt.setp(rest, label="")  # once in the legend
+    d.set(title=f"Longest in doubt: an utterance of speaker {k + 1}")
+    d.set_ylabel("probability")
+    for ax in (c, d):
+        ax.set_xlabel("frames heard, 6.4 ms apart")
+        ax.margins(x=0.01)
     for ax in (a, c, d):
         ax.legend(frameon=False)
     for ax in (a, c, d):

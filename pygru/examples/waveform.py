@@ -56,16 +56,16 @@ def run(args: argparse.Namespace) -> None:
 
     true, played = wave(between), model(_key(between))  # (N, SAMPLES, 1)
     below, above = wave(between - 1), wave(between + 1)
-    error = _error(played, true)
-    print(f"error on the notes between, in parts of the waves' power: {error:.5f}")
-    print(f"  nearest note taught: {_error(below, true):.5f}")
-    print(f"  mean of the two neighbours: {_error((below + above) / 2, true):.5f}")
+    errors = [_error(y, true) for y in (played, below, (below + above) / 2)]
+    print(f"error on the notes between, in parts of the waves' power: {errors[0]:.5f}")
+    print(f"  nearest note taught: {errors[1]:.5f}")
+    print(f"  mean of the two neighbours: {errors[2]:.5f}")
     print(f"training took {history.seconds:.1f} s with {pygru.get_num_threads()} thread(s)")
     save_model(model, args.output / "waveform.safetensors")
     if plt is None:
         return
 
-    figure = _draw(plt, model, between, error)
+    figure = _draw(plt, model, between, errors)
     save_picture(plt, figure, args.output / "waveform.png")
 
 
@@ -112,19 +112,27 @@ def _error(y: Array, true: Array) -> float:
     return float(np.mean((y - true) ** 2) / np.mean(true**2))
 
 
-def _draw(plt: Any, model: pygru.Sequential, notes: npt.NDArray[Any], error: float) -> Any:
-    figure, axes = plt.subplot_mosaic("abc;ddd", figsize=(10, 5.6), layout="constrained")
+def _draw(plt: Any, model: pygru.Sequential, notes: npt.NDArray[Any], errors: list[float]) -> Any:
+    figure, axes = plt.subplot_mosaic("abc;ddd", figsize=(10, 6), layout="constrained")
+    network, nearest, mean = (f"(error {error:.2g} of the power)" for error in errors)
     shown = notes[[1, len(notes) // 2, -1]]
     for name, note in zip("abcd", [*shown, shown[1]], strict=True):
         ax, n = axes[name], LONGER * SAMPLES if name == "d" else SAMPLES
-        ax.plot(wave([note], n)[0], color=GREY, linewidth=4, alpha=0.4, label="true wave")
-        ax.plot(play(model, [note], n)[0], color=BLUE, linewidth=1.5, label="network")
-        ax.set(title=f"{note} semitones up", xlabel="sample", ylim=(-1.6, 1.6))
+        below, true, above = wave([note - 1, note, note + 1], n)  # (n, 1)
+        ax.plot(true, color=GREY, linewidth=4, alpha=0.4, label="true wave")
+        if name != "d":
+            ax.plot(below, ":", color=ORANGE, label=f"nearest note taught {nearest}")
+            ax.plot((below + above) / 2, "--", color=ORANGE, label=f"mean of neighbours {mean}")
+        ax.plot(play(model, [note], n)[0], color=BLUE, linewidth=1.5, label=f"network {network}")
+        ax.set(title=f"{note} semitones above the lowest", xlabel="sample", ylim=(-1.6, 1.6))
         ax.margins(x=0.01)
         ax.spines[["top", "right"]].set_visible(False)
-    axes["d"].set(title=f"{shown[1]} semitones up, held {LONGER} times as long as in training")
-    axes["d"].axvline(SAMPLES, color=ORANGE, linestyle="--", label="end of training")
-    figure.suptitle(f"Notes between those it was taught (error {error:.5f} of the power)")
-    handles, labels = axes["d"].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=3)
+    axes["a"].set_ylabel("amplitude")
+    axes["d"].set_title(f"{shown[1]} semitones, held {LONGER} times as long as in training")
+    axes["d"].set_ylabel("amplitude")
+    axes["d"].axvline(SAMPLES, color=GREY, linewidth=1)
+    axes["d"].text(SAMPLES + 1, 1.6, "longer than any note in training", va="top")
+    figure.suptitle("Notes it was never taught, from their pitch alone")
+    handles, labels = axes["a"].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=2)
     return figure
