@@ -159,7 +159,10 @@ def _seconds(text: str) -> float:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    """Print how long one step takes, and how many steps a second a batch does."""
+    """Print how long one step takes, and how many steps a second a batch does.
+
+    A model that reads a sequence and then writes one does as many steps of both.
+    """
     import pygru
     from pygru.interop.checking import random_input
 
@@ -173,9 +176,13 @@ def _bench(args: argparse.Namespace) -> None:
         x_t = random_input(model, B=1, vectors=True)[0]
         out = stream.step(x_t)
         _print_time("one step, through Stream", lambda: stream.step(x_t, out), 1, args.seconds)
+    call, steps, each = model, 100, "100 steps"
+    if isinstance(model, pygru.EncoderDecoder):
+        model.end = None  # every sequence is written to its last step
+        call, steps, each = partial(model.generate, steps=100), 200, "100 steps read, 100 written"
     for B, what in ((1, "one sequence"), (100, "100 sequences")):
         x = random_input(model, T=100, B=B)
-        _print_time(f"{what} of 100 steps", partial(model, x), B * 100, args.seconds)
+        _print_time(f"{what} of {each}", partial(call, x), B * steps, args.seconds)
 
 
 def _print_time(what: str, call: Callable[[], object], steps: int, seconds: float) -> None:

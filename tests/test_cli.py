@@ -151,6 +151,33 @@ def test_bench_prints_latency_and_throughput(tmp_path, capsys):
         assert len(lines) == 4
 
 
+def encoder_decoder(classes):
+    if classes:
+        reads, writes = ([pygru.Embedding(K, 3, rng=0), pygru.GRU(3, 8, rng=0)] for K in (5, 6))
+        writes.append(pygru.Linear(8, 5, rng=0))
+        options = {"start": 5, "end": 0}
+    else:
+        reads, writes = ([pygru.GRU(width, 8, batch_first=True, rng=0)] for width in (3, 2))
+        writes.append(pygru.Linear(8, 2, rng=0))
+        options = {"start": [0.0, 1.0]}
+    return pygru.EncoderDecoder(pygru.Sequential(*reads), pygru.Sequential(*writes), **options)
+
+
+@pytest.mark.parametrize("classes", [True, False], ids=["classes", "values"])
+def test_bench_and_check_run_a_model_that_reads_and_writes(classes, tmp_path, capsys):
+    path, copy = tmp_path / "model.safetensors", tmp_path / "copy.safetensors"
+    encoder_decoder(classes).save(path)
+    assert cli.main(["bench", str(path), "--seconds", "0.01"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "one step: cannot be streamed" in lines[1]
+    assert [line.partition(":")[0] for line in lines[2:]] == [
+        "one sequence of 100 steps read, 100 written",
+        "100 sequences of 100 steps read, 100 written",
+    ]
+    assert cli.main(["convert", str(path), str(copy), "--check"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("on random input: 0.0e+00")
+
+
 def test_a_file_that_is_absent_or_not_ours_is_one_line_and_exit_1(tmp_path, capsys):
     garbage = tmp_path / "garbage.safetensors"
     garbage.write_bytes(b"not a model")
