@@ -132,13 +132,18 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _info(args: argparse.Namespace) -> None:
-    """Print what a model is made of."""
+    """Print what a model is made of, or how far a training has come."""
+    from pygru.checkpoint import summary
+    from pygru.files import CHECKPOINT
     from pygru.interop import formats
 
-    model, size = _read(args.file, args.into), args.file.stat().st_size
-    print(model)
-    print(f"{model.flat_params.size:,} parameters of {model.dtype}")
-    print(f"{formats.format_of(args.file).name}, {size:,} bytes on disk")
+    kind = formats.kind_of(args.file)
+    if kind == CHECKPOINT:
+        print(summary(args.file))
+    else:
+        model = _read(args.file, args.into)
+        print(f"{model}\n{model.flat_params.size:,} parameters of {model.dtype}")
+    print(f"{kind}, {args.file.stat().st_size:,} bytes on disk")
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:

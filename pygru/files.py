@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "CHECKPOINT",
     "PathLike",
     "load",
     "read_safetensors",
@@ -31,6 +32,7 @@ __all__ = [
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 FORMAT = "1"  # raised when a file can no longer be read by an older pygru
+CHECKPOINT = "pygru checkpoint"  # what a file of pygru.checkpoint calls itself
 
 
 def save(module: Module, path: PathLike) -> None:
@@ -124,6 +126,11 @@ def load(path: PathLike) -> Any:
     path = Path(path)
     problem = f"load: {path} is not a readable safetensors file"
     arrays, metadata = read_safetensors(path, problem)
+    if metadata.get("format") == CHECKPOINT:
+        raise ValueError(
+            f"load: {path} must be a file that save wrote, got a checkpoint of fit, which "
+            "fit(..., checkpoint=..., resume=True) goes on with"
+        )
     if metadata.get("format") != "pygru":
         raise ValueError(
             f"load: {path} must be a file that pygru saved, got safetensors without pygru's "

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sysconfig
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tolerances import TOLERANCES
 
 import pygru
@@ -82,6 +84,73 @@ def test_info_reads_every_format(tmp_path, capsys):
         out = capsys.readouterr().out
         for expected in (kind, f"reset='{reset}'", "float32", "bytes on disk"):
             assert expected in out
+
+
+def test_info_tells_a_model_from_a_state_dict(tmp_path, capsys):
+    gru = pygru.GRU(3, 4, rng=0)
+    pygru.save(gru, tmp_path / "model.safetensors")
+    save_file(dict(gru.state_dict()), tmp_path / "weights.safetensors")
+    for name, kind in (("model", "pygru model"), ("weights", "PyTorch state_dict")):
+        assert cli.main(["info", str(tmp_path / f"{name}.safetensors")]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith(f"{kind}, ")
+
+
+def write_checkpoint(path, epochs):
+    model = pygru.Linear(1, 1, rng=0)
+    X, Y = np.ones((2, 8, 1))
+    history = pygru.fit(
+        model,
+        *(X, Y),
+        loss="mse",
+        optimizer=pygru.SGD(0.1),
+        epochs=epochs,
+        validation=(X, Y),
+        checkpoint=path,
+        verbose=0,
+        rng=0,
+    )
+    return history, repr(model)
+
+
+def test_info_tells_how_far_the_training_of_a_checkpoint_came(tmp_path, capsys):
+    path = tmp_path / "training.safetensors"
+    history, model = write_checkpoint(path, 3)
+    assert cli.main(["info", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        model,
+        "2 parameters of float32",
+        "a training by fit, 3 epochs so far; "
+        f"best validation loss {min(history.validation):.4g} in epoch 3",
+        "fit(..., checkpoint=..., resume=True) goes on with it",
+        f"pygru checkpoint, {path.stat().st_size:,} bytes on disk",
+    ]
+
+
+def test_a_checkpoint_is_named_where_a_model_is_wanted(tmp_path, capsys):
+    path = tmp_path / "training.safetensors"
+    write_checkpoint(path, 1)
+    told = "must be a file that save wrote, got a checkpoint of fit, which fit(..., checkpoint"
+    for argv in (["bench", str(path)], ["convert", str(path), str(tmp_path / "model.onnx")]):
+        assert cli.main(argv) == 1
+        assert told in capsys.readouterr().err
+    with pytest.raises(ValueError, match=re.escape(told)):
+        pygru.load(path)
+
+
+def test_info_on_a_corrupt_checkpoint_says_so(tmp_path, capsys):
+    path = tmp_path / "training.safetensors"
+    for metadata in ({}, {"of": "{}", "state": '{"epochs": []}'}, {"of": "[]", "state": "3"}):
+        save_file({}, path, {"format": "pygru checkpoint", **metadata})
+        assert cli.main(["info", str(path)]) == 1
+        assert capsys.readouterr().err.startswith(f"pygru: checkpoint {path} is corrupt: ")
+
+
+def test_an_empty_object_is_no_model(tmp_path, capsys):
+    path = tmp_path / "empty.json"
+    path.write_text("{}")
+    assert cli.main(["info", str(path)]) == 1
+    told = "must hold layers or a state_dict, got an empty object"
+    assert capsys.readouterr().err == f"pygru: from_rtneural: {path}: {told}\n"
 
 
 def test_convert_goes_from_any_format_to_any_other(tmp_path, capsys):
