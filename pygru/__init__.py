@@ -14,10 +14,13 @@ from __future__ import annotations
 try:
     from pygru._core import __version__
 except ModuleNotFoundError as error:
+    import sysconfig
+
     raise ImportError(
-        f"pygru: the compiled extension is missing ({error}). Build it with "
-        "`pip install .` in the clone (needs a C++ compiler), and run Python from another folder "
-        "than the clone's, whose pygru/ holds the sources only."
+        f"pygru: {__path__[0]} holds the sources, without the compiled extension ({error}). An "
+        f"installed pygru would be in {sysconfig.get_path('platlib')}: type `pip install .` in the "
+        "clone (needs a C++ compiler) if it is not there, and run Python from another folder than "
+        "the clone's. The command `pygru` works from any folder."
     ) from error
 
 from pygru import _core, checks, initializers, losses, metrics, optim, schedules
