@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru import _core, checks
-from pygru.files import CHECKPOINT, PathLike, read_safetensors, write_beside
+from pygru.files import CHECKPOINT, PathLike, as_path, read_safetensors, write_beside
 from pygru.history import EpochRecord, History
 from pygru.module import Module
 from pygru.optim import Optimizer
@@ -76,16 +76,11 @@ class Checkpoint:
         rng: np.random.Generator,
         settings: Mapping[str, object],
     ) -> None:
-        from pathlib import Path
-
         if not isinstance(model, Module):
             raise TypeError(
                 f"fit: model must be a Module to go into a checkpoint, got {type(model).__name__}"
             )
-        try:
-            self.path = Path(path)
-        except TypeError:
-            raise TypeError(f"fit: checkpoint must be a path, got {path!r}") from None
+        self.path = as_path("fit", "checkpoint", path)
         self._model, self._optimizer, self._schedule = model, optimizer, schedule
         self._rng = rng
         self._facts = self._list_facts(settings)  # now, because a training changes learning rates

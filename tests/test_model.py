@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -362,6 +363,21 @@ def test_a_file_that_is_not_there_is_an_os_error(tmp_path):
         pygru.load(tmp_path / "nowhere")
     with pytest.raises(IsADirectoryError):
         pygru.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "a\0b"])
+def test_a_path_that_names_no_file_is_named(name):
+    model = pygru.Sequential(pygru.Linear(1, 1))
+    told = re.escape(f"path must be the name of a file, got {name!r}")
+    for function, call in (
+        ("save", lambda: pygru.save(model, name)),
+        ("save", lambda: model.save(name)),
+        ("load", lambda: pygru.load(name)),
+    ):
+        with pytest.raises(ValueError, match=f"^{function}: {told}$"):
+            call()
+    with pytest.raises(TypeError, match=r"^save: path must be a path, got None$"):
+        model.save(None)
 
 
 # The package
