@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Examples
     --------
     >>> main(["example"])
-    Examples, each run with `pygru example NAME`:
-      addition ...
+    Examples, each run with `pygru example NAME`, and roughly how long on two cores:
+      addition  2 min ...
       waveform ...
     0
     """
@@ -81,7 +81,7 @@ def _version() -> str:
 
 def _add_example(parser: argparse.ArgumentParser) -> None:
     names = parser.add_subparsers(title="examples", metavar="NAME")
-    for name, summary in EXAMPLES.items():
+    for name, (_, summary) in EXAMPLES.items():
         example = importlib.import_module(f"pygru.examples.{name}")
         sub = names.add_parser(name, help=summary, description=summary)
         example.add_arguments(sub)
@@ -89,9 +89,9 @@ def _add_example(parser: argparse.ArgumentParser) -> None:
 
 
 def _list_examples(args: argparse.Namespace) -> None:  # noqa: ARG001
-    print("Examples, each run with `pygru example NAME`:")
-    for name, summary in EXAMPLES.items():
-        print(f"  {name:<10} {summary}")
+    print("Examples, each run with `pygru example NAME`, and roughly how long on two cores:")
+    for name, (duration, summary) in EXAMPLES.items():
+        print(f"  {name:<9} {duration:>5}  {summary}")
 
 
 def _add_file(parser: argparse.ArgumentParser, name: str = "file") -> None:

@@ -22,8 +22,9 @@ from pygru.interop import formats
 def test_example_alone_lists_what_there_is(capsys):
     assert cli.main(["example"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for name, summary in EXAMPLES.items():
-        assert sum(name in line and summary in line for line in lines) == 1
+    for name, (duration, summary) in EXAMPLES.items():
+        assert [name, *duration.split(), *summary.split()] in [line.split() for line in lines]
+        assert re.fullmatch(r"\d+ (s|min)", duration)
 
 
 @pytest.mark.parametrize(
