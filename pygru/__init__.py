@@ -14,10 +14,13 @@ from __future__ import annotations
 try:
     from pygru._core import __version__
 except ModuleNotFoundError as error:
+    import sysconfig
+
     raise ImportError(
-        f"pygru: the compiled extension is missing ({error}). Build it with "
-        "`pip install .` in the clone (needs a C++ compiler), and run Python from another folder "
-        "than the clone's, whose pygru/ holds the sources only."
+        f"pygru: {__path__[0]} holds the sources, without the compiled extension ({error}). An "
+        f"installed pygru would be in {sysconfig.get_path('platlib')}: type `pip install .` in the "
+        "clone (needs a C++ compiler) if it is not there, and run Python from another folder than "
+        "the clone's. The command `pygru` works from any folder."
     ) from error
 
 from pygru import _core, checks, initializers, losses, metrics, optim, schedules
@@ -89,9 +92,26 @@ __all__ = [
     "windows",
 ]
 
-# A variable that makes no sense is an error now, not at the first call.
-_core.isa()
-_core.get_num_threads()
+
+def _check_variables() -> None:
+    """Raise what a variable that makes no sense leads to now, not at the first call.
+
+    The ``pygru`` command, whose ``main`` has yet to begin, ends in one line instead.
+    """
+    import sys
+
+    try:
+        _core.isa()
+        _core.get_num_threads()
+    except ValueError as error:
+        program = (sys.argv or [""])[0].replace("\\", "/").rpartition("/")[2]
+        if program.removesuffix(".exe") != "pygru":
+            raise
+        print(f"pygru: error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+
+
+_check_variables()
 
 
 def set_num_threads(n: int) -> None:

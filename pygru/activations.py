@@ -25,6 +25,9 @@ class Activation(Layer):
         """Return the constructor arguments of a layer like this one: none."""
         return {}
 
+    def _gives(self, width: int | None, /) -> int | None:
+        return width
+
     def _apply(
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /
     ) -> tuple[FloatArray, FloatArray]:

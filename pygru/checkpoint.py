@@ -14,23 +14,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from itertools import zip_longest
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from pygru import _core, checks
-from pygru.files import PathLike, read_safetensors, write_beside
-from pygru.history import EpochRecord
+from pygru.files import CHECKPOINT, PathLike, as_path, read_safetensors, write_beside
+from pygru.history import EpochRecord, History
 from pygru.module import Module
 from pygru.optim import Optimizer
 from pygru.schedules import Schedule
 
-__all__ = ["Checkpoint", "Snapshot"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Checkpoint", "Snapshot", "summary"]
 
 Array: TypeAlias = npt.NDArray[Any]
-
-FORMAT = "pygru checkpoint"
 
 _PLAIN = (bool, int, float, str, tuple)  # what reads the same in every process
 
@@ -75,16 +76,11 @@ class Checkpoint:
         rng: np.random.Generator,
         settings: Mapping[str, object],
     ) -> None:
-        from pathlib import Path
-
         if not isinstance(model, Module):
             raise TypeError(
                 f"fit: model must be a Module to go into a checkpoint, got {type(model).__name__}"
             )
-        try:
-            self.path = Path(path)
-        except TypeError:
-            raise TypeError(f"fit: checkpoint must be a path, got {path!r}") from None
+        self.path = as_path("fit", "checkpoint", path)
         self._model, self._optimizer, self._schedule = model, optimizer, schedule
         self._rng = rng
         self._facts = self._list_facts(settings)  # now, because a training changes learning rates
@@ -107,7 +103,7 @@ class Checkpoint:
         state["base_lr"] = snapshot.base_lr
         state["epochs"] = [_plain(record) for record in snapshot.epochs]
         metadata = {
-            "format": FORMAT,
+            "format": CHECKPOINT,
             "pygru": _core.__version__,
             "of": json.dumps(self._facts),
             "state": json.dumps(state, default=_as_list),
@@ -129,7 +125,7 @@ class Checkpoint:
 
         problem = f"fit: checkpoint {self.path} is not a whole safetensors file"
         arrays, metadata = read_safetensors(self.path, problem)
-        if metadata.get("format") != FORMAT:
+        if metadata.get("format") != CHECKPOINT:
             raise ValueError(
                 f"fit: {self.path} must be a checkpoint, got a file that fit did not write"
             )
@@ -211,6 +207,38 @@ class Checkpoint:
             "generators": [f"{at} {s['bit_generator']}".strip() for at, s in generators.items()],
             **{name: _described(value) for name, value in settings.items()},
         }
+
+
+def summary(path: Path) -> str:
+    """Return in lines what a checkpoint is of: the model, how far it came, how to go on.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is no checkpoint, or not a whole one.
+    """
+    import json
+
+    _, metadata = read_safetensors(path, f"checkpoint {path} is not a whole safetensors file")
+    try:
+        facts, epochs = json.loads(metadata["of"]), json.loads(metadata["state"])["epochs"]
+        history = History([_record(at, *values) for at, values in enumerate(epochs, start=1)])
+        model, (size, dtype) = "\n".join(facts["model"]), facts["parameters"][0].split()
+        best = history.best
+        if best is None:
+            raise ValueError("it must hold at least one epoch")
+        which = "loss" if best.validation is None else "validation loss"
+        done = f"{len(history.epochs)} epoch" + "s" * (len(history.epochs) > 1)
+        return (
+            f"{model}\n{int(size):,} parameters of {dtype}\n"
+            f"a training by fit, {done} so far; best {which} {best.monitored:.4g} "
+            f"in epoch {best.epoch}\n"
+            "fit(..., checkpoint=..., resume=True) goes on with it"
+        )
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"checkpoint {path} is corrupt: {error}") from error
 
 
 def _described(thing: object, at: str = "") -> list[str]:

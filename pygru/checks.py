@@ -9,7 +9,7 @@ ValueError. An array that is already right is returned as it is, without a copy.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -166,6 +166,27 @@ def as_positive(where: str, name: str, value: float) -> float:
     if not as_number(where, name, value, "a number above 0") > 0.0:
         raise ValueError(f"{where}: {name} must be above 0, got {value}")
     return float(value)
+
+
+def as_state(where: str, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state, what `state_dict` returned, if it maps names to values."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(
+            f"{where}: state_dict must map names to values, got {type(state_dict).__name__}"
+        )
+    return state_dict
+
+
+def check_names(where: str, state_dict: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuse a state with other entries than these."""
+    wanted = set(names)
+    missing = sorted(wanted - state_dict.keys())
+    unknown = sorted(state_dict.keys() - wanted, key=str)
+    if missing or unknown:
+        raise ValueError(
+            f"{where}: state_dict must hold {sorted(wanted)}, got one with missing {missing}, "
+            f"unknown {unknown}"
+        )
 
 
 def as_float_dtype(where: str, dtype: npt.DTypeLike | None) -> FloatDType:

@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Examples
     --------
     >>> main(["example"])
-    Examples, each run with `pygru example NAME`:
-      addition ...
+    Examples, each run with `pygru example NAME`, and roughly how long on two cores:
+      addition  2 min ...
       waveform ...
     0
     """
@@ -81,7 +81,7 @@ def _version() -> str:
 
 def _add_example(parser: argparse.ArgumentParser) -> None:
     names = parser.add_subparsers(title="examples", metavar="NAME")
-    for name, summary in EXAMPLES.items():
+    for name, (_, summary) in EXAMPLES.items():
         example = importlib.import_module(f"pygru.examples.{name}")
         sub = names.add_parser(name, help=summary, description=summary)
         example.add_arguments(sub)
@@ -89,9 +89,9 @@ def _add_example(parser: argparse.ArgumentParser) -> None:
 
 
 def _list_examples(args: argparse.Namespace) -> None:  # noqa: ARG001
-    print("Examples, each run with `pygru example NAME`:")
-    for name, summary in EXAMPLES.items():
-        print(f"  {name:<10} {summary}")
+    print("Examples, each run with `pygru example NAME`, and roughly how long on two cores:")
+    for name, (duration, summary) in EXAMPLES.items():
+        print(f"  {name:<9} {duration:>5}  {summary}")
 
 
 def _add_file(parser: argparse.ArgumentParser, name: str = "file") -> None:
@@ -132,13 +132,18 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _info(args: argparse.Namespace) -> None:
-    """Print what a model is made of."""
+    """Print what a model is made of, or how far a training has come."""
+    from pygru.checkpoint import summary
+    from pygru.files import CHECKPOINT
     from pygru.interop import formats
 
-    model, size = _read(args.file, args.into), args.file.stat().st_size
-    print(model)
-    print(f"{model.flat_params.size:,} parameters of {model.dtype}")
-    print(f"{formats.format_of(args.file).name}, {size:,} bytes on disk")
+    kind = formats.kind_of(args.file)
+    if kind == CHECKPOINT:
+        print(summary(args.file))
+    else:
+        model = _read(args.file, args.into)
+        print(f"{model}\n{model.flat_params.size:,} parameters of {model.dtype}")
+    print(f"{kind}, {args.file.stat().st_size:,} bytes on disk")
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +164,10 @@ def _seconds(text: str) -> float:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    """Print how long one step takes, and how many steps a second a batch does."""
+    """Print how long one step takes, and how many steps a second a batch does.
+
+    A model that reads a sequence and then writes one does as many steps of both.
+    """
     import pygru
     from pygru.interop.checking import random_input
 
@@ -173,9 +181,13 @@ def _bench(args: argparse.Namespace) -> None:
         x_t = random_input(model, B=1, vectors=True)[0]
         out = stream.step(x_t)
         _print_time("one step, through Stream", lambda: stream.step(x_t, out), 1, args.seconds)
+    call, steps, each = model, 100, "100 steps"
+    if isinstance(model, pygru.EncoderDecoder):
+        model.end = None  # every sequence is written to its last step
+        call, steps, each = partial(model.generate, steps=100), 200, "100 steps read, 100 written"
     for B, what in ((1, "one sequence"), (100, "100 sequences")):
         x = random_input(model, T=100, B=B)
-        _print_time(f"{what} of 100 steps", partial(model, x), B * 100, args.seconds)
+        _print_time(f"{what} of {each}", partial(call, x), B * steps, args.seconds)
 
 
 def _print_time(what: str, call: Callable[[], object], steps: int, seconds: float) -> None:

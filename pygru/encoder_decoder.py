@@ -25,7 +25,6 @@ from pygru.model import Sequential
 from pygru.module import Config, Module
 from pygru.pooling import TimeLayer
 from pygru.registry import build, describe, savable
-from pygru.regularization import Dropout
 from pygru.tape import Tape
 
 __all__ = ["EncoderDecoder"]
@@ -127,7 +126,7 @@ class EncoderDecoder(Composite):
                 raise ValueError(
                     f"{where}: start must be a number or have shape (I,), got {self._start.shape}"
                 )
-            width = _width(decoder)
+            width = decoder._reads
             if width not in (None, len(self._start)):
                 raise ValueError(
                     f"{where}: start must hold as many values as the decoder reads, {width}, "
@@ -380,11 +379,3 @@ class EncoderDecoder(Composite):
         written = write(self.decoder._one_step, feed, y, state, steps, self.end)  # (B, steps, ...)
         time = 1 if self.batch_first else 0
         return np.moveaxis(written, 1, time) if batched else np.asarray(written[0])
-
-
-def _width(decoder: Sequential) -> int | None:
-    """Return how many values a decoder reads at a step, where its first module says so."""
-    modules = (m for m in decoder._leaves() if not isinstance(m, Dropout))
-    first = next(modules, None)
-    sizes = (getattr(first, n, None) for n in ("input_size", "in_features", "normalized_shape"))
-    return next((size for size in sizes if size is not None), None)

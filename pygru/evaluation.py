@@ -9,6 +9,7 @@ Depends on modules, losses, metrics and data.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -168,7 +169,8 @@ class Means:
         """Take in a batch: its loss, what the metrics look at, and how many elements it has."""
         self._total += value * weight
         self._weight += weight
-        y, target = _to_be_read(y), _to_be_read(target)
+        if self._metrics:
+            y, target = _to_be_read(y), _to_be_read(target)
         for i, metric in enumerate(self._metrics):
             if ends is None or y.ndim < 3:
                 part = metric.mean(y, target)
@@ -210,7 +212,8 @@ def weighted_loss(
 ) -> tuple[float, Array, float]:
     """Return the loss, dy, and how much the loss weighs: sequences or, of y with time, steps."""
     answer: Any  # of a function of the user's, perhaps
-    y, target = _to_be_read(y), _to_be_read(target)
+    if not _is_ours(loss):
+        y, target = _to_be_read(y), _to_be_read(target)
     if y.ndim < 3:
         answer, elements = loss(y, target), len(y)
     elif ends is None:
@@ -221,6 +224,11 @@ def weighted_loss(
         raise TypeError(f"loss: must return (value, dy), got {answer!r}")
     value, dy = answer
     return _one_number("loss", value), dy, elements
+
+
+def _is_ours(loss: losses.Loss) -> bool:
+    """Whether a loss is one of pygru's, with settings of its own or without."""
+    return (loss.func if isinstance(loss, partial) else loss) in losses.LOSSES.values()
 
 
 def _to_be_read(array: Array) -> Array:
@@ -284,7 +292,7 @@ def check_targets(
         ends = None if ends is None else np.minimum(ends, steps)
         target_ends = None if target_ends is None else ends
     y = _answer(model, x, target, ends, target_ends)
-    if getattr(loss, "func", loss) not in losses.LOSSES.values():
+    if not _is_ours(loss):
         return
     uneven = isinstance(data.X, Ragged) and not isinstance(data.Y, Ragged)
     if uneven and y.ndim > 2 and keeps_time(model) and not reads_targets(model):

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "CHECKPOINT",
     "PathLike",
+    "as_path",
     "load",
     "read_safetensors",
     "save",
@@ -31,6 +33,7 @@ __all__ = [
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 FORMAT = "1"  # raised when a file can no longer be read by an older pygru
+CHECKPOINT = "pygru checkpoint"  # what a file of pygru.checkpoint calls itself
 
 
 def save(module: Module, path: PathLike) -> None:
@@ -46,7 +49,10 @@ def save(module: Module, path: PathLike) -> None:
     Raises
     ------
     TypeError
-        When a class is not pygru's own, so that `load` could not make it again.
+        When a class is not pygru's own, so that `load` could not make it again, or `path` is no
+        path.
+    ValueError
+        When `path` does not name a file.
     OSError
         When the file cannot be written.
 
@@ -60,17 +66,30 @@ def save(module: Module, path: PathLike) -> None:
     'before'
     """
     import json  # here and below, so that importing pygru does not wait for what only files need
-    from pathlib import Path
 
     from safetensors.numpy import save as to_bytes
 
+    file = as_path("save", "path", path)
     metadata = {
         "format": "pygru",
         "format_version": FORMAT,
         "pygru_version": _core.__version__,
         "model": json.dumps(describe(module)),
     }
-    write_beside(Path(path), to_bytes(dict(module.state_dict()), metadata))
+    write_beside(file, to_bytes(dict(module.state_dict()), metadata))
+
+
+def as_path(where: str, name: str, path: PathLike) -> Path:
+    """Return the path of a file, there or not: a TypeError or ValueError for what can be none."""
+    from pathlib import Path
+
+    try:
+        result = Path(path)
+    except TypeError:
+        raise TypeError(f"{where}: {name} must be a path, got {path!r}") from None
+    if not result.name or "\0" in result.name:
+        raise ValueError(f"{where}: {name} must be the name of a file, got {str(path)!r}")
+    return result
 
 
 def write_beside(path: Path, content: bytes) -> None:
@@ -103,9 +122,11 @@ def load(path: PathLike) -> Any:
     ------
     OSError
         When there is no such file, or it cannot be read.
+    TypeError
+        When `path` is no path.
     ValueError
-        When the file is not one of pygru's, is truncated or corrupt, or was written by a later
-        format. The message names the file and what is wrong with it.
+        When `path` does not name a file, or the file is not one of pygru's, is truncated or
+        corrupt, or was written by a later format. The message says what is wrong with it.
 
     Examples
     --------
@@ -119,11 +140,15 @@ def load(path: PathLike) -> Any:
     True
     """
     import json
-    from pathlib import Path
 
-    path = Path(path)
+    path = as_path("load", "path", path)
     problem = f"load: {path} is not a readable safetensors file"
     arrays, metadata = read_safetensors(path, problem)
+    if metadata.get("format") == CHECKPOINT:
+        raise ValueError(
+            f"load: {path} must be a file that save wrote, got a checkpoint of fit, which "
+            "fit(..., checkpoint=..., resume=True) goes on with"
+        )
     if metadata.get("format") != "pygru":
         raise ValueError(
             f"load: {path} must be a file that pygru saved, got safetensors without pygru's "

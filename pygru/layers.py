@@ -235,7 +235,7 @@ class Linear(Layer):
         rng: Random = None,
         init: str = "pytorch",
     ) -> None:
-        self.in_features = K = as_size("Linear", "in_features", in_features)
+        self.in_features = self._reads = K = as_size("Linear", "in_features", in_features)
         self.out_features = M = as_size("Linear", "out_features", out_features)
         self.bias = bool(bias)
         scheme = LINEAR[as_choice("Linear", "init", init, LINEAR)]
@@ -254,6 +254,9 @@ class Linear(Layer):
             "bias": self.bias,
             "dtype": self.dtype.name,
         }
+
+    def _gives(self, _width: int | None, /) -> int:
+        return self.out_features
 
     @classmethod
     def _from_config(cls, config: Config) -> Module:
@@ -354,6 +357,9 @@ class Embedding(Layer):
             "embedding_dim": self.embedding_dim,
             "dtype": self.dtype.name,
         }
+
+    def _gives(self, _width: int | None, /) -> int:
+        return self.embedding_dim
 
     @classmethod
     def _from_config(cls, config: Config) -> Module:

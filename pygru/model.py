@@ -40,8 +40,9 @@ class Sequential(Composite, Layer):
     TypeError
         When something is not one of these.
     ValueError
-        When a module occurs twice or belongs to another model, when dtypes or layouts differ, or
-        when one that reads sequences comes after one that gives a single vector, or the reverse.
+        When a module occurs twice or belongs to another model, when dtypes or layouts differ, when
+        one reads vectors of another size than the modules before it give, or when one that reads
+        sequences comes after one that gives a single vector, or the reverse.
 
     Examples
     --------
@@ -66,7 +67,7 @@ class Sequential(Composite, Layer):
                     * isinstance(module, (list, tuple))
                 )
         axes = self._chained_axes(modules)
-        super().__init__({str(i): module for i, module in enumerate(modules)})
+        super().__init__({str(i): module for i, module in enumerate(modules)}, in_a_row=True)
         self._axes = axes
         self._modules = modules
         self._recurrent = tuple(m for m in self._leaves() if isinstance(m, Recurrent))
@@ -136,6 +137,11 @@ class Sequential(Composite, Layer):
         """Number of classes that x holds integers for; None where x is real numbers."""
         first = self._modules[0] if self._modules else None
         return first.input_classes if isinstance(first, Layer) else None
+
+    def _gives(self, width: int | None, /) -> int | None:
+        for module in self._modules:
+            width = module._gives(width)
+        return width
 
     def _leaves(self) -> Iterator[Layer | Recurrent]:
         """Yield the modules, those of models inside this one in place of the models."""

@@ -146,10 +146,10 @@ class Optimizer:
         (0.001, 1)
         """
         who = f"{type(self).__name__}.load_state_dict"
-        if state_dict.get("type") != type(self).__name__:
+        theirs = checks.as_state(who, state_dict).get("type")
+        if theirs != type(self).__name__:
             raise ValueError(
-                f"{who}: the state must be of type {type(self).__name__!r}, "
-                f"got {state_dict.get('type')!r}"
+                f"{who}: state_dict must be of type {type(self).__name__!r}, got {theirs!r}"
             )
         from copy import copy  # here, so that importing pygru does not wait for it
 
@@ -157,13 +157,15 @@ class Optimizer:
         for name in state_dict.keys() & set(self.settings):
             setattr(other, name, self._setting(who, name, state_dict[name]))
         wanted = {"type", "steps", *self.settings}
-        if state_dict.get("steps", 0):
+        other.steps = checks.as_count(who, "steps", state_dict.get("steps", 0))
+        if other.steps:
             wanted.update(other.slots)
-        missing, unknown = wanted - set(state_dict), set(state_dict) - wanted
-        if missing or unknown:
-            raise ValueError(f"{who}: missing {sorted(missing)}, unknown {sorted(unknown)}")
-        other.steps = checks.as_count(who, "steps", state_dict["steps"])
-        arrays = {name: np.array(state_dict[name]) for name in other.slots if name in wanted}
+        checks.check_names(who, state_dict, wanted)
+        arrays = {
+            name: np.array(checks.as_array(who, name, state_dict[name]))
+            for name in other.slots
+            if name in wanted
+        }
         shapes = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
         if len(set(shapes.values())) > 1 or any(array.ndim != 1 for array in arrays.values()):
             raise ValueError(

@@ -35,6 +35,9 @@ class TimeLayer(Layer):
         """Take a model's layout."""
         self.batch_first = batch_first
 
+    def _gives(self, width: int | None, /) -> int | None:
+        return width
+
     def _time_first(self, array: FloatArray) -> FloatArray:
         """Return a (T, B, K) view."""
         if array.ndim == 2:

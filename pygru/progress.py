@@ -30,7 +30,7 @@ class Progress:
     --------
     >>> progress = Progress(epochs=2, verbose=1)
     >>> progress.end_epoch(EpochRecord(1, 0.0223, 0.025, 1e-3, 156, 0.5, {"mae": 0.1}))
-    epoch 1/2  loss 0.0223  mae 0.1000  validation 0.0250  0.50 s  312 steps/s  0.50 s left
+    epoch 1/2  loss 0.0223  validation 0.0250  mae 0.1000  0.50 s  312 steps/s  0.50 s left
     """
 
     def __init__(self, epochs: int, verbose: int) -> None:
@@ -38,6 +38,7 @@ class Progress:
         self.verbose = int(verbose)
         self._terminal = self.verbose > 0 and sys.stderr is not None and sys.stderr.isatty()
         self._bar: Any = None
+        self._widths: dict[str, int] = {}
 
     def start_epoch(self, epoch: int, steps: int) -> Callable[[], bool | None] | None:
         """Announce an epoch (from 1); return what to call after each of its steps, if anything.
@@ -61,23 +62,31 @@ class Progress:
 
     def end_epoch(self, record: EpochRecord) -> None:
         """Show an epoch's numbers."""
-        numbers = [f"loss {_short(record.loss)}", *_named(record.metrics)]
-        if record.validation is not None:
-            numbers.append(f"validation {_short(record.validation)}")
-        numbers += _named(record.validation_metrics)
+        aside = ("epoch", "lr", "steps", "seconds")
+        numbers = [  # both losses first, because a narrow terminal cuts the bar's line
+            f"{name} {self._aligned(name, _short(value))}"
+            for name, value in record.row().items()
+            if name not in aside and value is not None
+        ]
         if self._bar is not None:
             self._bar.set_postfix_str("  ".join(numbers))
         due = record.epoch % max(1, self.verbose) == 0 or record.epoch == self.epochs
         if due and (self.verbose > 1 or not self._terminal):
             width = len(str(self.epochs))
             numbers.insert(0, f"epoch {record.epoch:{width}}/{self.epochs}")
-            numbers.append(_duration(record.seconds))
+            numbers.append(self._aligned("s", _duration(record.seconds)))
             rate = record.steps / max(record.seconds, 1e-9)
-            numbers.append(f"{rate:.0f} steps/s" if rate >= 10 else f"{rate:.2g} steps/s")
+            per_second = f"{rate:.0f} steps/s" if rate >= 10 else f"{rate:.2g} steps/s"
+            numbers.append(self._aligned("steps/s", per_second))
             if record.epoch < self.epochs:
                 left = (self.epochs - record.epoch) * record.seconds
-                numbers.append(f"{_duration(left)} left")
+                numbers.append(self._aligned("left", f"{_duration(left)} left"))
             self.say("  ".join(numbers))
+
+    def _aligned(self, column: str, text: str) -> str:
+        """Return a text as wide as the widest so far in its column."""
+        width = self._widths[column] = max(self._widths.get(column, 0), len(text))
+        return text.rjust(width)
 
     def say(self, line: str) -> None:
         """Print a line, above the bar if there is one; nothing when silent."""
@@ -90,10 +99,6 @@ class Progress:
         """Leave the bar as it is and go to the next line."""
         if self._bar is not None:
             self._bar.close()
-
-
-def _named(metrics: Any) -> list[str]:
-    return [f"{name} {_short(value)}" for name, value in metrics.items()]
 
 
 def _short(value: float) -> str:

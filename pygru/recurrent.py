@@ -64,7 +64,7 @@ class Recurrent(Module):
         init: Init,
     ) -> None:
         name = type(self).__name__
-        self.input_size = as_size(name, "input_size", input_size)
+        self.input_size = self._reads = as_size(name, "input_size", input_size)
         self.hidden_size = as_size(name, "hidden_size", hidden_size)
         self.num_layers = as_size(name, "num_layers", num_layers)
         self.bias = bool(bias)
@@ -116,6 +116,9 @@ class Recurrent(Module):
                 Run(reverse, of_run(self._params, suffix), of_run(self._grads, suffix))
             )
         self._stack = Stack(self._cell, self.hidden_size, self.dropout, self._rng, layers)
+
+    def _gives(self, _width: int | None, /) -> int:
+        return self._directions * self.hidden_size
 
     def layer_weights(
         self,

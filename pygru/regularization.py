@@ -75,6 +75,9 @@ class Dropout(Layer):
         """Return the constructor arguments of a layer like this one, as JSON can hold them."""
         return {"p": self.p}
 
+    def _gives(self, width: int | None, /) -> int | None:
+        return width
+
     def _generators(self) -> dict[str, np.random.Generator]:
         return {"": self._rng}
 
@@ -133,6 +136,7 @@ class LayerNorm(Layer):
         self, normalized_shape: int, eps: float = 1e-5, *, dtype: npt.DTypeLike = np.float32
     ) -> None:
         self.normalized_shape = K = as_size("LayerNorm", "normalized_shape", normalized_shape)
+        self._reads = K
         self.eps = as_positive("LayerNorm", "eps", eps)
         super().__init__(
             [Parameter("weight", (K,)), Parameter("bias", (K,))],
@@ -147,6 +151,9 @@ class LayerNorm(Layer):
             "eps": self.eps,
             "dtype": self.dtype.name,
         }
+
+    def _gives(self, _width: int | None, /) -> int:
+        return self.normalized_shape
 
     def _apply(
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /

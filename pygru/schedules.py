@@ -188,6 +188,7 @@ class ReduceOnPlateau(Schedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         where = "ReduceOnPlateau.load_state_dict"
+        checks.check_names(where, checks.as_state(where, state_dict), self.state_dict())
         best = checks.as_number(where, "best", state_dict["best"])
         waited = checks.as_count(where, "waited", state_dict["waited"])
         current = checks.as_probability(where, "current", state_dict["current"])

@@ -116,6 +116,9 @@ class OneHot(Layer):
         """Return the constructor arguments of a layer like this one, as JSON can hold them."""
         return {"num_classes": self.num_classes}
 
+    def _gives(self, _width: int | None, /) -> int:
+        return self.num_classes
+
     @property
     def input_classes(self) -> int:
         """K: x is integers that stand for classes."""

@@ -72,6 +72,8 @@ class Stream(_core.Stream):
         self._packed = packed
         self._recurrent = [m for m in modules if isinstance(m, Recurrent)]
         self._batched, self._dtype = batch >= 0, model.dtype
+        sizes = [described for m in modules if (described := _sizes(m))]
+        self._sizes = f"{', '.join(sizes)}, batch={batch if self._batched else None}"
 
     @property
     def state(self) -> list[FloatArray]:
@@ -86,9 +88,14 @@ class Stream(_core.Stream):
     @state.setter
     def state(self, state: Sequence[npt.ArrayLike]) -> None:
         now = self.state
+        if not isinstance(state, (Sequence, np.ndarray)):
+            raise TypeError(
+                "Stream.state: state must be a list of one array per recurrent module, "
+                f"got {type(state).__name__}"
+            )
         if len(state) != len(now):
             raise ValueError(
-                f"Stream.state: must have one array per recurrent module = {len(now)}, "
+                f"Stream.state: state must have one array per recurrent module = {len(now)}, "
                 f"got {len(state)}"
             )
         layers: list[FloatArray] = []
@@ -103,8 +110,23 @@ class Stream(_core.Stream):
             layers.extend(np.ascontiguousarray(h if self._batched else h[None]) for h in array)
         self._set_states(layers)
 
+    def __repr__(self) -> str:
+        return f"Stream({self._sizes}, dtype={self._dtype.name!r})"
+
     def __reduce__(self) -> Any:
         raise TypeError("Stream: can't be copied or pickled; make another from the model")
+
+
+def _sizes(module: Module) -> str | None:
+    """Return a module's name and sizes; None of one that does nothing in a stream."""
+    if isinstance(module, Recurrent):
+        layers = f", num_layers={module.num_layers}" * (module.num_layers > 1)
+        sizes = f"{module.input_size}, {module.hidden_size}{layers}"
+    elif isinstance(module, Linear):
+        sizes = f"{module.in_features}, {module.out_features}"
+    else:
+        return None
+    return f"{type(module).__name__}({sizes})"
 
 
 class _Packed:

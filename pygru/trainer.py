@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -147,7 +147,12 @@ class Trainer:
     def _plan(self, epoch: int) -> list[Batch]:
         """Return the batches of an epoch, each of samples that there are."""
         settings, samples = self.settings, np.arange(len(self.data.X))
-        plan = list(settings.sampler(len(samples), settings.batch_size, self.rng))
+        given = settings.sampler(len(samples), settings.batch_size, self.rng)
+        if not isinstance(given, Iterable):
+            raise TypeError(
+                f"fit: sampler must give an iterable of batches, got {given!r} in epoch {epoch}"
+            )
+        plan = list(given)
         if not plan:
             raise ValueError(
                 f"fit: sampler must give at least one batch, got none in epoch {epoch}"
@@ -155,7 +160,7 @@ class Trainer:
         for batch in plan:
             try:
                 chosen = samples[batch]
-            except IndexError:
+            except (IndexError, ValueError):
                 chosen = samples[:0]
             if chosen.ndim != 1 or not chosen.size:
                 raise ValueError(

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sysconfig
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tolerances import TOLERANCES
 
 import pygru
@@ -20,8 +22,9 @@ from pygru.interop import formats
 def test_example_alone_lists_what_there_is(capsys):
     assert cli.main(["example"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for name, summary in EXAMPLES.items():
-        assert sum(name in line and summary in line for line in lines) == 1
+    for name, (duration, summary) in EXAMPLES.items():
+        assert [name, *duration.split(), *summary.split()] in [line.split() for line in lines]
+        assert re.fullmatch(r"\d+ (s|min)", duration)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,73 @@ def test_info_reads_every_format(tmp_path, capsys):
         out = capsys.readouterr().out
         for expected in (kind, f"reset='{reset}'", "float32", "bytes on disk"):
             assert expected in out
+
+
+def test_info_tells_a_model_from_a_state_dict(tmp_path, capsys):
+    gru = pygru.GRU(3, 4, rng=0)
+    pygru.save(gru, tmp_path / "model.safetensors")
+    save_file(dict(gru.state_dict()), tmp_path / "weights.safetensors")
+    for name, kind in (("model", "pygru model"), ("weights", "PyTorch state_dict")):
+        assert cli.main(["info", str(tmp_path / f"{name}.safetensors")]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith(f"{kind}, ")
+
+
+def write_checkpoint(path, epochs):
+    model = pygru.Linear(1, 1, rng=0)
+    X, Y = np.ones((2, 8, 1))
+    history = pygru.fit(
+        model,
+        *(X, Y),
+        loss="mse",
+        optimizer=pygru.SGD(0.1),
+        epochs=epochs,
+        validation=(X, Y),
+        checkpoint=path,
+        verbose=0,
+        rng=0,
+    )
+    return history, repr(model)
+
+
+def test_info_tells_how_far_the_training_of_a_checkpoint_came(tmp_path, capsys):
+    path = tmp_path / "training.safetensors"
+    history, model = write_checkpoint(path, 3)
+    assert cli.main(["info", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        model,
+        "2 parameters of float32",
+        "a training by fit, 3 epochs so far; "
+        f"best validation loss {min(history.validation):.4g} in epoch 3",
+        "fit(..., checkpoint=..., resume=True) goes on with it",
+        f"pygru checkpoint, {path.stat().st_size:,} bytes on disk",
+    ]
+
+
+def test_a_checkpoint_is_named_where_a_model_is_wanted(tmp_path, capsys):
+    path = tmp_path / "training.safetensors"
+    write_checkpoint(path, 1)
+    told = "must be a file that save wrote, got a checkpoint of fit, which fit(..., checkpoint"
+    for argv in (["bench", str(path)], ["convert", str(path), str(tmp_path / "model.onnx")]):
+        assert cli.main(argv) == 1
+        assert told in capsys.readouterr().err
+    with pytest.raises(ValueError, match=re.escape(told)):
+        pygru.load(path)
+
+
+def test_info_on_a_corrupt_checkpoint_says_so(tmp_path, capsys):
+    path = tmp_path / "training.safetensors"
+    for metadata in ({}, {"of": "{}", "state": '{"epochs": []}'}, {"of": "[]", "state": "3"}):
+        save_file({}, path, {"format": "pygru checkpoint", **metadata})
+        assert cli.main(["info", str(path)]) == 1
+        assert capsys.readouterr().err.startswith(f"pygru: checkpoint {path} is corrupt: ")
+
+
+def test_an_empty_object_is_no_model(tmp_path, capsys):
+    path = tmp_path / "empty.json"
+    path.write_text("{}")
+    assert cli.main(["info", str(path)]) == 1
+    told = "must hold layers or a state_dict, got an empty object"
+    assert capsys.readouterr().err == f"pygru: from_rtneural: {path}: {told}\n"
 
 
 def test_convert_goes_from_any_format_to_any_other(tmp_path, capsys):
@@ -151,6 +221,33 @@ def test_bench_prints_latency_and_throughput(tmp_path, capsys):
         assert len(lines) == 4
 
 
+def encoder_decoder(classes):
+    if classes:
+        reads, writes = ([pygru.Embedding(K, 3, rng=0), pygru.GRU(3, 8, rng=0)] for K in (5, 6))
+        writes.append(pygru.Linear(8, 5, rng=0))
+        options = {"start": 5, "end": 0}
+    else:
+        reads, writes = ([pygru.GRU(width, 8, batch_first=True, rng=0)] for width in (3, 2))
+        writes.append(pygru.Linear(8, 2, rng=0))
+        options = {"start": [0.0, 1.0]}
+    return pygru.EncoderDecoder(pygru.Sequential(*reads), pygru.Sequential(*writes), **options)
+
+
+@pytest.mark.parametrize("classes", [True, False], ids=["classes", "values"])
+def test_bench_and_check_run_a_model_that_reads_and_writes(classes, tmp_path, capsys):
+    path, copy = tmp_path / "model.safetensors", tmp_path / "copy.safetensors"
+    encoder_decoder(classes).save(path)
+    assert cli.main(["bench", str(path), "--seconds", "0.01"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "one step: cannot be streamed" in lines[1]
+    assert [line.partition(":")[0] for line in lines[2:]] == [
+        "one sequence of 100 steps read, 100 written",
+        "100 sequences of 100 steps read, 100 written",
+    ]
+    assert cli.main(["convert", str(path), str(copy), "--check"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("on random input: 0.0e+00")
+
+
 def test_a_file_that_is_absent_or_not_ours_is_one_line_and_exit_1(tmp_path, capsys):
     garbage = tmp_path / "garbage.safetensors"
     garbage.write_bytes(b"not a model")
@@ -177,6 +274,23 @@ def test_the_command_is_installed_and_works_from_any_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "sine" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["PYGRU_NUM_THREADS", "PYGRU_ISA"])
+@pytest.mark.parametrize("script", ["pygru", "pygru.exe", "other"])
+def test_a_nonsense_variable_is_one_line_of_the_command_alone(script, name, tmp_path, python):
+    code = "import sys; from pygru.cli import main; sys.exit(main(['example']))"
+    path = tmp_path / script
+    path.write_text(code)  # as an installer writes it
+    run = f"import runpy, sys; sys.argv[0] = {str(path)!r}; runpy.run_path({str(path)!r})"
+    process = python(run, **{name: "x"})
+    if script == "other":
+        assert process.returncode == 1
+        assert process.stderr.splitlines()[-1].startswith(f"ValueError: {name}=x: ")
+    else:
+        assert process.returncode == 2
+        assert process.stderr.startswith(f"pygru: error: {name}=x: ")
+        assert process.stderr.count("\n") == 1
 
 
 def test_help_needs_nothing_optional(python):

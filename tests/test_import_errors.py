@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,16 @@ import pytest
 import pygru
 
 
-def test_sources_without_the_extension_say_how_to_build_it(python, tmp_path):
+@pytest.mark.parametrize("code", ["import pygru", "import runpy; runpy.run_module('pygru')"])
+def test_sources_without_the_extension_say_what_they_are_and_what_to_type(code, python, tmp_path):
     package = Path(pygru.__file__).parent
     shutil.copytree(package, tmp_path / "pygru", ignore=shutil.ignore_patterns("_core*"))
-    process = python("import pygru", PYTHONPATH=str(tmp_path))
+    process = python(code, PYTHONPATH=str(tmp_path))
     last = process.stderr.splitlines()[-1]
-    assert last.startswith("ImportError: pygru: the compiled extension is missing (No module named")
-    assert "pip install ." in last
+    told = f"ImportError: pygru: {tmp_path / 'pygru'} holds the sources, without the compiled ext"
+    assert last.startswith(told)
+    assert sysconfig.get_path("platlib") in last
+    assert "`pip install .`" in last
 
 
 @pytest.mark.parametrize("name", ["PYGRU_NUM_THREADS", "PYGRU_ISA"])

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from pygru import cli
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "interop.md"
 TEXT = PAGE.read_text() if PAGE.is_file() else ""  # the source distribution has no docs/
@@ -33,6 +36,24 @@ def test_the_page_runs_as_printed(block, tmp_path, monkeypatch, capsys):
     exec(compile(block, "docs/interop.md", "exec"), {})
     for line in capsys.readouterr().out.splitlines():
         assert "largest absolute difference" in line or "not checked" in line
+
+
+def test_the_commands_run_as_printed_on_the_files_that_the_page_makes(
+    tmp_path, monkeypatch, capsys
+):
+    if not TEXT:
+        pytest.skip("the source distribution has no docs/")
+    pytest.importorskip("h5py")
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE):
+        if re.search(r'Path\("model\.(onnx|json)"\)', block):
+            exec(compile(block, "docs/interop.md", "exec"), {})
+    (commands,) = re.findall(r"^```bash\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    for line in commands.splitlines():
+        program, *argv = shlex.split(line, comments=True)
+        assert program == "pygru"
+        quick = ["--seconds", "0.01"] if argv[0] == "bench" else []
+        assert cli.main([*argv, *quick]) == 0, capsys.readouterr().err
 
 
 def test_the_page_has_an_example_for_every_system():

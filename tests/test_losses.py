@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from affine import Affine, make_data
 from tolerances import assert_close, finite_difference
 
 import pygru
-from pygru import losses
+from pygru import evaluation, losses
 
 LOSSES = {**losses.LOSSES, "huber(0.3)": partial(losses.huber, delta=0.3)}
 
@@ -181,6 +182,34 @@ def test_a_loss_that_gives_something_else_is_named(answer: Any, message: str) ->
     model, x = pygru.Linear(1, 1), np.zeros((3, 1))
     with pytest.raises(TypeError, match=message):
         pygru.evaluate(model, x, x, loss=lambda _y, _target: answer)
+
+
+class Own:
+    func = staticmethod(losses.mae)  # as a functools.partial has one
+
+    def __call__(self, y: Any, target: Any) -> Any:
+        return self.func(y, target)
+
+
+@pytest.mark.parametrize("metrics", [(), "mae"])
+@pytest.mark.parametrize(
+    ("loss", "own"),
+    [
+        ("mae", 0),
+        (partial(losses.huber, delta=0.1), 0),
+        (lambda *of: losses.mae(*of), 1),
+        (Own(), 1),
+    ],
+    ids=["ours", "ours with a setting", "a function", "an object"],
+)
+def test_views_to_be_read_are_for_metrics_and_losses_of_the_users(
+    loss: Any, own: int, metrics: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, view = [], evaluation._to_be_read
+    monkeypatch.setattr(evaluation, "_to_be_read", lambda array: (made.append(0), view(array))[1])
+    X, Y = make_data(8)
+    pygru.evaluate(Affine(), X, Y, loss=loss, metrics=metrics, batch_size=4)
+    assert len(made) == 2 * 2 * (own + (metrics == "mae"))  # y and target of two batches
 
 
 @pytest.mark.parametrize(

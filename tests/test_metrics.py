@@ -99,8 +99,8 @@ def test_metrics_are_in_the_table_the_picture_and_the_lines(
         metrics="mae", validation=(X, X), rng=0,
     )  # fmt: skip
     line, last = capsys.readouterr().out.splitlines()
-    assert [word for word in line.split() if word.isalpha()] == [
-        "epoch", "loss", "mae", "validation", "mae", "s", "s", "left",
+    assert [word for word in line.split() if word.isidentifier()] == [
+        "epoch", "loss", "validation", "mae", "validation_mae", "s", "s", "left",
     ]  # fmt: skip
     assert "steps/s" in line
     assert "left" not in last

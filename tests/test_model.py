@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -152,10 +153,63 @@ def test_what_does_not_fit_together_is_refused_and_nothing_moves():
         pygru.Sequential(gru, pygru.Linear(H, 1, dtype=np.float64))
     with pytest.raises(ValueError, match=r"module 1 \(GRU\) must have the batch_first of module 0"):
         pygru.Sequential(gru, pygru.GRU(H, H))
+    with pytest.raises(ValueError, match=r"module 1 \(Linear\) must read what module 0 \(GRU\)"):
+        pygru.Sequential(gru, pygru.Linear(H + 1, 1))
     assert gru.flat_params is buffer
     pygru.Sequential(gru)
     with pytest.raises(ValueError, match=r"module 0 \(GRU\) must be in one place only"):
         pygru.Sequential(gru)
+
+
+class Unknown(pygru.Layer):
+    """A layer of the user's, which does not tell its widths."""
+
+    def config(self):
+        return {}
+
+    def _apply(self, x, _lengths, _training, /):
+        return np.asarray(x)[..., :2], None
+
+    def _pull(self, _saved, _dy, _input_gradient, /):
+        return None
+
+
+BIDIRECTIONAL = {"bidirectional": True, "batch_first": True}
+CHAINS = [  # modules, and of those that do not fit which they are and the two widths
+    ([pygru.GRU(3, 8), pygru.Linear(4, 1)], ("1 (Linear)", "0 (GRU)", 8, 4)),
+    ([pygru.GRU(3, 8, **BIDIRECTIONAL), pygru.Linear(8, 1)], ("1 (Linear)", "0 (GRU)", 16, 8)),
+    ([pygru.GRU(3, 8, **BIDIRECTIONAL), pygru.BothEnds(), pygru.Linear(16, 1)], None),
+    ([pygru.RNN(3, 8), pygru.LastStep(), pygru.Tanh(), pygru.Dropout(), pygru.Linear(3, 1)],
+     ("4 (Linear)", "0 (RNN)", 8, 3)),
+    ([pygru.Embedding(9, 3), pygru.GRU(9, 8)], ("1 (GRU)", "0 (Embedding)", 3, 9)),
+    ([pygru.OneHot(9), pygru.GRU(3, 8)], ("1 (GRU)", "0 (OneHot)", 9, 3)),
+    ([pygru.Linear(1, 4), pygru.RepeatVector(5), pygru.GRU(5, 8)],
+     ("2 (GRU)", "0 (Linear)", 4, 5)),
+    ([pygru.Linear(1, 4), pygru.LayerNorm(5)], ("1 (LayerNorm)", "0 (Linear)", 4, 5)),
+    ([pygru.LayerNorm(5), pygru.MeanOverTime(), pygru.Linear(4, 5)],
+     ("2 (Linear)", "0 (LayerNorm)", 5, 4)),
+    ([pygru.Sequential(pygru.Tanh(), pygru.Linear(2, 4)), pygru.Linear(2, 2)],
+     ("1 (Linear)", "0 (Sequential)", 4, 2)),
+    ([pygru.Linear(2, 4), pygru.Sequential(pygru.Tanh(), pygru.Linear(2, 4))],
+     ("1 (Sequential)", "0 (Linear)", 4, 2)),
+    ([pygru.Linear(2, 4), pygru.Sequential(), pygru.Linear(4, 4)], None),
+    ([pygru.Linear(2, 4), Unknown(), pygru.Linear(2, 4)], None),
+    ([pygru.Linear(2, 4), pygru.Sequential(Unknown(), pygru.Linear(2, 4))], None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("modules", "wrong"), CHAINS, ids=["-".join(type(m).__name__ for m in c) for c, _ in CHAINS]
+)
+def test_modules_whose_widths_do_not_fit_are_named(modules, wrong):
+    modules = copy.deepcopy(modules)
+    if wrong is None:
+        pygru.Sequential(*modules)
+        return
+    reader, giver, gives, reads = wrong
+    told = f"module {reader} must read what module {giver} gives, K = {gives}, got one that reads "
+    with pytest.raises(ValueError, match=f"^{re.escape(f'Sequential: {told}{reads}')}$"):
+        pygru.Sequential(*modules)
 
 
 def test_errors_inside_a_model_name_the_layer_and_a_wrong_dy_changes_nothing(rng):
@@ -362,6 +416,21 @@ def test_a_file_that_is_not_there_is_an_os_error(tmp_path):
         pygru.load(tmp_path / "nowhere")
     with pytest.raises(IsADirectoryError):
         pygru.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "a\0b"])
+def test_a_path_that_names_no_file_is_named(name):
+    model = pygru.Sequential(pygru.Linear(1, 1))
+    told = re.escape(f"path must be the name of a file, got {name!r}")
+    for function, call in (
+        ("save", lambda: pygru.save(model, name)),
+        ("save", lambda: model.save(name)),
+        ("load", lambda: pygru.load(name)),
+    ):
+        with pytest.raises(ValueError, match=f"^{function}: {told}$"):
+            call()
+    with pytest.raises(TypeError, match=r"^save: path must be a path, got None$"):
+        model.save(None)
 
 
 # The package

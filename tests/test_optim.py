@@ -129,7 +129,11 @@ def test_a_state_that_does_not_fit_changes_nothing() -> None:
     bad = [
         (optim.RMSprop().state_dict(), r"must be of type 'Adam', got 'RMSprop'"),
         ({k: a for k, a in good.items() if k != "v"}, r"missing \['v'\]"),
-        (good | {"w": 1}, r"unknown \['w'\]"),
+        (good | {"w": 1, 3: 1}, r"unknown \[3, 'w'\]"),
+        (None, "^Adam.load_state_dict: state_dict must map names to values, got NoneType$"),
+        ({}, "^Adam.load_state_dict: state_dict must be of type 'Adam', got None$"),
+        (good | {"m": [[1], [1, 2]]}, "m must be one array, got nested sequences of unequal"),
+        (good | {"steps": np.zeros(2)}, "steps must be an integer >= 0, got array"),
         (good | {"v": np.zeros(4)}, r"one shape \(P,\) and dtype, got .*\(3,\).*\(4,\)"),
         (good | {"v": good["v"].astype(np.float32)}, r"one shape \(P,\) and dtype, got .*float32"),
         (good | {"m": np.full(3, np.nan)}, "m must hold numbers, got NaN"),

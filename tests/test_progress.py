@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from affine import Affine, fit, make_data
 
+from pygru.history import EpochRecord
 from pygru.progress import Progress
 
 X_GOOD, Y_GOOD = make_data(20)
@@ -30,6 +31,20 @@ def test_lines_are_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixtur
     assert len(capsys.readouterr().out.splitlines()) == 2
     fit(Affine(), X_GOOD, Y_GOOD, epochs=2, verbose=0)
     assert capsys.readouterr().out == ""
+
+
+def test_columns_have_the_names_of_the_history_and_stay_where_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress, metrics = Progress(epochs=3, verbose=1), {"mae": 0.5}
+    for epoch, loss, seconds in ((1, 12345.0, 0.05), (2, 0.25, 0.5), (3, 2e-5, 2.0)):
+        progress.end_epoch(EpochRecord(epoch, loss, 0.5, 1e-3, 90, seconds, metrics, metrics))
+    lines = capsys.readouterr().out.splitlines()
+    names = ["epoch", "loss", "validation", "mae", "validation_mae"]
+    words = [*(f"{name} " for name in names), " s  ", " steps/s"]
+    for line in lines:
+        assert [word for word in line.split() if word in names] == names
+        assert [line.index(word) for word in words] == [lines[0].index(word) for word in words]
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

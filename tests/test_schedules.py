@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,17 @@ def test_a_loss_below_zero_can_stand_still_too(loss: float) -> None:
         schedule.observe(part * loss)
         factors.append(schedule(0))
     assert factors == [1, 0.5, 0.25, 0.125, 0.125 if loss else 0.0625]
+
+
+def test_a_state_that_does_not_fit_is_named() -> None:
+    where = "ReduceOnPlateau.load_state_dict: state_dict must"
+    names = "['best', 'current', 'waited']"
+    for schedule in (schedules.ReduceOnPlateau(), schedules.WarmUp(1, schedules.ReduceOnPlateau())):
+        with pytest.raises(TypeError, match=f"^{where} map names to values, got NoneType$"):
+            schedule.load_state_dict(None)  # type: ignore[arg-type]
+        told = f"{where} hold {names}, got one with missing {names}, unknown []"
+        with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+            schedule.load_state_dict({})
 
 
 def test_settings_out_of_range_are_named() -> None:

@@ -96,8 +96,23 @@ def test_a_state_that_does_not_fit_changes_nothing(rng):
         stream.state = [before[0], before[0]]
     with pytest.raises(TypeError):
         stream.state = [before[0], "no state"]
+    told = "^Stream.state: state must be a list of one array per recurrent module, got "
+    for wrong, kind in ((None, "NoneType"), (0, "int"), ({}, "dict")):
+        with pytest.raises(TypeError, match=f"{told}{kind}$"):
+            stream.state = wrong
     for now, then in zip(stream.state, before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_a_stream_tells_its_sizes_batch_and_dtype():
+    gru = pygru.GRU(3, 4, num_layers=2, dtype=np.float64)
+    assert repr(pygru.Stream(gru)) == (
+        "Stream(GRU(3, 4, num_layers=2), batch=None, dtype='float64')"
+    )
+    model = pygru.Sequential(pygru.RNN(3, 8), pygru.Dropout(0.5), pygru.Linear(8, 2))
+    assert repr(pygru.Stream(model, batch=5)) == (
+        "Stream(RNN(3, 8), Linear(8, 2), batch=5, dtype='float32')"
+    )
 
 
 def test_streams_of_one_model_share_its_packed_weights_until_they_change():

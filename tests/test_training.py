@@ -100,6 +100,13 @@ def test_a_sampler_that_gives_nothing_is_named() -> None:
         fit(Affine(), *make_data(), sampler=lambda _n, _size, _rng: [])
 
 
+def test_a_sampler_that_gives_no_batches_is_named() -> None:
+    with pytest.raises(TypeError, match=r"^fit: sampler must give an iterable .*, got None"):
+        fit(Affine(), *make_data(), sampler=lambda _n, _size, _rng: None)
+    with pytest.raises(ValueError, match=r"^fit: sampler must give slices .*got \[\[1\],"):
+        fit(Affine(), *make_data(), sampler=lambda _n, _size, _rng: [[[1], [1, 2]]])
+
+
 def test_lengths_reach_the_model_and_the_loss() -> None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((20, 7, 2))

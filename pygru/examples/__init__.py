@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 import pygru
 
@@ -21,6 +21,7 @@ __all__ = [
     "EXAMPLES",
     "GREY",
     "ORANGE",
+    "Example",
     "add_common",
     "begin",
     "integer",
@@ -29,16 +30,29 @@ __all__ = [
     "save_picture",
 ]
 
-EXAMPLES = {
-    "addition": "learn to add from written sums: read 535+61, write 596",
-    "chars": "learn to write Python's documentation, character by character, measured beside xz -9",
-    "memory": "why gates: a GRU remembers over 200 steps, an RNN of its size does not",
-    "sine": "learn the next value of a sine wave, then continue the wave alone",
-    "sunspots": "forecast next year's sunspots, then fifty years alone",
-    "vowels": "tell nine speakers apart by how they say two vowels",
-    "waveform": "from one number, the pitch, to a whole waveform, for notes never taught",
+
+class Example(NamedTuple):
+    """How long an example takes on two cores, roughly, and what it shows, in one line."""
+
+    duration: str
+    summary: str
+
+
+EXAMPLES = {  # by the name of the module
+    "addition": Example("2 min", "learn to add from written sums: read 535+61, write 596"),
+    "chars": Example(
+        "4 min", "learn to write Python's documentation, character by character, beside xz -9"
+    ),
+    "memory": Example(
+        "1 min", "why gates: a GRU remembers over 200 steps, an RNN of its size does not"
+    ),
+    "sine": Example("15 s", "learn the next value of a sine wave, then continue the wave alone"),
+    "sunspots": Example("3 s", "forecast next year's sunspots, then fifty years alone"),
+    "vowels": Example("10 s", "tell nine speakers apart by how they say two vowels"),
+    "waveform": Example(
+        "10 s", "from one number, the pitch, to a whole waveform, for notes never taught"
+    ),
 }
-"""Name of the module -> what it shows, in one line."""
 
 # Colours that everybody can tell apart: Okabe and Ito (2008), "Color Universal Design".
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.35"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pygru.encoder_decoder import EncoderDecoder
 from pygru.interop.blocks import modules_of
 from pygru.module import Module
 from pygru.pooling import TimeLayer
@@ -36,7 +37,8 @@ def random_input(
         Give (B, K), or integers (B,), instead. Absent, that is what a model gets that makes steps
         of a vector itself.
     """
-    rng, modules = np.random.default_rng(0), [module for _, module in modules_of(model)]
+    first = model.encoder if isinstance(model, EncoderDecoder) else model
+    rng, modules = np.random.default_rng(0), [module for _, module in modules_of(first)]
     if vectors is None:
         timed = next((m for m in modules if isinstance(m, (Recurrent, TimeLayer))), None)
         vectors = isinstance(timed, RepeatVector)
@@ -53,9 +55,24 @@ def random_input(
 
 
 def outputs_of(model: Module, x: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    """Return what a model gives: y, and h_n where it is a recurrent layer."""
+    """Return what a model gives: y, and h_n where it is a recurrent layer.
+
+    An `EncoderDecoder` is taught with a target of as many steps as x has.
+    """
+    if isinstance(model, EncoderDecoder):
+        return [model(x, _random_target(model, x.shape[:2]))]
     given = model(x)  # type: ignore[operator]
     return list(given) if isinstance(given, tuple) else [given]
+
+
+def _random_target(model: EncoderDecoder, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return classes (T, B) or values (T, B, O) for a decoder to write, whole sequences."""
+    rng, classes = np.random.default_rng(1), model.decoder.input_classes
+    if classes is None:
+        return rng.standard_normal((*shape, len(model.start))).astype(model.dtype)
+    target = rng.integers(0, classes, shape)
+    # After the first end nothing counts any more.
+    return target if model.end is None else np.where(target == model.end, model.start, target)
 
 
 def compare(

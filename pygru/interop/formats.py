@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pygru.files import load, save, write_beside
+from pygru.files import CHECKPOINT, load, save, write_beside
 from pygru.interop.checking import outputs_of, random_input, report
 from pygru.interop.containers import reading
 from pygru.interop.keras import from_keras, write_keras_weights
@@ -21,7 +21,10 @@ from pygru.interop.tensorflow1 import from_tf1, to_tf1
 from pygru.interop.torch import from_torch, to_torch
 from pygru.module import Module
 
-__all__ = ["FORMATS", "Format", "format_of", "read", "writable", "write"]
+__all__ = ["FORMATS", "Format", "format_of", "kind_of", "read", "writable", "write"]
+
+
+STATE_DICT = "PyTorch state_dict"
 
 
 class Format(NamedTuple):
@@ -34,11 +37,7 @@ class Format(NamedTuple):
 
 def _read_safetensors(path: Path, into: Module | None, check: bool) -> Any:
     """Read a file of pygru's own, or a state_dict."""
-    from safetensors import safe_open
-
-    with reading("load", path), safe_open(path, framework="numpy") as file:
-        ours = (file.metadata() or {}).get("format") == "pygru"
-    if not ours:
+    if kind_of(path) == STATE_DICT:
         return from_torch(path, into, check=check)
     return load(_whole(path, into))
 
@@ -93,9 +92,9 @@ def _write_tf1(model: Module, path: Path) -> None:
 
 
 FORMATS = {
-    ".safetensors": Format("pygru model or PyTorch state_dict", _read_safetensors, save),
-    ".pt": Format("PyTorch state_dict", _read_torch, _write_torch),
-    ".pth": Format("PyTorch state_dict", _read_torch, _write_torch),
+    ".safetensors": Format("pygru model", _read_safetensors, save),  # or what `kind_of` finds
+    ".pt": Format(STATE_DICT, _read_torch, _write_torch),
+    ".pth": Format(STATE_DICT, _read_torch, _write_torch),
     ".keras": Format("Keras 3 model", _read_keras, None),
     ".weights.h5": Format("Keras 3 weights", _read_keras, write_keras_weights),
     ".onnx": Format("ONNX model", _read_onnx, _write_onnx),
@@ -121,6 +120,26 @@ def format_of(path: Path) -> Format:
         if path.name.endswith(ending):
             return found
     raise ValueError(f"{path}: the name must end in one of {', '.join(FORMATS)}")
+
+
+def kind_of(path: Path) -> str:
+    """Return what a file is in words: its format, and of safetensors which of three it is.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be read.
+    ValueError
+        When it has no format, or is no safetensors file in spite of its name.
+    """
+    name = format_of(path).name
+    if not path.name.endswith(".safetensors"):
+        return name
+    from safetensors import safe_open
+
+    with reading("load", path), safe_open(path, framework="numpy") as file:
+        told = (file.metadata() or {}).get("format", "")
+    return {"pygru": name, CHECKPOINT: CHECKPOINT}.get(told, STATE_DICT)
 
 
 def writable(path: Path) -> Format:
@@ -167,7 +186,7 @@ def _check(model: Module, path: Path, found: Format) -> None:
     """Read a file that was written, run it in its own framework and beside the model."""
     import copy
 
-    weights_only = found.name in ("PyTorch state_dict", "Keras 3 weights")
+    weights_only = found.name in (STATE_DICT, "Keras 3 weights")
     again = found.read(path, copy.deepcopy(model) if weights_only else None, True)
     x = random_input(model)
     turned = model.batch_first is not None and bool(again.batch_first) != bool(model.batch_first)

@@ -89,6 +89,8 @@ def from_rtneural(
         content = source if path is None else read_json(path, precision)
         if not isinstance(content, Mapping):
             raise ValueError(f"must hold an object, got {type(content).__name__}")
+        if not content:
+            raise ValueError("must hold layers or a state_dict, got an empty object")
         whole = "layers" in content
         if whole:
             if into is not None:
