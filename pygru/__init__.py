@@ -92,26 +92,9 @@ __all__ = [
     "windows",
 ]
 
-
-def _check_variables() -> None:
-    """Raise what a variable that makes no sense leads to now, not at the first call.
-
-    The ``pygru`` command, whose ``main`` has yet to begin, ends in one line instead.
-    """
-    import sys
-
-    try:
-        _core.isa()
-        _core.get_num_threads()
-    except ValueError as error:
-        program = (sys.argv or [""])[0].replace("\\", "/").rpartition("/")[2]
-        if program.removesuffix(".exe") != "pygru":
-            raise
-        print(f"pygru: error: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from None
-
-
-_check_variables()
+# A variable that makes no sense is an error now, not at the first call.
+_core.isa()
+_core.get_num_threads()
 
 
 def set_num_threads(n: int) -> None:

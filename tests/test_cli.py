@@ -276,23 +276,6 @@ def test_the_command_is_installed_and_works_from_any_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["PYGRU_NUM_THREADS", "PYGRU_ISA"])
-@pytest.mark.parametrize("script", ["pygru", "pygru.exe", "other"])
-def test_a_nonsense_variable_is_one_line_of_the_command_alone(script, name, tmp_path, python):
-    code = "import sys; from pygru.cli import main; sys.exit(main(['example']))"
-    path = tmp_path / script
-    path.write_text(code)  # as an installer writes it
-    run = f"import runpy, sys; sys.argv[0] = {str(path)!r}; runpy.run_path({str(path)!r})"
-    process = python(run, **{name: "x"})
-    if script == "other":
-        assert process.returncode == 1
-        assert process.stderr.splitlines()[-1].startswith(f"ValueError: {name}=x: ")
-    else:
-        assert process.returncode == 2
-        assert process.stderr.startswith(f"pygru: error: {name}=x: ")
-        assert process.stderr.count("\n") == 1
-
-
 def test_help_needs_nothing_optional(python):
     code = "import sys; from pygru.cli import main; main(['example']); print(*sys.modules)"
     done = python(code)
