@@ -26,6 +26,7 @@ from pygru.examples import BLUE, GREY, ORANGE, add_common, begin, integer, save_
 
 __all__ = ["add_arguments", "encode", "in_bits", "run", "surprise", "topics", "xz"]
 
+BITS = 1 / np.log(2)  # in a nat
 WARM_UP = 1000  # characters of the training text to be read before the held-out text
 LEAST = 3000  # characters of the text, for every part of it to be long enough
 PROMPT, PAGE = 'The "gru" statement\n*******************\n\n', 3000  # characters to be written
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     history = pygru.fit(
         model, pygru.fold(codes[: cut - 1], 32), pygru.fold(codes[1:cut], 32), loss=in_bits,
         optimizer=pygru.Adam(args.lr), schedule=pygru.schedules.CosineDecay(args.epochs),
-        epochs=args.epochs, bptt=64, clip_norm=1.0, rng=rng,
+        epochs=args.epochs, bptt=64, clip_norm=BITS, rng=rng,
         validation=(pygru.fold(codes[cut - 1 : -1], 10), pygru.fold(codes[cut:], 10)),
     )  # fmt: skip
     save_model(model, args.output / "chars.safetensors")
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     dropout.p = 0.0
     reading = pygru.fit(
         model, codes[None, cut - 1 : -1], codes[None, cut:], loss=in_bits, epochs=1,
-        optimizer=pygru.Adam(args.lr / 10), bptt=32, clip_norm=1.0, verbose=0,
+        optimizer=pygru.Adam(args.lr / 10), bptt=32, clip_norm=BITS, verbose=0,
     )  # fmt: skip
     costs = {
         "network, after training": float(bits.mean()),
@@ -121,9 +122,9 @@ def xz(text: str) -> int:
 
 
 def in_bits(y: Array, target: Array) -> tuple[float, Array]:
-    """Return the cross-entropy in bits, and the gradient that it has in nats: a loss."""
+    """Return the cross-entropy in bits, and its gradient: a loss."""
     nats, dy = pygru.losses.cross_entropy(y, target)
-    return nats / np.log(2), dy
+    return nats * BITS, dy * dy.dtype.type(BITS)
 
 
 def surprise(model: pygru.Sequential, codes: Array) -> Array:
