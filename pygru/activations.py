@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pygru.checks import FloatArray, as_floating
 from pygru.module import Config, Layer
 from pygru.registry import savable
+from pygru.widths import SAME
 
 __all__ = ["Activation", "ReLU", "Sigmoid", "Softmax", "Tanh"]
 
@@ -21,12 +22,11 @@ __all__ = ["Activation", "ReLU", "Sigmoid", "Softmax", "Tanh"]
 class Activation(Layer):
     """What the activations share: y in the shape of x, whatever it is. Not for use on its own."""
 
+    _widths = SAME
+
     def config(self) -> Config:
         """Return the constructor arguments of a layer like this one: none."""
         return {}
-
-    def _gives(self, width: int | None, /) -> int | None:
-        return width
 
     def _apply(
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /

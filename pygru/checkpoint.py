@@ -237,6 +237,8 @@ def summary(path: Path) -> str:
             f"in epoch {best.epoch}\n"
             "fit(..., checkpoint=..., resume=True) goes on with it"
         )
+    except KeyError as error:
+        raise ValueError(f"checkpoint {path} is corrupt: it has no {error}") from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"checkpoint {path} is corrupt: {error}") from error
 

@@ -3,7 +3,8 @@
 
 A subcommand adds its arguments to a parser and runs on what was parsed; whatever it needs is
 imported then, so that ``pygru --help`` stays instant. Mistakes of the user end with one line and
-exit code 2, failures with one line and exit code 1; neither shows a traceback.
+exit code 2, failures with one line and exit code 1; neither shows a traceback. (An environment
+variable that makes no sense does: it is an error of ``import pygru``.)
 """
 
 from __future__ import annotations
@@ -139,6 +140,8 @@ def _info(args: argparse.Namespace) -> None:
 
     kind = formats.kind_of(args.file)
     if kind == CHECKPOINT:
+        if args.into is not None:
+            raise ValueError(f"{args.file}: into must be None for a checkpoint")
         print(summary(args.file))
     else:
         model = _read(args.file, args.into)
@@ -210,6 +213,6 @@ def _print_time(what: str, call: Callable[[], object], steps: int, seconds: floa
 COMMANDS = {
     "example": Command("run an example, or list them", _add_example, _list_examples),
     "convert": Command("read a model in one format, write it in another", _add_convert, _convert),
-    "info": Command("print what a model is made of", _add_file, _info),
+    "info": Command("print what a model is made of, or how far a training came", _add_file, _info),
     "bench": Command("measure step latency and throughput of a model", _add_bench, _bench),
 }

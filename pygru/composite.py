@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Modules made of modules: one flat buffer for all, one dtype, one layout, widths that fit."""
+"""Modules that are made of modules: one flat buffer for all, one dtype, one layout of time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Composite(Module):
 
     _parts: Mapping[str, Module] = {}  # still empty while Module.__init__ binds
 
-    def __init__(self, parts: Mapping[str, Module], *, in_a_row: bool = False) -> None:
+    def __init__(self, parts: Mapping[str, Module]) -> None:
         modules = list(parts.values())
         for i, (key, module) in enumerate(parts.items()):
             if module._in_model or any(module is other for other in modules[:i]):
@@ -36,9 +36,9 @@ class Composite(Module):
                     f"{self._label(key, module)} must be in one place only, got one that already "
                     "belongs to a model"
                 )
+        self._check_order(modules)
         dtype = self._common_dtype(parts)
         layout = self._common_layout(parts)
-        self._reads = self._chained_width(parts) if in_a_row else None
         # Nothing has been changed up to here, and from here on nothing can fail but memory.
         parameters = [
             Parameter(f"{key}.{p.name}", p.shape, p.input_major)
@@ -62,6 +62,9 @@ class Composite(Module):
             module._bind(flat_params[start:end], flat_grads[start:end])
             module._in_model = True
             start = end
+
+    def _check_order(self, modules: list[Module]) -> None:
+        """Refuse modules that do not fit one after the other, where they run so."""
 
     def _adopt_layout(self, batch_first: bool | None) -> None:
         """Give the layout to those parts that were not told one."""
@@ -96,28 +99,6 @@ class Composite(Module):
         """Return batch_first of all parts that look at time, None where none says."""
         told = {key: m.batch_first for key, m in parts.items() if m.batch_first is not None}
         return self._the_same("batch_first", parts, told)
-
-    def _chained_width(self, parts: Mapping[str, Module]) -> int | None:
-        """Return the `_reads` of parts in a row; refuse one that reads another width than it gets.
-
-        A part that does not say what it gives passes.
-        """
-        reads = width = None
-        giver, outside = "", True
-        for key, module in parts.items():
-            if None not in (width, module._reads) and width != module._reads:
-                by = self._label(giver, parts[giver]).partition(": ")[2]
-                raise ValueError(
-                    f"{self._label(key, module)} must read what {by} gives, K = {width}, "
-                    f"got one that reads {module._reads}"
-                )
-            if outside:
-                reads = module._reads
-            outside = outside and reads is None and module._gives(-1) == -1  # passes any width on
-            width = module._gives(width)
-            if module._gives(None) is not None:
-                giver = key
-        return reads
 
     def _the_same(
         self, what: str, parts: Mapping[str, Module], values: Mapping[str, _T]

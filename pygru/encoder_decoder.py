@@ -126,7 +126,7 @@ class EncoderDecoder(Composite):
                 raise ValueError(
                     f"{where}: start must be a number or have shape (I,), got {self._start.shape}"
                 )
-            width = decoder._reads
+            width = decoder._widths.reads
             if width not in (None, len(self._start)):
                 raise ValueError(
                     f"{where}: start must hold as many values as the decoder reads, {width}, "

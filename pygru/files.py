@@ -87,7 +87,7 @@ def as_path(where: str, name: str, path: PathLike) -> Path:
         result = Path(path)
     except TypeError:
         raise TypeError(f"{where}: {name} must be a path, got {path!r}") from None
-    if not result.name or "\0" in result.name:
+    if not result.name or "\0" in str(result):
         raise ValueError(f"{where}: {name} must be the name of a file, got {str(path)!r}")
     return result
 

@@ -29,6 +29,7 @@ from pygru.module import Config, Layer, Module
 from pygru.parameters import Parameter
 from pygru.recurrent import Recurrent
 from pygru.registry import savable
+from pygru.widths import Widths
 
 __all__ = ["GRU", "RNN", "Embedding", "Linear"]
 
@@ -235,8 +236,9 @@ class Linear(Layer):
         rng: Random = None,
         init: str = "pytorch",
     ) -> None:
-        self.in_features = self._reads = K = as_size("Linear", "in_features", in_features)
+        self.in_features = K = as_size("Linear", "in_features", in_features)
         self.out_features = M = as_size("Linear", "out_features", out_features)
+        self._widths = Widths(K, M)
         self.bias = bool(bias)
         scheme = LINEAR[as_choice("Linear", "init", init, LINEAR)]
         parameters = [Parameter("weight", (M, K), input_major=True), Parameter("bias", (M,))]
@@ -254,9 +256,6 @@ class Linear(Layer):
             "bias": self.bias,
             "dtype": self.dtype.name,
         }
-
-    def _gives(self, _width: int | None, /) -> int:
-        return self.out_features
 
     @classmethod
     def _from_config(cls, config: Config) -> Module:
@@ -345,6 +344,7 @@ class Embedding(Layer):
     ) -> None:
         self.num_embeddings = K = as_size("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = M = as_size("Embedding", "embedding_dim", embedding_dim)
+        self._widths = Widths(gives=M)
         initializer = EMBEDDING[as_choice("Embedding", "init", init, EMBEDDING)]
         # Input-major already: the input is one of K, and its M weights lie side by side.
         super().__init__([Parameter("weight", (K, M))], as_float_dtype("Embedding", dtype))
@@ -357,9 +357,6 @@ class Embedding(Layer):
             "embedding_dim": self.embedding_dim,
             "dtype": self.dtype.name,
         }
-
-    def _gives(self, _width: int | None, /) -> int:
-        return self.embedding_dim
 
     @classmethod
     def _from_config(cls, config: Config) -> Module:

@@ -16,8 +16,9 @@ from pygru.generation import as_prompt, as_temperature, class_feed, value_feed, 
 from pygru.module import Config, Layer, Module, State
 from pygru.pooling import LastStep, TimeLayer
 from pygru.recurrent import Recurrent
-from pygru.registry import build, describe, savable
+from pygru.registry import build, describe, is_own, savable
 from pygru.tape import Tape
+from pygru.widths import ANY, Widths, chained
 
 __all__ = ["Sequential"]
 
@@ -66,9 +67,7 @@ class Sequential(Composite, Layer):
                     + "; give its layers one by one"
                     * isinstance(module, (list, tuple))
                 )
-        axes = self._chained_axes(modules)
-        super().__init__({str(i): module for i, module in enumerate(modules)}, in_a_row=True)
-        self._axes = axes
+        super().__init__({str(i): module for i, module in enumerate(modules)})
         self._modules = modules
         self._recurrent = tuple(m for m in self._leaves() if isinstance(m, Recurrent))
         self._steps = plan(modules)
@@ -87,7 +86,10 @@ class Sequential(Composite, Layer):
             raise ValueError(f"config of Sequential must be a list of modules, got {config!r}")
         return cls(*map(build, config["modules"]))
 
-    def _chained_axes(self, modules: tuple[Layer | Recurrent, ...]) -> tuple[int, int] | None:
+    def _check_order(self, modules: list[Module]) -> None:
+        self._axes, self._widths = self._chained_axes(modules), self._chained_widths(modules)
+
+    def _chained_axes(self, modules: list[Module]) -> tuple[int, int] | None:
         """Return the `_axes` of all; refuse a layer that would take sequences for steps."""
         reads = gives = None
         for i, module in enumerate(modules):
@@ -104,6 +106,16 @@ class Sequential(Composite, Layer):
             reads = module._axes[0] if reads is None else reads
             gives = module._axes[1]
         return None if reads is None or gives is None else (reads, gives)
+
+    def _chained_widths(self, modules: list[Module]) -> Widths:
+        """Return the `_widths` of all; refuse a module that reads another width than it gets."""
+        try:
+            return chained(
+                (f"module {i} ({type(module).__name__})", module._widths if is_own(module) else ANY)
+                for i, module in enumerate(modules)
+            )
+        except ValueError as error:
+            raise ValueError(f"Sequential: {error}") from None
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -137,11 +149,6 @@ class Sequential(Composite, Layer):
         """Number of classes that x holds integers for; None where x is real numbers."""
         first = self._modules[0] if self._modules else None
         return first.input_classes if isinstance(first, Layer) else None
-
-    def _gives(self, width: int | None, /) -> int | None:
-        for module in self._modules:
-            width = module._gives(width)
-        return width
 
     def _leaves(self) -> Iterator[Layer | Recurrent]:
         """Yield the modules, those of models inside this one in place of the models."""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pygru.checks import FloatArray, FloatDType, as_real, as_values, check_bytes
 from pygru.parameters import Arrays, Parameter, StateDict
 from pygru.tape import Tape
+from pygru.widths import ANY
 
 __all__ = ["Config", "Layer", "Module", "State"]
 
@@ -55,7 +56,7 @@ class Module(ABC):
     # the module does not look at time. An integer that stands for a vector counts as the vector.
     _axes: tuple[int, int] | None = None
     keeps_time: bool = True
-    _reads: int | None = None  # what the last axis of x must be; None is any
+    _widths = ANY  # of the last axis of x and y; a subclass's own `_apply` may give another
     _in_model = False  # whether a model owns the flat buffer
     # What copies and pickles leave to `_bind`. They carry the flat buffers; views would be separate
     # arrays that no longer follow the buffer.
@@ -237,10 +238,6 @@ class Module(ABC):
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
         return f"{type(self).__name__}({arguments})"
-
-    def _gives(self, _width: int | None, /) -> int | None:
-        """Return the last axis of y for that of x; None is unknown."""
-        return None
 
     def _spend(self, tape: Tape, gradient: npt.ArrayLike, of: str = "y") -> tuple[Any, FloatArray]:
         """Check tape and gradient, use up the tape; return what forward kept and the gradient."""

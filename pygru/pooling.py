@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pygru.checks import FloatArray, IntArray, as_floating, as_lengths
 from pygru.module import Config, Layer
 from pygru.registry import savable
+from pygru.widths import SAME
 
 __all__ = ["BothEnds", "LastStep", "MeanOverTime"]
 
@@ -27,6 +28,8 @@ class _Saved(NamedTuple):
 class TimeLayer(Layer):
     """A layer without parameters that has to know which axis is time. Not for use on its own."""
 
+    _widths = SAME
+
     def __init__(self, batch_first: bool | None) -> None:
         self.batch_first = None if batch_first is None else bool(batch_first)
         super().__init__()
@@ -34,9 +37,6 @@ class TimeLayer(Layer):
     def _adopt_layout(self, batch_first: bool | None) -> None:
         """Take a model's layout."""
         self.batch_first = batch_first
-
-    def _gives(self, width: int | None, /) -> int | None:
-        return width
 
     def _time_first(self, array: FloatArray) -> FloatArray:
         """Return a (T, B, K) view."""

@@ -30,6 +30,7 @@ from pygru.locks import adding_to
 from pygru.module import Config, Module
 from pygru.stack import CELLS, Run, RunShapes, Stack, StackTape, of_run, run_parameters, run_shapes
 from pygru.tape import Tape
+from pygru.widths import Widths
 
 __all__ = ["Recurrent"]
 
@@ -64,7 +65,7 @@ class Recurrent(Module):
         init: Init,
     ) -> None:
         name = type(self).__name__
-        self.input_size = self._reads = as_size(name, "input_size", input_size)
+        self.input_size = as_size(name, "input_size", input_size)
         self.hidden_size = as_size(name, "hidden_size", hidden_size)
         self.num_layers = as_size(name, "num_layers", num_layers)
         self.bias = bool(bias)
@@ -79,6 +80,7 @@ class Recurrent(Module):
             )
         self._cell = cell
         self._directions = 2 if self.bidirectional else 1
+        self._widths = Widths(self.input_size, self._directions * self.hidden_size)
         self._where = f"{name}.forward"
         precision = as_float_dtype(name, dtype)
         most = (
@@ -116,9 +118,6 @@ class Recurrent(Module):
                 Run(reverse, of_run(self._params, suffix), of_run(self._grads, suffix))
             )
         self._stack = Stack(self._cell, self.hidden_size, self.dropout, self._rng, layers)
-
-    def _gives(self, _width: int | None, /) -> int:
-        return self._directions * self.hidden_size
 
     def layer_weights(
         self,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pygru.module import Config, Module
 
-__all__ = ["build", "describe", "savable"]
+__all__ = ["build", "describe", "is_own", "savable"]
 
 _Class = TypeVar("_Class", bound=type[Module])
 
@@ -25,10 +25,15 @@ def savable(cls: _Class) -> _Class:
     return cls
 
 
+def is_own(module: Module) -> bool:
+    """Whether a module is of one of pygru's own classes, and not of one derived from it."""
+    return _CLASSES.get(type(module).__name__) is type(module)
+
+
 def describe(module: Module) -> Config:
     """Return class and constructor arguments of a module, as JSON can hold them."""
     name = type(module).__name__
-    if _CLASSES.get(name) is not type(module):
+    if not is_own(module):
         raise TypeError(
             f"save: module must be one of pygru's own classes {sorted(_CLASSES)}, got {name}; "
             "keep the state_dict of others"

@@ -22,6 +22,7 @@ from pygru.locks import adding_to
 from pygru.module import Config, Layer
 from pygru.parameters import Parameter
 from pygru.registry import savable
+from pygru.widths import SAME, Widths
 
 __all__ = ["Dropout", "LayerNorm"]
 
@@ -66,6 +67,8 @@ class Dropout(Layer):
     [0.0, 2.0]
     """
 
+    _widths = SAME
+
     def __init__(self, p: float = 0.5, *, rng: Random = None) -> None:
         self.p = as_probability("Dropout", "p", p)
         self._rng = as_generator("Dropout", rng)
@@ -74,9 +77,6 @@ class Dropout(Layer):
     def config(self) -> Config:
         """Return the constructor arguments of a layer like this one, as JSON can hold them."""
         return {"p": self.p}
-
-    def _gives(self, width: int | None, /) -> int | None:
-        return width
 
     def _generators(self) -> dict[str, np.random.Generator]:
         return {"": self._rng}
@@ -136,7 +136,7 @@ class LayerNorm(Layer):
         self, normalized_shape: int, eps: float = 1e-5, *, dtype: npt.DTypeLike = np.float32
     ) -> None:
         self.normalized_shape = K = as_size("LayerNorm", "normalized_shape", normalized_shape)
-        self._reads = K
+        self._widths = Widths(K, K)
         self.eps = as_positive("LayerNorm", "eps", eps)
         super().__init__(
             [Parameter("weight", (K,)), Parameter("bias", (K,))],
@@ -151,9 +151,6 @@ class LayerNorm(Layer):
             "eps": self.eps,
             "dtype": self.dtype.name,
         }
-
-    def _gives(self, _width: int | None, /) -> int:
-        return self.normalized_shape
 
     def _apply(
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /

@@ -13,6 +13,7 @@ from pygru.checks import FloatArray, as_classes, as_floating, as_size, check_byt
 from pygru.module import Config, Layer
 from pygru.pooling import TimeLayer
 from pygru.registry import savable
+from pygru.widths import Widths
 
 __all__ = ["OneHot", "RepeatVector"]
 
@@ -110,14 +111,12 @@ class OneHot(Layer):
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = as_size("OneHot", "num_classes", num_classes)
+        self._widths = Widths(gives=self.num_classes)
         super().__init__()
 
     def config(self) -> Config:
         """Return the constructor arguments of a layer like this one, as JSON can hold them."""
         return {"num_classes": self.num_classes}
-
-    def _gives(self, _width: int | None, /) -> int:
-        return self.num_classes
 
     @property
     def input_classes(self) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -148,11 +148,13 @@ class Trainer:
         """Return the batches of an epoch, each of samples that there are."""
         settings, samples = self.settings, np.arange(len(self.data.X))
         given = settings.sampler(len(samples), settings.batch_size, self.rng)
-        if not isinstance(given, Iterable):
+        try:
+            each = iter(given)
+        except TypeError:
             raise TypeError(
                 f"fit: sampler must give an iterable of batches, got {given!r} in epoch {epoch}"
-            )
-        plan = list(given)
+            ) from None
+        plan = list(each)
         if not plan:
             raise ValueError(
                 f"fit: sampler must give at least one batch, got none in epoch {epoch}"

@@ -165,7 +165,7 @@ def test_the_extension_exports_no_kernel():
 # Modules by level: each may import the levels before its own. The layers, and what is below them,
 # know no files; the specification, which is for tests and learners, is used by nobody.
 LEVELS = (
-    {"_core", "checks", "locks"},
+    {"_core", "checks", "locks", "widths"},
     {"sums"},
     {"clipping", "data", "history", "losses", "optimizer", "parameters", "schedules", "tape"},
     {"generation", "initializers", "interrupts", "metrics", "module", "progress", "ragged"},

@@ -140,10 +140,14 @@ def test_a_checkpoint_is_named_where_a_model_is_wanted(tmp_path, capsys):
 
 def test_info_on_a_corrupt_checkpoint_says_so(tmp_path, capsys):
     path = tmp_path / "training.safetensors"
-    for metadata in ({}, {"of": "{}", "state": '{"epochs": []}'}, {"of": "[]", "state": "3"}):
+    for metadata, told in (
+        ({}, "it has no 'of'"),
+        ({"of": "{}", "state": '{"epochs": []}'}, "it has no 'model'"),
+        ({"of": "[]", "state": "3"}, ""),
+    ):
         save_file({}, path, {"format": "pygru checkpoint", **metadata})
         assert cli.main(["info", str(path)]) == 1
-        assert capsys.readouterr().err.startswith(f"pygru: checkpoint {path} is corrupt: ")
+        assert capsys.readouterr().err.startswith(f"pygru: checkpoint {path} is corrupt: {told}")
 
 
 def test_an_empty_object_is_no_model(tmp_path, capsys):

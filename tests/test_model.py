@@ -174,6 +174,14 @@ class Unknown(pygru.Layer):
         return None
 
 
+class TwiceAsWide(pygru.MeanOverTime):
+    """A layer derived from pygru's that gives another width than it."""
+
+    def _apply(self, x, lengths, training, /):
+        y, saved = super()._apply(x, lengths, training)
+        return np.concatenate((y, y), axis=-1), saved
+
+
 BIDIRECTIONAL = {"bidirectional": True, "batch_first": True}
 CHAINS = [  # modules, and of those that do not fit which they are and the two widths
     ([pygru.GRU(3, 8), pygru.Linear(4, 1)], ("1 (Linear)", "0 (GRU)", 8, 4)),
@@ -194,6 +202,8 @@ CHAINS = [  # modules, and of those that do not fit which they are and the two w
      ("1 (Sequential)", "0 (Linear)", 4, 2)),
     ([pygru.Linear(2, 4), pygru.Sequential(), pygru.Linear(4, 4)], None),
     ([pygru.Linear(2, 4), Unknown(), pygru.Linear(2, 4)], None),
+    ([pygru.GRU(1, 4), TwiceAsWide(), pygru.Linear(8, 1)], None),
+    ([pygru.GRU(1, 4), pygru.Sequential(TwiceAsWide()), pygru.Linear(8, 1)], None),
     ([pygru.Linear(2, 4), pygru.Sequential(Unknown(), pygru.Linear(2, 4))], None),
 ]  # fmt: skip
 
@@ -418,7 +428,7 @@ def test_a_file_that_is_not_there_is_an_os_error(tmp_path):
         pygru.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["", ".", "a\0b"])
+@pytest.mark.parametrize("name", ["", ".", "a\0b", "\0/b"])
 def test_a_path_that_names_no_file_is_named(name):
     model = pygru.Sequential(pygru.Linear(1, 1))
     told = re.escape(f"path must be the name of a file, got {name!r}")

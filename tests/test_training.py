@@ -100,6 +100,14 @@ def test_a_sampler_that_gives_nothing_is_named() -> None:
         fit(Affine(), *make_data(), sampler=lambda _n, _size, _rng: [])
 
 
+def test_a_sampler_may_give_whatever_goes_through_batches() -> None:
+    class Two:
+        def __getitem__(self, index: int) -> slice:
+            return [slice(0, 10), slice(10, 20)][index]
+
+    assert fit(Affine(), *make_data(), sampler=lambda *_: Two()).epochs[0].steps == 2
+
+
 def test_a_sampler_that_gives_no_batches_is_named() -> None:
     with pytest.raises(TypeError, match=r"^fit: sampler must give an iterable .*, got None"):
         fit(Affine(), *make_data(), sampler=lambda _n, _size, _rng: None)

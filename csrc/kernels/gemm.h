@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Products of a few rows with a packed matrix, finished in registers.
+// Products of a few rows with a packed matrix, finished in registers: `product`.
 //
 //   finish(start(i, c) + sum_k A[i, k] B[k, c])        k in ascending order, one chain each
 //
 // B is packed into panels (panels.h) and the product goes through it in tiles (tile.h). Registers
 // hold different outputs, never parts of one sum: no tiling, thread count or batch changes a bit of
-// the result. Depends on tile.h.
+// the result. (Where B has hardly any columns, `dots` sums in another order, as fixed.) Depends on
+// tile.h.
 //
 // The callers say where a row of A lies (row), where the chains of a tile begin (start) and what
 // becomes of them (finish).
@@ -44,15 +45,16 @@ struct Product {
       const int width = b.panels.width(p);
       if constexpr (sizeof(Real) == sizeof(float)) {  // double is not worth the code
         if (width == kTileVectors) {
-          down_the_rows(FullTile<Real, kTileVectors>{0, 0, R, v, {}, {}, accumulators}, next);
+          down_the_rows(FullTile<Real, kTileVectors>{.R = R, .v = v, .acc = accumulators}, next);
           continue;
         }
         if (width == 2) {
-          down_the_rows(FullTile<Real, 2>{0, 0, R, v, {}, {}, accumulators}, next);
+          down_the_rows(FullTile<Real, 2>{.R = R, .v = v, .acc = accumulators}, next);
           continue;
         }
       }
-      down_the_rows(Tile<Real>{0, 0, R, v, width, 1, accumulators}, next);
+      down_the_rows(Tile<Real>{.R = R, .v = v, .width = width, .panels = 1, .acc = accumulators},
+                    next);
     }
     for (Index i = full; i < rows.end;) {
       const int few = rows_at_once(rows.end - i, R);
@@ -95,7 +97,13 @@ struct Product {
       const bool several = j + together <= count && b.panels.width(nth(j + together - 1)) == width;
       const int panels = several ? static_cast<int>(together) : 1;
       const Index p = min(nth(j), nth(j + panels - 1));
-      const Tile<Real> tile = {i, few, computed, b.panels.first(p), width, panels, accumulators};
+      const Tile<Real> tile = {.i = i,
+                               .rows = few,
+                               .R = computed,
+                               .v = b.panels.first(p),
+                               .width = width,
+                               .panels = panels,
+                               .acc = accumulators};
       advance<step>(tile, b, row, {0, b.K}, start(tile));
       finish(tile);
       j += panels;
@@ -109,7 +117,14 @@ struct Product {
 template <int step = 1, class Real, class Row, class Start, class Finish>
 void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, Row row, Start start,
              Finish finish, From from = From::begin) {
-  Product<step, Real, Row, Start, Finish>{b, rows, part, accumulators, row, start, finish, from}
+  Product<step, Real, Row, Start, Finish>{.b = b,
+                                          .rows = rows,
+                                          .part = part,
+                                          .accumulators = accumulators,
+                                          .row = row,
+                                          .start = start,
+                                          .finish = finish,
+                                          .from = from}
       .run();
 }
 
@@ -132,8 +147,10 @@ void dots(Range rows, Index N, Index K, Row row, const Real* columns, To to) {
 #pragma GCC unroll 4
         for (int r = 0; r < registers; ++r)
           sum[r] = fma(load(a + k + r * lanes), load(b + k + r * lanes), sum[r]);
-      for (int r = 0; k < K; ++r, k += lanes)
-        sum[r] = fma(load_some(a + k, K - k), load_some(b + k, K - k), sum[r]);
+      // All take part in the rest: lanes of a wide register without any turn a sum of -0 into 0.
+      if (k < K)
+        for (int r = 0; r < registers; ++r, k += lanes)
+          sum[r] = fma(load_some(a + k, K - k), load_some(b + k, K - k), sum[r]);
       Real chain[chains];
 #pragma GCC unroll 4
       for (int r = 0; r < registers; ++r) store(chain + r * lanes, sum[r]);

@@ -5,8 +5,8 @@
 // A step is a list of phases. A phase is a product of the previous state (or of what an earlier
 // phase made) with the recurrent weights of some gates; the cell finishes each tile in registers.
 // The chains start from x W^T + bias, made for many steps at once while it stays in cache, or, when
-// x has only a few features, panel by panel inside the step. Depends on weights.h,
-// pass.h, units.h and the cells.
+// x has only a few features, panel by panel inside the step. Depends on weights.h, pass.h, units.h
+// and the cells.
 #pragma once
 
 #include "gru.h"

@@ -5,7 +5,7 @@
 // dh straight on to the gradients of its gates and leaves them in the tape. After a chunk of steps,
 // while those are in cache, come the weight gradients, as products over all (t, b) of the chunk,
 // and dx. The chains of a weight gradient run through all chunks in one order: backwards in time,
-// sequences in the order of `lengths`. Depends on sequence.h (panels, units, arena).
+// sequences in the order of `lengths`. Depends on sequence.h.
 #pragma once
 
 #include "sequence.h"
@@ -264,7 +264,7 @@ struct BackwardPass : Pass<Backward<Real>> {
       return entries[e].tape + Cell::dx_slot * s.H;
     };
     const auto to = [&](Index e) { return entries[e].dx; };
-    if (s.I <= kNarrowInput)
+    if (s.I <= kNarrowInput<Real>)
       dots(own, s.I, depth, gradient, weights.W, to);
     else
       product(PackedMatrix<Real>{weights.W, inputs, depth, depth}, own, {0, inputs.count()},

@@ -17,13 +17,13 @@ struct Constant {
 // int, or Constant where most tiles have as many.
 template <class Real, class Width = int, class Panels_ = int>
 struct Tile {
-  Index i;         // first row
-  int rows;        // up to kRowBlock
-  int R;           // of them in registers at a time
-  Index v;         // first register
-  Width width;     // registers of a panel
-  Panels_ panels;  // neighbouring ones, of the same width
-  Real* acc;       // [rows][panels][width][lanes] in L1
+  Index i = 0;          // first row
+  int rows = 0;         // up to kRowBlock
+  int R = 0;            // of them in registers at a time
+  Index v = 0;          // first register
+  Width width = {};     // registers of a panel
+  Panels_ panels = {};  // neighbouring ones, of the same width
+  Real* acc = nullptr;  // [rows][panels][width][lanes] in L1
 
   int vectors() const { return width * panels; }
   Real* at(int r, int n) const { return acc + (r * vectors() + n) * kLanes<Real>; }
@@ -77,9 +77,6 @@ template <int R, int P, int N, int step, bool far, class Real>
 void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* panels,
                    Index panel_stride, Index K, const Beginnings<Real>& begin, Ahead ahead) {
   constexpr Index lanes = kLanes<Real>;
-  const Real* from[N];
-#pragma GCC unroll 4
-  for (int n = 0; n < N; ++n) from[n] = begin.of[n].at;
   for (int time = 0; time < times; ++time) {
     Vec<Real> sum[R][P * N];
     const Real* a[R];
@@ -87,12 +84,13 @@ void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* pa
     for (int r = 0; r < R; ++r) a[r] = rows[time * R + r];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
-      const Index row_stride = begin.of[n].row_stride, stride = begin.of[n].panel_stride;
+      const Beginning<Real> from = begin.of[n];
+      const Real* const at = from.at + time * R * from.row_stride;
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) sum[r][p * N + n] = load(from[n] + r * row_stride + p * stride);
-      from[n] += R * row_stride;
+        for (int p = 0; p < P; ++p)
+          sum[r][p * N + n] = load(at + r * from.row_stride + p * from.panel_stride);
     }
     const Real* panel = panels;
     Index k = 0;
@@ -181,8 +179,8 @@ TileFunction<Real> tile_function(int rows, int panels, int width, bool far) {
 // memory.
 constexpr Index kDepth = 24576 / (kTileVectors * kRegisterBytes);
 
-// Rows of a tile at most, so that its sums stay in L1 too.
-constexpr Index kRowBlock = 64;
+// Rows of a tile at most, so that its sums, and x W^T beside them, add no more than 12 KiB to it.
+constexpr Index kRowBlock = kRegisterBytes > 32 ? 32 : 64;
 
 // Bytes that do not stay in a core's own cache (an L2 of 0.5 to 2 MiB), beside all that passes.
 constexpr Index kFar = 1 << 19;

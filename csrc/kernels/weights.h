@@ -91,8 +91,10 @@ Index packed_forward_bytes(Shape s) {
 
 // ---- packed weights: the panels run over what the gradient is of, the depth over gates ----
 
-// So few inputs would leave most lanes of a panel empty: dx is then sums along the gates (dots).
-constexpr Index kNarrowInput = 4;
+// So few inputs would leave lanes of a panel empty: dx is then sums along the gates (dots). 16
+// bytes' worth of them: the register of the instruction set must not decide.
+template <class Real>
+constexpr Index kNarrowInput = 16 / static_cast<Index>(sizeof(Real));
 
 template <class Real>
 struct PackedBackward {
@@ -104,7 +106,7 @@ struct PackedBackward {
 template <class Cell, class Real>
 PackedBackward<Real> packed_backward(Arena& arena, Shape s, bool with_dx) {
   const Index units = vectors_of<Real>(s.H) * kLanes<Real>;
-  const Index inputs = s.I > kNarrowInput ? vectors_of<Real>(s.I) * kLanes<Real> : s.I;
+  const Index inputs = s.I > kNarrowInput<Real> ? vectors_of<Real>(s.I) * kLanes<Real> : s.I;
   return {arena.take<Real>(units * Cell::dh_slots * s.H),
           arena.take<Real>(Cell::phases > 1 ? units * s.H : 0),
           arena.take<Real>(with_dx ? inputs * Cell::gates * s.H : 0)};
@@ -127,7 +129,7 @@ void pack_backward(void* memory, Shape s, const Weights<Real>& w, bool with_dx, 
   if (Cell::phases > 1)
     pack(to.U_second, units, s.H, {0, s.H}, gate(w.U, Cell::second_gate), unit_columns, part);
   const Index depth = Cell::gates * s.H;
-  if (with_dx && s.I > kNarrowInput)
+  if (with_dx && s.I > kNarrowInput<Real>)
     pack(to.W, inputs, depth, {0, depth}, gate(w.W, 0), input_columns, share(inputs.count(), team));
   else if (with_dx && team.rank == 0)
     for (Index i = 0; i < s.I; ++i)

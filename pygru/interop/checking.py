@@ -47,10 +47,8 @@ def random_input(
         classes = getattr(module, "input_classes", None)
         if classes is not None:
             return rng.integers(0, classes, shape)
-        for width in ("input_size", "in_features", "normalized_shape"):
-            if hasattr(module, width):
-                drawn = rng.standard_normal((*shape, getattr(module, width)))
-                return drawn.astype(model.dtype)
+        if module._widths.reads is not None:
+            return rng.standard_normal((*shape, module._widths.reads)).astype(model.dtype)
     return rng.standard_normal((*shape, 5)).astype(model.dtype)
 
 
