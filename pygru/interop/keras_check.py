@@ -75,8 +75,10 @@ def _ends(module: Any) -> type[Module]:
     return BothEnds if getattr(module, "bidirectional", False) else LastStep
 
 
-def _width(where: str, module: Any) -> int:
-    for name in ("input_size", "in_features", "normalized_shape"):
-        if hasattr(module, name):
-            return int(getattr(module, name))
-    raise ValueError(f"{where}: the model must begin with a layer of known width, got {module!r}")
+def _width(where: str, module: Module) -> int:
+    reads = module._widths.reads
+    if reads is None:
+        raise ValueError(
+            f"{where}: the model must begin with a layer of known width, got {module!r}"
+        )
+    return reads

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+"""A model to compose and to save, and its sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import pygru
+
+T, B, I, H = 7, 5, 3, 8  # noqa: E741
+LENGTHS = [7, 0, 1, 4, 6]
+
+
+def make_model(dtype=np.float64, rng=0, reset="after", H=H):
+    """Build a model with every kind of module that takes real numbers."""
+    rng = np.random.default_rng(rng)
+    options = {"batch_first": True, "dtype": dtype, "rng": rng}
+    return pygru.Sequential(
+        pygru.Linear(I, 4, dtype=dtype, rng=rng),
+        pygru.GRU(4, H, 2, dropout=0.3, reset=reset, **options),
+        pygru.LayerNorm(H, dtype=dtype),
+        pygru.RNN(H, 3, bidirectional=True, **options),
+        pygru.Dropout(0.2, rng=rng),
+        pygru.LastStep(),
+        pygru.Linear(6, 2, dtype=dtype, rng=rng),
+    )
