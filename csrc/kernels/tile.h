@@ -77,30 +77,32 @@ template <int R, int P, int N, int step, bool far, class Real>
 void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* panels,
                    Index panel_stride, Index K, const Beginnings<Real>& begin, Ahead ahead) {
   constexpr Index lanes = kLanes<Real>;
+  // A loop over rows that is not unrolled whole keeps its sums on the stack.
+  static_assert(R <= 16 && P <= 16 && N <= 4, "or the pragmas below must say more");
   for (int time = 0; time < times; ++time) {
     Vec<Real> sum[R][P * N];
     const Real* a[R];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) a[r] = rows[time * R + r];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
       const Beginning<Real> from = begin.of[n];
       const Real* const at = from.at + time * R * from.row_stride;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int p = 0; p < P; ++p)
           sum[r][p * N + n] = load(at + r * from.row_stride + p * from.panel_stride);
     }
     const Real* panel = panels;
     Index k = 0;
     do {  // K > 0: the sums need not survive a loop that never runs
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
         Vec<Real> b[N];
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) b[n] = load(panel + p * panel_stride + n * lanes);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
           const Vec<Real> a_k = broadcast(a[r][k * step]);
 #pragma GCC unroll 4
@@ -113,7 +115,7 @@ void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* pa
         ahead.address += static_cast<std::uintptr_t>(ahead.per_k);
       }
     } while (++k < K);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 32
       for (int n = 0; n < P * N; ++n) store(acc + (r * P * N + n) * lanes, sum[r][n]);
