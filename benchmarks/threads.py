@@ -6,13 +6,17 @@
 
 A ratio is the median over rounds of the time with one thread over the time with more, each round
 timing both. Small sizes follow, from a tenth of the work at which threads start to thirty times it:
-the worst ratio. Then, on one thread, what the 65th unit costs; and a bidirectional layer on all
-threads beside one direction on one.
+the worst ratio. Then, on one thread, what the 65th unit costs; a bidirectional layer on all
+threads beside one direction on one; and what more threads give where calls are far apart, so that
+threads must be woken, and beside processes that keep one core busy, or as many as the threads.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
@@ -30,6 +34,8 @@ Call = tuple[int, Callable[[], Any]]  # how many threads, and what to call
 
 THRESHOLD = 1e6  # operations of a forward pass: above, a second thread may be used
 SWEEP_SHARE = 0.1  # of the seconds of a large shape: what one of the many small ones gets
+DISTURBED = 5  # times the seconds of a large shape: what comes and goes takes longer to average
+TURN = 0.05  # seconds of each before the other's turn, there
 
 
 def main() -> None:
@@ -52,6 +58,7 @@ def main() -> None:
         print_tail(mode, args)
     if args.cell != "rnn":
         both_directions(args)
+    disturbed(args)
 
 
 def whole_shapes(args: argparse.Namespace) -> None:
@@ -102,6 +109,43 @@ def both_directions(args: argparse.Namespace) -> None:
         one, two = directions(make_problem(SHAPES[name], args.cell))
         ratio, seconds = compare((1, one), (args.threads, two), args.seconds)
         print(f"  inference {name:9} both directions: {1 / ratio:.2f} of one  ({report(seconds)})")
+
+
+def disturbed(args: argparse.Namespace) -> None:
+    cases = (
+        ("1 ms between calls", 0.001, 0),
+        ("beside a busy process", 0.0, 1),
+        (f"beside {args.threads} of them", 0.0, args.threads),
+    )
+    for (what, pause, busy), name in product(cases, ("sine", "sequence")):
+        call = call_of("inference", SHAPES[name], args.cell)
+        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+        try:
+            one, more = means(call, args.threads, pause, DISTURBED * args.seconds)
+        finally:
+            for process in others:
+                process.kill()
+        print(
+            f"  inference {name:9} {args.threads} threads, {what}: {one / more:.2f}x  "
+            f"(means {report((one, more))})"
+        )
+
+
+def means(
+    call: Callable[[], Any], threads: int, pause: float, seconds: float
+) -> tuple[float, float]:
+    """Return the mean times of a call with one thread and with more, each call after a pause."""
+    spent = np.zeros((2, 2))  # by contender: seconds, calls
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for i, count in enumerate((1, threads)):
+            pygru.set_num_threads(count)
+            until = time.perf_counter() + TURN
+            while time.perf_counter() < until:
+                time.sleep(pause)
+                spent[i] += timed(call), 1
+    one, more = spent[:, 0] / spent[:, 1]
+    return float(one), float(more)
 
 
 def call_of(mode: str, shape: Shape, cell: str) -> Callable[[], Any]:

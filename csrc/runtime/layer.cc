@@ -65,7 +65,7 @@ void run_teams(const Plan& plan, Index runs, Work work) {
   const Index at_once = plan.together ? runs : 1;
   for (Index first = 0; first < runs; first += at_once) {
     Barrier barriers[2] = {Barrier(plan.size), Barrier(plan.size)};
-    run_team(plan.size * at_once, [&](Index rank, Index size) {
+    run_team(plan.size * at_once, plan.operations, [&](Index rank, Index size) {
       if (size == plan.size * at_once) {
         const Index run = rank / plan.size;
         work(first + run, Team{rank % plan.size, plan.size, Barrier::wait_on, &barriers[run]});
@@ -163,8 +163,8 @@ double operations(Index N, Index K, Index M) {
 }
 
 template <class Work>
-void run_one_team(Index size, Work work) {
-  run_teams({.size = size}, 1, [&](Index, Team team) { work(team); });
+void run_one_team(const Plan& plan, Work work) {
+  run_teams(plan, 1, [&](Index, Team team) { work(team); });
 }
 
 }  // namespace

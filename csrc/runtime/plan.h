@@ -20,6 +20,7 @@ struct Plan {
   Index size = 1;
   Split split = Split::sequences;
   bool together = false;
+  double operations = 0;  // floating-point, of all at once
 };
 
 // `steps`: of all sequences together; `runs`: directions of the layer; `most`: threads there are.
@@ -27,6 +28,6 @@ Plan plan_layer(const KernelTable& table, Shape shape, double steps, int gates, 
                 Index most);
 
 // A team for that many operations that divide into any number of parts.
-Index plan_rows(double operations);
+Plan plan_rows(double operations);
 
 }  // namespace pygru

@@ -72,17 +72,17 @@ void Stream<Real>::reserve_scratch() {
     for (Index T = 1; T <= block_steps_; ++T) {
       Forward<Real> args;
       args.shape = {T, batch_, layer.inputs, layer.outputs};
-      const Index size = divide(args, layer, threads);
+      const Index size = divide(args, layer, threads).size;
       scratch_.reserve(std::max(bytes(args, size), bytes(args, 1)));
     }
   }
   threads_ = threads;
 }
 
-// Plans the call of a layer: what its team divides, and how; returns how large that is.
+// Plans the call of a layer: what its team divides, and how.
 template <class Real>
-Index Stream<Real>::divide(Forward<Real>& args, const typename PackedModel<Real>::Layer& layer,
-                           Index threads) {
+Plan Stream<Real>::divide(Forward<Real>& args, const typename PackedModel<Real>::Layer& layer,
+                          Index threads) {
   const double steps = static_cast<double>(args.shape.T * batch_);
   const int gates = cell_of<Real>(model_->table, layer.cell).gates;
   const Plan plan = plan_layer(model_->table, args.shape, steps, gates, 1, threads);
@@ -90,7 +90,7 @@ Index Stream<Real>::divide(Forward<Real>& args, const typename PackedModel<Real>
     cuts_[static_cast<std::size_t>(member)] = batch_ * member / plan.size;
   args.split = plan.split;
   args.cuts = cuts_.data();
-  return plan.size;
+  return plan;
 }
 
 template <class Real>
@@ -142,11 +142,11 @@ void Stream<Real>::run_recurrent(const typename PackedModel<Real>::Layer& layer,
   args.y = {y, B * H, H};
   args.h_n = {state.data(), H};  // written when h_0 has been read
   args.scratch = scratch_.get();
-  const Index wanted = divide(args, layer, threads_);
-  if (wanted == 1) return kernel.forward(args, Team{});
-  Barrier barrier(wanted);
-  run_team(wanted, [&](Index rank, Index size) {
-    if (size == wanted)
+  const Plan plan = divide(args, layer, threads_);
+  if (plan.size == 1) return kernel.forward(args, Team{});
+  Barrier barrier(plan.size);
+  run_team(plan.size, plan.operations, [&](Index rank, Index size) {
+    if (size == plan.size)
       kernel.forward(args, Team{rank, size, Barrier::wait_on, &barrier});
     else if (rank == 0)
       kernel.forward(args, Team{});

@@ -72,7 +72,7 @@ class Stream {
                      const Real* x, Index T, Real* y);
   void run_linear(const typename PackedModel<Real>::Layer& layer, const Real* x, Index T, Real* y);
   void reserve_scratch();
-  Index divide(Forward<Real>& args, const typename PackedModel<Real>::Layer& layer, Index threads);
+  Plan divide(Forward<Real>& args, const typename PackedModel<Real>::Layer& layer, Index threads);
 
   std::shared_ptr<const PackedModel<Real>> model_;
   Index batch_;

@@ -5,11 +5,15 @@
 
 #include <pthread.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
+#include <cmath>
 #include <deque>
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "thread_count.h"
 
@@ -21,6 +25,7 @@ namespace pygru {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds, std::chrono::nanoseconds;
 
 void pause() {
 #if defined(__x86_64__)
@@ -32,53 +37,88 @@ void pause() {
 
 // How long an idle thread looks out for the next call before it sleeps: longer than the Python
 // between two calls of a training loop, far less than anybody would notice.
-constexpr auto kPatience = std::chrono::microseconds(200);
+constexpr nanoseconds kPatience = microseconds(200);
 
-// How often a member looks out for the others before it gives its CPU away. They are microseconds
-// off where each has a CPU; where two share one, the one that looks keeps the other from coming;
-// and a process beside it takes what it is given for a millisecond. At (T, B, I, H) = (100, 1, 64,
-// 256), units divided between two threads, a call takes, in ms (mean; one thread: 1.7 in every
-// case):
-//   looks                         100   300   500  1000  4096
-//   a CPU for each                1.2   1.3   1.3   1.2   1.2
-//   both on one CPU               2.7   3.2   3.8   5.3  14.4
-//   a process beside one of them   28   3.3   2.4   2.2   1.8
-constexpr int kLooks = 500;
+// How long a member looks out for the others before it sleeps. They are microseconds off where each
+// has a CPU. Where somebody else works on one of them, whoever looks, or gives its CPU away for
+// others to use, has had its turn when the others come; whoever sleeps comes at once.
+constexpr nanoseconds kLook = microseconds(50);
 
-template <class Done>
-void spin_until(Done done) {
-  for (int spins = 0; !done(); ++spins) {
-    if (spins < kLooks)
-      pause();
-    else
-      std::this_thread::yield();
+// What this thread has waited for others, in this call, beyond the first moment.
+thread_local nanoseconds waited{};
+
+// What teams may lose. A team waits for a member that must be woken, or whose CPU another process
+// is using, perhaps many times as long as its call takes, and again at the next call. So lost time
+// is charged many times over, and while the account is overdrawn calls run alone and pay it back:
+// threads that are no use cost a thirtieth. A team that nobody disturbs earns what absorbs a
+// disturbance now and then.
+class Account {
+ public:
+  bool overdrawn() const { return credit_ < nanoseconds(0); }
+  void earn(nanoseconds time) { credit_ = std::min(credit_ + time, kMost); }
+  // After a call that took a team `total`, and would have taken one thread about `alone`.
+  void settle(nanoseconds total, nanoseconds alone) {
+    if (total <= alone) return earn(total);
+    credit_ = std::max(credit_ - kCharge * (total - alone), -kMost);
   }
-}
+
+ private:
+  static constexpr int kCharge = 30;
+  static constexpr nanoseconds kMost = std::chrono::seconds(1);
+  nanoseconds credit_ = kMost;
+};
 
 class ThreadPool {
  public:
-  void run(Index wanted, const TeamWork& work) {
+  void run(Index wanted, double operations, const TeamWork& work) {
     std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock()) return work(0, 1);
     const Index size = grow(wanted);
     if (size == 1) return work(0, 1);
+    // Large calls gain where small ones lose, so there is an account for every four times as many.
+    Account& account = accounts_[at(std::ilogb(std::max(1.0, operations)) / 2) % accounts_.size()];
+    const auto start = Clock::now();
+    if (account.overdrawn()) {
+      work(0, 1);
+      return account.earn(Clock::now() - start);
+    }
+    const unsigned before = finished_.now();
     work_ = &work;
     size_ = size;
     unfinished_.store(size - 1, std::memory_order_relaxed);
-    for (Index rank = 1; rank < size; ++rank) {
-      std::atomic<unsigned>& calls = threads_[static_cast<std::size_t>(rank - 1)].calls;
-      calls.fetch_add(1, std::memory_order_release);
-      calls.notify_one();
-    }
-    work(0, size);
-    spin_until([&] { return unfinished_.load(std::memory_order_acquire) == 0; });
+    for (Index rank = 1; rank < size; ++rank) threads_[at(rank - 1)].calls.change();
+    const nanoseconds busy = take_part(0);
+    finished_.wait(before, kLook);
+    settle(account, Clock::now() - start, busy);
   }
 
  private:
-  // What a thread waits on: a word of its own, so that a call wakes its members and nobody else.
   struct alignas(64) Thread {
-    std::atomic<unsigned> calls = 0;
+    Signal calls;        // its own, so that a call wakes its members and nobody else
+    nanoseconds busy{};  // in the last call, not waiting for others
   };
+
+  static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+  // Settles the account after a call of a team that took `total`, of which the caller was `busy`
+  // for so long.
+  void settle(Account& account, nanoseconds total, nanoseconds busy) {
+    busy_[0] = busy;
+    for (Index rank = 1; rank < size_; ++rank) busy_[at(rank)] = threads_[at(rank - 1)].busy;
+    // Shares are about equal, so that the lesser of two shows what one takes by itself. (Of more, a
+    // middle one: the last share may be small.)
+    const auto typical = busy_.begin() + (size_ - 1) / 2;
+    std::nth_element(busy_.begin(), typical, busy_.begin() + size_);
+    account.settle(total, size_ * *typical);
+  }
+
+  // Does a member's share; returns how long it took, without the waiting.
+  nanoseconds take_part(Index rank) {
+    const auto start = Clock::now();
+    waited = nanoseconds(0);
+    (*work_)(rank, size_);
+    return Clock::now() - start - waited;
+  }
 
   // Starts threads until there are wanted - 1 of them; returns how large a team can be. Where one
   // cannot be started, calls use from now on those that there are.
@@ -95,8 +135,9 @@ class ThreadPool {
   bool start(Index rank) {
     const std::size_t before = threads_.size();
     try {  // the system may have no more threads, or no memory for what belongs to one
+      busy_.resize(at(rank + 1));
       Thread& thread = threads_.emplace_back();
-      std::thread([this, rank, &thread] { serve(rank, thread.calls); }).detach();
+      std::thread([this, rank, &thread] { serve(rank, thread); }).detach();
       return true;
     } catch (const std::exception&) {
       if (threads_.size() > before) threads_.pop_back();
@@ -104,16 +145,11 @@ class ThreadPool {
     }
   }
 
-  [[noreturn]] void serve(Index rank, const std::atomic<unsigned>& calls) {
+  [[noreturn]] void serve(Index rank, Thread& thread) {
     for (unsigned seen = 0;; ++seen) {
-      const auto deadline = Clock::now() + kPatience;
-      for (int spins = 0; calls.load(std::memory_order_acquire) == seen; ++spins) {
-        pause();
-        if (spins % 64 == 63 && Clock::now() > deadline)
-          calls.wait(seen, std::memory_order_acquire);
-      }
-      (*work_)(rank, size_);
-      unfinished_.fetch_sub(1, std::memory_order_release);
+      thread.calls.wait(seen, kPatience);
+      thread.busy = take_part(rank);
+      if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) finished_.change();
     }
   }
 
@@ -123,6 +159,9 @@ class ThreadPool {
   const TeamWork* work_ = nullptr;
   Index size_ = 1;
   alignas(64) std::atomic<Index> unfinished_ = 0;
+  Signal finished_;
+  std::array<Account, 32> accounts_;
+  std::vector<nanoseconds> busy_;  // the members, in the last call
 
  public:
   std::atomic<Index> failed_with = 0;
@@ -148,13 +187,41 @@ unsigned process_generation() {
   return generation.load(std::memory_order_relaxed);
 }
 
+void Signal::change() {
+  number_.fetch_add(1);
+  // Who falls asleep now sees the new number, or is seen here: both are in one order with this.
+  if (asleep_.load() == 0) return;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+  }
+  changed_.notify_all();
+}
+
+void Signal::wait(unsigned seen, nanoseconds patience) {
+  constexpr int at_once = 64;  // looks before the time counts
+  for (int looks = 0; looks < at_once; ++looks) {
+    if (now() != seen) return;
+    pause();
+  }
+  const auto start = Clock::now();
+  for (int looks = 1; now() == seen; ++looks) {
+    pause();
+    if (looks % at_once != 0 || Clock::now() - start < patience) continue;
+    asleep_.fetch_add(1);
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return number_.load() != seen; });
+    asleep_.fetch_sub(1);
+  }
+  waited += Clock::now() - start;
+}
+
 void Barrier::wait() {
-  const unsigned round = round_.load(std::memory_order_relaxed);
+  const unsigned round = all_.now();
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
     arrived_.store(0, std::memory_order_relaxed);
-    round_.store(round + 1, std::memory_order_release);
+    all_.change();
   } else {
-    spin_until([&] { return round_.load(std::memory_order_acquire) != round; });
+    all_.wait(round, kLook);
   }
 }
 
@@ -163,9 +230,9 @@ void prepare_for_forks() {
   process_generation();
 }
 
-void run_team(Index wanted, const TeamWork& work) {
+void run_team(Index wanted, double operations, const TeamWork& work) {
   if (wanted <= 1) return work(0, 1);
-  pool_of_process()->run(wanted, work);
+  pool_of_process()->run(wanted, operations, work);
 }
 
 Index take_thread_failure() {

@@ -3,14 +3,35 @@
 // as its members, and go to sleep when nothing comes. A call wakes the members of its team only.
 //
 // One team works at a time; a second Python thread that calls meanwhile runs alone (results do not
-// depend on how many members a team has). After fork() the child starts with a new, empty pool.
+// depend on how many members a team has), and so does every call for a while after members had to
+// wait for one whose CPU was taken by somebody else. After fork() the child starts with a new,
+// empty pool.
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
 
 #include "../kernels/args.h"
 
 namespace pygru {
+
+// A number that one thread changes and others wait for.
+class Signal {
+ public:
+  unsigned now() const { return number_.load(std::memory_order_acquire); }
+  // Wakes all who wait.
+  void change();
+  // Returns when the number is no longer `seen`: looks at it for `patience`, then sleeps.
+  void wait(unsigned seen, std::chrono::nanoseconds patience);
+
+ private:
+  alignas(64) std::atomic<unsigned> number_ = 0;
+  std::atomic<unsigned> asleep_ = 0;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
 
 // Lets a team wait for all of its members.
 class Barrier {
@@ -22,7 +43,7 @@ class Barrier {
  private:
   const Index size_;
   alignas(64) std::atomic<Index> arrived_ = 0;
-  alignas(64) std::atomic<unsigned> round_ = 0;
+  Signal all_;
 };
 
 // What a team runs: refers to a callable work(rank, size) of the caller's, and allocates nothing.
@@ -40,9 +61,10 @@ class TeamWork {
   void (*call_)(const void*, Index, Index);
 };
 
-// Runs work(rank, size) as the members 0 .. size - 1, size <= wanted, of which the caller is rank
-// 0. Returns when all have finished. `work` must not throw.
-void run_team(Index wanted, const TeamWork& work);
+// Runs work(rank, size) as the members 0 .. size - 1, size = wanted or 1 or as many as there can
+// be, of which the caller is rank 0. Returns when all have finished. `work` must not throw; it does
+// about so many floating-point operations, by which calls of its kind are told from others.
+void run_team(Index wanted, double operations, const TeamWork& work);
 
 // How many threads there are, the caller included, if the last attempt to start more failed, else
 // 0; num_threads() has become that. Asking resets it.
