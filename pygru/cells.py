@@ -24,7 +24,6 @@ from pygru.checks import (
     check_bytes,
 )
 from pygru.initializers import Init, fill_recurrent
-from pygru.locks import adding_to
 from pygru.module import Config, Module
 from pygru.registry import savable
 from pygru.stack import Run, Stack, StackTape, of_run, run_parameters, run_shapes
@@ -148,7 +147,7 @@ class RecurrentCell(Module):
         x_shape = (*tape.shape[:-1], self.input_size)
         dx = np.empty(x_shape, self.dtype) if input_gradient else None
         dh_0 = None if saved.h_0 is None else np.empty((1, *dh_n.shape), self.dtype)
-        with adding_to(self):
+        with self._adding:
             self._stack.backward(saved, None, [dh_n], None if dx is None else _one_step(dx), dh_0)
         return dx, None if dh_0 is None else dh_0.reshape(tape.shape)
 

@@ -24,7 +24,6 @@ from pygru.checks import (
     check_bytes,
 )
 from pygru.initializers import EMBEDDING, LINEAR, Init
-from pygru.locks import adding_to
 from pygru.module import Config, Layer, Module
 from pygru.parameters import Parameter
 from pygru.recurrent import Recurrent
@@ -285,7 +284,7 @@ class Linear(Layer):
         self, saved: FloatArray, dy: FloatArray, input_gradient: bool, /
     ) -> FloatArray | None:
         dx = np.empty(saved.shape, saved.dtype) if input_gradient else None
-        with adding_to(self):
+        with self._adding:
             _core.linear_backward(
                 _rows(saved),
                 self._weights[0],
@@ -382,7 +381,7 @@ class Embedding(Layer):
         rows, starts = np.unique(indices[order], return_index=True)
         sorted_dy = dy.reshape(-1, self.embedding_dim)[order]
         dW = self._grads["weight"]
-        with adding_to(self):
+        with self._adding:
             if len(order) < 16 * len(rows):
                 dW[rows] += np.add.reduceat(sorted_dy, starts, axis=0)
             else:  # few rows, each many times: whole blocks add up faster, up to 4x

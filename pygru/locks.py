@@ -2,24 +2,39 @@
 """One thread at a time adds to a module's gradients.
 
 The kernels run without the GIL, and ``dW += ...`` of two threads at once loses what one of them
-added. The locks are kept beside the modules, which can thus be copied and pickled as they are.
+added. So a module has a lock, which whoever adds to its gradients holds.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from weakref import WeakKeyDictionary
+from typing import Protocol
+from weakref import WeakSet
 
-__all__ = ["adding_to"]
+__all__ = ["Locked", "give_lock"]
 
-_locks: WeakKeyDictionary[object, threading.Lock] = WeakKeyDictionary()
+
+class Locked(Protocol):
+    """Something with a lock."""
+
+    _adding: threading.Lock
+
+
+_locked: WeakSet[Locked] = WeakSet()
+
+
+def give_lock(module: Locked) -> None:
+    """Give a module a lock of its own, to hold while adding to its gradients."""
+    module._adding = threading.Lock()
+    _locked.add(module)
+
+
+def _give_new_locks() -> None:
+    for module in _locked:
+        module._adding = threading.Lock()
+
 
 # A lock that some thread held at a fork would stay locked in the child, which lacks that thread.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_locks.clear)
-
-
-def adding_to(module: object) -> threading.Lock:
-    """Return what a thread holds while it adds to the gradients of ``module``."""
-    return _locks.setdefault(module, threading.Lock())
+    os.register_at_fork(after_in_child=_give_new_locks)

@@ -8,6 +8,7 @@ gradient with respect to the input. How parameters lie in memory is told in `pyg
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru.checks import FloatArray, FloatDType, as_real, as_values, check_bytes
+from pygru.locks import give_lock
 from pygru.parameters import Arrays, Parameter, StateDict
 from pygru.tape import Tape
 from pygru.widths import ANY
@@ -60,7 +62,8 @@ class Module(ABC):
     _in_model = False  # whether a model owns the flat buffer
     # What copies and pickles leave to `_bind`. They carry the flat buffers; views would be separate
     # arrays that no longer follow the buffer.
-    _made_anew: tuple[str, ...] = ("_params", "_grads", "_in_model")
+    _made_anew: tuple[str, ...] = ("_params", "_grads", "_adding", "_in_model")
+    _adding: threading.Lock  # held while adding to the gradients
     # The argument that says which of several functions of the same parameters this is.
     _variant: str | None = None
 
@@ -106,6 +109,7 @@ class Module(ABC):
         self._flat_params, self._flat_grads = flat_params, flat_grads
         self._params = Arrays(self._views(flat_params))
         self._grads = Arrays(self._views(flat_grads))
+        give_lock(self)
 
     def _views(self, flat: FloatArray) -> dict[str, FloatArray]:
         views, start = {}, 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,6 @@ from pygru.checks import (
     check_bytes,
 )
 from pygru.initializers import Init, fill_recurrent
-from pygru.locks import adding_to
 from pygru.module import Config, Module
 from pygru.stack import CELLS, Run, RunShapes, Stack, StackTape, of_run, run_parameters, run_shapes
 from pygru.tape import Tape
@@ -35,11 +34,8 @@ from pygru.widths import Widths
 __all__ = ["Recurrent"]
 
 
-class _Saved(NamedTuple):
-    """What `Recurrent.backward` needs."""
-
-    tape: StackTape
-    x_shape: tuple[int, ...]  # as the user gave it
+# What `Recurrent.backward` needs: the stack's own, and the shape of x as the user gave it.
+_Saved: TypeAlias = tuple[StackTape, tuple[int, ...]]
 
 
 class Recurrent(Module):
@@ -332,7 +328,7 @@ class Recurrent(Module):
         h_n = np.empty((self.num_layers * D, B, H), dtype)
         out = np.empty((*given.shape[:-1], D * H), dtype)
         tape = self._stack.forward(x, h_0, lengths, self._time_first(out), h_n, training)
-        saved = None if tape is None else _Saved(tape, given.shape)
+        saved = None if tape is None else (tape, given.shape)
         return out, h_n if batched else h_n[:, 0], saved
 
     def _backward(
@@ -353,7 +349,7 @@ class Recurrent(Module):
         dh_ns: list[FloatArray | None] = [None] * runs
         if dh_n is not None:
             dh_ns[runs - len(dh_n) :] = dh_n
-        with adding_to(self):
+        with self._adding:
             self._stack.backward(
                 tape,
                 None if dy is None else self._time_first(dy),

@@ -18,7 +18,6 @@ from pygru.checks import (
     as_real,
     as_size,
 )
-from pygru.locks import adding_to
 from pygru.module import Config, Layer
 from pygru.parameters import Parameter
 from pygru.registry import savable
@@ -172,7 +171,7 @@ class LayerNorm(Layer):
         n, scale = saved
         rows = tuple(range(dy.ndim - 1))
         dw, db = self._grads["weight"], self._grads["bias"]
-        with adding_to(self):
+        with self._adding:
             dw += (dy * n).sum(axis=rows)
             db += dy.sum(axis=rows)
         if not input_gradient:

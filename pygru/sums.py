@@ -24,6 +24,6 @@ def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     >>> dot(np.array([[3.0, 4.0]]), np.array([[1.0, 2.0]]))
     11.0
     """
-    if a.dtype not in (np.float32, np.float64):  # a loss may be given any precision
+    if a.dtype.char not in "fd":  # a loss may be given any precision
         a, b = a.astype(np.float64), b.astype(np.float64)
     return _core.dot(a.ravel(), b.ravel())

@@ -21,8 +21,10 @@ enum { reverse, W, U, h_0, y, tape, dy, dh_n, dx, dh_0, dW, dU, db_x, db_h, entr
 // The sizes of a call: T, B, I from x (T, B, I), H from U (G*H, H).
 Shape shape_of(const py::array& x, py::handle recurrent_weights) {
   if (x.ndim() != 3) throw std::invalid_argument("_core: x must be of shape (T, B, I)");
-  const auto U = py::array::ensure(recurrent_weights);
-  if (!U || U.ndim() != 2) throw std::invalid_argument("_core: U must be of shape (G*H, H)");
+  const auto U = py::isinstance<py::array>(recurrent_weights)
+                     ? py::reinterpret_borrow<py::array>(recurrent_weights)
+                     : py::array();
+  if (U.ndim() != 2) throw std::invalid_argument("_core: U must be of shape (G*H, H)");
   return {x.shape(0), x.shape(1), x.shape(2), U.shape(1)};
 }
 
