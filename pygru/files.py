@@ -9,6 +9,7 @@ written beside their place and then renamed, so that a half-written one never re
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
@@ -101,8 +102,11 @@ def write_beside(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError) and error.errno is not None:  # says which file was meant
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

@@ -28,6 +28,23 @@ def test_a_saved_model_comes_back_exactly(tmp_path, dtype, reset, rng):
 
 
 @pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("nowhere/model", FileNotFoundError),
+        ("folder", IsADirectoryError),
+        ("file/model", NotADirectoryError),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named_in_the_error(tmp_path, place, kind):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(kind) as told:
+        pygru.save(pygru.Linear(1, 1), tmp_path / place)
+    assert str(told.value).endswith(f"'{tmp_path / place}'")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(
     "module",
     [
         pygru.GRU(I, H, 2, bias=False, bidirectional=True, reset="before", rng=0),
