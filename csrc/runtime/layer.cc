@@ -21,7 +21,7 @@ double steps_of(Shape s, const Index* length) {
 }
 
 // Sorts sequences by length and counts those alive at each step; divides them among the team so
-// that each member has about as many steps, in whole tiles of rows.
+// that each member has about as many steps, in whole tiles of rows, or one of half a tile.
 class Order {
  public:
   Order(Shape s, const Index* length, Index team_size, Buffer& buffer) {
@@ -41,14 +41,19 @@ class Order {
       lengths = {length, order, active};
     }
     const double share = steps_of(s, length) / static_cast<double>(team_size);
-    const Index rows = s.B >= kernels().tile_rows * team_size ? kernels().tile_rows : 1;
+    const Index rows = s.B >= kernels().tile_rows * team_size ? kernels().tile_rows / 2 : 1;
+    const auto steps = [&](Index b) {  // of the next few sequences
+      Index sum = 0;
+      for (const Index end = b + rows; b < end; ++b) sum += length ? length[order[b]] : s.T;
+      return static_cast<double>(sum);
+    };
     double done = 0;
     Index b = 0;
     cut[0] = 0;
     for (Index member = 1; member < team_size; ++member) {
-      while (b < s.B && done < share * static_cast<double>(member))
-        for (const Index end = std::min(s.B, b + rows); b < end; ++b)
-          done += static_cast<double>(length ? length[order[b]] : s.T);
+      for (; b + rows <= s.B && done + steps(b) / 2 < share * static_cast<double>(member);
+           b += rows)
+        done += steps(b);
       cut[member] = b;
     }
     cut[team_size] = s.B;
