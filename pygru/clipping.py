@@ -40,9 +40,10 @@ def clip_by_global_norm(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
     """
     max_norm = checks.as_positive("clip_by_global_norm", "max_norm", max_norm)
     norm = math.sqrt(dot(flat_grads, flat_grads))
-    if norm == math.inf:  # squares overflow in float32 from 1.8e19 on
-        wide = flat_grads.astype(np.float64)
-        norm = math.sqrt(dot(wide, wide))
+    if norm == math.inf:  # squares overflow, in float32 from 1.8e19 on
+        largest = float(np.abs(flat_grads).max())
+        parts = flat_grads.astype(np.float64) / largest
+        norm = largest * math.sqrt(dot(parts, parts)) if largest < math.inf else largest
     if max_norm < norm < math.inf:
         flat_grads *= max_norm / norm
     return norm

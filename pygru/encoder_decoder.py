@@ -298,9 +298,9 @@ class EncoderDecoder(Composite):
             ends = self.target_lengths(given)
         else:
             ends = as_lengths(where, target_lengths, steps, batch, "target_lengths").reshape(batch)
-        shifted = np.empty_like(
-            given
-        )  # what the decoder reads: start, then the target without its last step
+        # What the decoder reads: start, for which a narrow dtype may have no room, then the target
+        # without its last step.
+        shifted = np.empty(given.shape, np.int64 if classes else given.dtype)
         by_time, target_by_time = np.moveaxis(shifted, time, 0), np.moveaxis(given, time, 0)
         by_time[:1] = self._start
         by_time[1:] = target_by_time[:-1]

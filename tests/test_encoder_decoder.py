@@ -369,3 +369,13 @@ def test_wrong_arguments_are_named_and_change_nothing(rng):
     model.flat_params[...] = np.nan
     with pytest.raises(FloatingPointError, match=r"EncoderDecoder\.generate: the model gave NaN"):
         model.generate(X, 3)
+
+
+def test_a_start_that_the_dtype_of_the_target_has_no_room_for_is_read_all_the_same():
+    encoder = pygru.Sequential(pygru.Embedding(4, 3, rng=0), pygru.GRU(3, 4, rng=1))
+    decoder = pygru.Sequential(
+        pygru.Embedding(257, 3, rng=2), pygru.GRU(3, 4, rng=3), pygru.Linear(4, 256, rng=4)
+    )
+    model = pygru.EncoderDecoder(encoder, decoder, start=256)
+    x, target = np.array([[1], [2]]), np.array([[7], [9], [255]])
+    assert np.array_equal(model(x, target.astype(np.uint8)), model(x, target))

@@ -219,9 +219,12 @@ def test_clipping_by_global_norm_scales_only_what_is_too_long() -> None:
         clipping.clip_by_global_norm(gradients, 0)
 
 
-def test_clipping_by_global_norm_survives_what_float32_cannot_square() -> None:
+def test_clipping_by_global_norm_survives_what_cannot_be_squared() -> None:
     gradients = np.array([3e30, 4e30], np.float32)
     assert clipping.clip_by_global_norm(gradients, 1.0) == pytest.approx(5e30)
+    assert_close(gradients, [0.6, 0.8], "rounding")
+    gradients = np.array([3e200, 4e200])
+    assert clipping.clip_by_global_norm(gradients, 1.0) == pytest.approx(5e200)
     assert_close(gradients, [0.6, 0.8], "rounding")
     broken = np.array([np.nan, 1.0])
     assert np.isnan(clipping.clip_by_global_norm(broken, 1.0))
