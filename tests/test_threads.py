@@ -339,6 +339,22 @@ def test_an_interrupt_between_calls_leaves_no_thread_stuck(script):
     """)
 
 
+@linux
+def test_a_signal_that_the_program_blocks_waits_for_the_program(script):
+    script("""
+        import signal
+        before = set(os.listdir("/proc/self/task"))
+        pygru.set_num_threads(4)
+        bits()
+        started = set(os.listdir("/proc/self/task")) - before
+        assert len(started) == 3
+        for thread in started:
+            with open(f"/proc/self/task/{thread}/status") as status:
+                blocked = [line for line in status if line.startswith("SigBlk")][0].split()[1]
+            assert int(blocked, 16) >> signal.SIGTERM - 1 & 1
+    """)
+
+
 def test_a_process_ends_while_its_threads_wait(script):
     script("""
         pygru.set_num_threads(4)

@@ -4,6 +4,8 @@
 #include "thread_pool.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <time.h>
 
 #include <algorithm>
 #include <array>
@@ -13,7 +15,6 @@
 #include <exception>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 #include "thread_count.h"
 
@@ -44,8 +45,24 @@ constexpr nanoseconds kPatience = microseconds(200);
 // others to use, has had its turn when the others come; whoever sleeps comes at once.
 constexpr nanoseconds kLook = microseconds(50);
 
-// What this thread has waited for others, in this call, beyond the first moment.
-thread_local nanoseconds waited{};
+// How long this thread has looked out for others, in this call, beyond the first moment.
+thread_local nanoseconds looked{};
+
+// How long this thread has had a CPU.
+nanoseconds cpu_time() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + nanoseconds(time.tv_nsec);
+}
+
+// Signals are for the threads of the program, which may wait for one that it blocks. (The four that
+// a thread raises itself stay with it.)
+void leave_signals_to_others() {
+  sigset_t all;
+  sigfillset(&all);
+  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&all, own);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+}
 
 // What teams may lose. A team waits for a member that must be woken, or whose CPU another process
 // is using, perhaps many times as long as its call takes, and again at the next call. So lost time
@@ -56,11 +73,11 @@ class Account {
  public:
   bool overdrawn() const { return credit_ < nanoseconds(0); }
   void earn(nanoseconds time) { credit_ = std::min(credit_ + time, kMost); }
-  // After a call that took a team `total`, and would have taken one thread about `alone`: up to a
-  // quarter more is nothing lost, because shares differ.
+  // After a call that took a team `total`, and would have taken one thread `alone`. A single call
+  // is charged for ten of its kind at most, whatever held it up.
   void settle(nanoseconds total, nanoseconds alone) {
-    if (total <= alone + alone / 4) return earn(total);
-    credit_ = std::max(credit_ - kCharge * (total - alone), -kMost);
+    if (total <= alone) return earn(total);
+    credit_ = std::max(credit_ - kCharge * std::min(total - alone, 10 * alone), -kMost);
   }
 
  private:
@@ -88,37 +105,32 @@ class ThreadPool {
     size_ = size;
     unfinished_.store(size - 1, std::memory_order_relaxed);
     for (Index rank = 1; rank < size; ++rank) threads_[at(rank - 1)].calls.change();
-    const nanoseconds busy = take_part(0);
+    const nanoseconds worked = take_part(0);
     finished_.wait(before, kLook);
-    settle(account, Clock::now() - start, busy);
+    settle(account, Clock::now() - start, worked);
   }
 
  private:
   struct alignas(64) Thread {
-    Signal calls;        // its own, so that a call wakes its members and nobody else
-    nanoseconds busy{};  // in the last call, not waiting for others
+    Signal calls;          // its own, so that a call wakes its members and nobody else
+    nanoseconds worked{};  // in the last call
   };
 
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-  // Settles the account after a call of a team that took `total`, of which the caller was `busy`
-  // for so long.
-  void settle(Account& account, nanoseconds total, nanoseconds busy) {
-    busy_[0] = busy;
-    for (Index rank = 1; rank < size_; ++rank) busy_[at(rank)] = threads_[at(rank - 1)].busy;
-    // Shares are about equal, so that the lesser of two shows what one takes by itself. (Of more, a
-    // middle one: the last share may be small.)
-    const auto typical = busy_.begin() + (size_ - 1) / 2;
-    std::nth_element(busy_.begin(), typical, busy_.begin() + size_);
-    account.settle(total, size_ * *typical);
+  // Settles the account after a call of a team that took `total`, of which the caller worked so
+  // long. One thread would have worked as long as all members together.
+  void settle(Account& account, nanoseconds total, nanoseconds alone) {
+    for (Index rank = 1; rank < size_; ++rank) alone += threads_[at(rank - 1)].worked;
+    account.settle(total, alone);
   }
 
-  // Does a member's share; returns how long it took, without the waiting.
+  // Does a member's share; returns how long it worked: the time of a CPU, without the waiting.
   nanoseconds take_part(Index rank) {
-    const auto start = Clock::now();
-    waited = nanoseconds(0);
+    const nanoseconds start = cpu_time();
+    looked = nanoseconds(0);
     (*work_)(rank, size_);
-    return Clock::now() - start - waited;
+    return cpu_time() - start - looked;
   }
 
   // Starts threads until there are wanted - 1 of them; returns how large a team can be. Where one
@@ -136,7 +148,6 @@ class ThreadPool {
   bool start(Index rank) {
     const std::size_t before = threads_.size();
     try {  // the system may have no more threads, or no memory for what belongs to one
-      busy_.resize(at(rank + 1));
       Thread& thread = threads_.emplace_back();
       std::thread([this, rank, &thread] { serve(rank, thread); }).detach();
       return true;
@@ -147,9 +158,10 @@ class ThreadPool {
   }
 
   [[noreturn]] void serve(Index rank, Thread& thread) {
+    leave_signals_to_others();
     for (unsigned seen = 0;; ++seen) {
       thread.calls.wait(seen, kPatience);
-      thread.busy = take_part(rank);
+      thread.worked = take_part(rank);
       if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) finished_.change();
     }
   }
@@ -162,7 +174,6 @@ class ThreadPool {
   alignas(64) std::atomic<Index> unfinished_ = 0;
   Signal finished_;
   std::array<Account, 32> accounts_;
-  std::vector<nanoseconds> busy_;  // the members, in the last call
 
  public:
   std::atomic<Index> failed_with = 0;
@@ -208,12 +219,14 @@ void Signal::wait(unsigned seen, nanoseconds patience) {
   for (int looks = 1; now() == seen; ++looks) {
     pause();
     if (looks % at_once != 0 || Clock::now() - start < patience) continue;
+    looked += Clock::now() - start;
     asleep_.fetch_add(1);
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [&] { return number_.load() != seen; });
     asleep_.fetch_sub(1);
+    return;
   }
-  waited += Clock::now() - start;
+  looked += Clock::now() - start;
 }
 
 void Barrier::wait() {
