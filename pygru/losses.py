@@ -128,7 +128,7 @@ def huber(
     """
     delta = checks.as_positive("huber", "delta", delta)
     residual, count = _residual("huber", y, target, lengths, batch_first)
-    dy = np.clip(residual, -delta, delta)
+    dy = np.asarray(np.clip(residual, -delta, delta))
     residual -= 0.5 * dy  # dy * (e - dy / 2) is either branch of the loss
     value = dot(dy, residual) / count
     dy *= 1 / count
@@ -175,12 +175,16 @@ def cross_entropy(
     >>> round(value, 6), dy.tolist()
     (0.693147, [[-0.25, 0.25], [0.25, -0.25]])
     """
-    y, target = _floating("cross_entropy", y), np.asarray(target)
+    y, target = _floating("cross_entropy", y), checks.as_array("cross_entropy", "target", target)
     if target.dtype.kind not in "iu":
         raise TypeError(
             f"cross_entropy: target must hold integer class indices, got dtype {target.dtype}"
         )
-    if y.ndim == 0 or target.shape != y.shape[:-1]:
+    if not y.shape or y.shape[-1] == 0:
+        raise ValueError(
+            f"cross_entropy: y must have at least one class along its last axis, got {y.shape}"
+        )
+    if target.shape != y.shape[:-1]:
         raise ValueError(
             f"cross_entropy: target must have the shape of y without its last axis (classes), "
             f"{y.shape[:-1]} for y of shape {y.shape}, got {target.shape}"
@@ -202,12 +206,13 @@ def cross_entropy(
     np.exp(p, out=p)
     total = p.sum(axis=1)
     losses = np.log(total) - at_target
-    weight = np.full_like(total, 1 / count)  # of each row in the mean
+    counted = np.ones_like(total)  # which rows are in the mean
     if valid is not None:
-        weight *= valid.reshape(-1)
+        counted *= valid.reshape(-1)
+    weight = counted * (1 / count)
     p *= (weight / total)[:, None]
     p[n, index] -= weight
-    return dot(losses, weight), p.reshape(y.shape)
+    return dot(losses, counted) / count, p.reshape(y.shape)
 
 
 def binary_cross_entropy(
@@ -233,19 +238,16 @@ def binary_cross_entropy(
     >>> round(value, 6), dy.tolist()
     (0.346574, [[-0.25], [0.0]])
     """
-    y, target = _pair("binary_cross_entropy", y, target)
-    valid, count = _valid("binary_cross_entropy", y.shape, lengths, batch_first)
-    if valid is not None:
-        y, target = np.where(valid, y, 0), np.where(valid, target, 0)
+    y, target, valid, count = _pair("binary_cross_entropy", y, target, lengths, batch_first)
     if target.size and not 0 <= target.min() <= target.max() <= 1:
         worst = target.max() if target.max() > 1 else target.min()
         raise ValueError(f"binary_cross_entropy: target must lie in 0 .. 1, got {worst}")
     losses = np.maximum(y, 0) - y * target + np.log1p(np.exp(-np.abs(y)))
-    dy = 0.5 * (1 + np.tanh(0.5 * y)) - target
+    dy = np.asarray(0.5 * (1 + np.tanh(0.5 * y)) - target)
     if valid is not None:
         losses, dy = losses * valid, dy * valid
     dy *= 1 / count
-    return float(np.add.reduce(losses, axis=None)) / count, dy
+    return float(np.add.reduce(losses, axis=None, dtype=np.float64)) / count, dy
 
 
 LOSSES: dict[str, Loss] = {
@@ -297,26 +299,30 @@ def _residual(
     batch_first: bool,
 ) -> tuple[Array, int]:
     """Return y - target in a new array, 0 where not valid, and the number of valid elements."""
-    y, target = _pair(name, y, target)
-    residual = np.asarray(y - target)
-    valid, count = _valid(name, y.shape, lengths, batch_first)
-    return residual if valid is None else np.where(valid, residual, 0), count
+    y, target, _, count = _pair(name, y, target, lengths, batch_first)
+    return np.asarray(y - target), count
 
 
-def _pair(name: str, y: npt.ArrayLike, target: npt.ArrayLike) -> tuple[Array, Array]:
-    """Return both as arrays of y's dtype and one shape."""
-    y = _floating(name, y)
-    target = np.asarray(target)
-    if target.dtype != y.dtype:
-        target = _floating(name, target, "target").astype(y.dtype)
+def _pair(
+    name: str,
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None,
+    batch_first: bool,
+) -> tuple[Array, Array, Array | None, int]:
+    """Return both in y's dtype and one shape, 0 where not valid, and what `_valid` returns."""
+    y, target = _floating(name, y), _floating(name, target, "target")
     if y.shape != target.shape:
         raise ValueError(f"{name}: target must have the shape of y, {y.shape}, got {target.shape}")
-    return y, target
+    valid, count = _valid(name, y.shape, lengths, batch_first)
+    if valid is not None:  # first of all: what lies past an end need not even fit y's dtype
+        y, target = np.where(valid, y, 0), np.where(valid, target, 0)
+    return y, target.astype(y.dtype, copy=False), valid, count
 
 
 def _floating(name: str, values: npt.ArrayLike, argument: str = "y") -> Array:
     """Return real values as a floating array."""
-    array = np.asarray(values)
+    array = checks.as_array(name, argument, values)
     if array.dtype.kind == "f":
         return array
     if array.dtype.kind not in "biu":

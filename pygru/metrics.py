@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru import losses
+from pygru import checks, losses
 from pygru.history import COLUMNS
 
 __all__ = ["Metric", "MetricLike", "accuracy", "get", "mae", "rmse"]
@@ -57,7 +57,7 @@ def accuracy(
     >>> accuracy([[0.1, 0.9], [2.0, -1.0]], [1, 1])
     0.5
     """
-    y, target = np.asarray(y), np.asarray(target)
+    y, target = checks.as_array("accuracy", "y", y), checks.as_array("accuracy", "target", target)
     for name, array in (("y", y), ("target", target)):
         if array.dtype.kind not in "fiub":
             raise TypeError(f"accuracy: {name} must hold real numbers, got dtype {array.dtype}")

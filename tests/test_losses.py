@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -57,6 +58,27 @@ def test_the_mean_runs_over_valid_elements_and_ignores_padding(
     assert not dy[~valid].any()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_in_the_padding_is_computed_with(name: str, dtype: Any) -> None:
+    y, target = make_problem(name, (3, 2, 4))
+    y, target = y.astype(dtype), target.astype(int if name == "cross_entropy" else dtype)
+    expected, _ = LOSSES[name](y, target, [3, 1])
+    largest = np.finfo(dtype).max
+    for of_y, of_target in ((np.inf, np.inf), (-largest, largest)):
+        y[1:, 1] = of_y
+        if name != "cross_entropy":
+            target[1:, 1] = of_target
+        value, dy = LOSSES[name](y, target, [3, 1])
+        assert value == expected
+        assert not dy[1:, 1].any()
+    if name != "cross_entropy":
+        wide = target.astype(np.float64)
+        wide[1:, 1] = 1e300
+        LOSSES[name](y, wide, [3, 1])
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_float32_stays_float32_and_agrees_with_float64(name: str) -> None:
     y, target = make_problem(name, (5, 3))
@@ -78,6 +100,23 @@ def test_nothing_valid_is_zero_and_not_nan(name: str) -> None:
     value, dy = LOSSES[name](y[:0], target[:0])
     assert value == 0
     assert dy.shape == (0, 2, 4)
+
+
+@pytest.mark.parametrize("name", ["mae", "mse", "huber", "binary_cross_entropy"])
+def test_the_gradient_of_one_number_is_an_array_of_no_axes(name: str) -> None:
+    value, dy = LOSSES[name](0.5, 1.0)
+    assert type(value) is float
+    assert type(dy) is np.ndarray
+    assert dy.shape == ()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_mean_of_many_halves_is_not_summed_in_halves(name: str) -> None:
+    y = np.full((200_000, 2), 8, np.float16)
+    target = np.zeros(200_000, int) if name == "cross_entropy" else np.zeros_like(y)
+    few, _ = LOSSES[name](y[:1], target[:1])
+    value, _ = LOSSES[name](y, target)
+    assert value == pytest.approx(few)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -119,6 +158,19 @@ def test_cross_entropy_says_what_does_not_fit() -> None:
         losses.cross_entropy(y, [0, 1, 2, -1, 0])
     with pytest.raises(TypeError, match="integer class indices, got dtype float64"):
         losses.cross_entropy(y, np.zeros(5))
+    for shape in ((), (0, 0), (2, 0)):
+        message = rf"y must have at least one class .* got {re.escape(str(shape))}"
+        with pytest.raises(ValueError, match=message):
+            losses.cross_entropy(np.zeros(shape), np.zeros(shape[:-1], int))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nested_lists_of_unequal_lengths_are_named(name: str) -> None:
+    uneven, name_of_loss = [[1.0], [1.0, 2.0]], name.partition("(")[0]
+    with pytest.raises(ValueError, match=f"{name_of_loss}: y must be one array, got nested"):
+        LOSSES[name](uneven, [[1.0], [1.0]])
+    with pytest.raises(ValueError, match=f"{name_of_loss}: target must be one array, got nested"):
+        LOSSES[name](np.zeros((2, 1)), uneven)
 
 
 @pytest.mark.parametrize(

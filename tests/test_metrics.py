@@ -31,6 +31,10 @@ def test_accuracy_does_not_guess() -> None:
         metrics.accuracy([["a", "b"]], [0])
     with pytest.raises(TypeError, match="accuracy: target must hold real numbers, got dtype <U"):
         metrics.accuracy([[1.0, 2.0]], ["b"])
+    with pytest.raises(ValueError, match="accuracy: y must be one array, got nested sequences"):
+        metrics.accuracy([[1.0], [1.0, 2.0]], [0, 1])
+    with pytest.raises(ValueError, match="accuracy: target must be one array, got nested"):
+        metrics.accuracy([[1.0, 2.0]], [[1.0], [1.0, 2.0]])
 
 
 def test_a_score_that_is_nan_is_never_right() -> None:
