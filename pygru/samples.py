@@ -24,6 +24,7 @@ __all__ = [
     "check_samples",
     "keeps_time",
     "reads_targets",
+    "reads_vectors",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -53,6 +54,12 @@ class Samples(NamedTuple):
 def reads_targets(model: Any) -> bool:
     """Whether a model is taught with its targets, which then have lengths of their own."""
     return hasattr(model, "target_lengths")
+
+
+def reads_vectors(model: Any) -> bool:
+    """Whether one sample is a single vector, without a time axis that lengths could be of."""
+    axes = getattr(model, "_axes", None)
+    return bool(axes is not None and axes[0] == 1)
 
 
 def keeps_time(model: Any) -> bool:
@@ -142,6 +149,11 @@ def check_inputs(
             raise ValueError(
                 f"{where}: {of}lengths must be None for a list of sequences, which have their own"
             )
+        if reads_vectors(model):
+            raise ValueError(
+                f"{where}: {of}X must be a rectangular array for a model that reads single "
+                "vectors, got sequences of unequal lengths"
+            )
         _check_axes(where, f"{of}X", model, inputs.shape)
         if inputs.values.ndim < 2 and inputs.values.dtype.kind == "f":
             raise ValueError(
@@ -158,20 +170,24 @@ def check_inputs(
         )
     if lengths is None:
         return inputs, None
+    if reads_vectors(model):
+        raise ValueError(
+            f"{where}: {of}lengths must be None for a model that reads single vectors, which have "
+            "no time axis"
+        )
     T, batch = inputs.shape[1], inputs.shape[:1]
     return inputs, checks.as_lengths(where, lengths, T, batch, f"{of}lengths")
 
 
 def _check_axes(where: str, name: str, model: Any, shape: tuple[int, ...]) -> None:
     """Refuse samples that a model which looks at time would take for something else."""
-    axes = getattr(model, "_axes", None)
-    if axes is None:
+    if getattr(model, "_axes", None) is None:
         return
-    expected = ["N", "T", "I"] if axes[0] == 2 else ["N", "I"]
+    expected = ["N", "I"] if reads_vectors(model) else ["N", "T", "I"]
     if getattr(model, "input_classes", None) is not None:
         del expected[-1]
     if len(shape) != len(expected):
-        read = "sequences" if axes[0] == 2 else "single vectors"
+        read = "single vectors" if reads_vectors(model) else "sequences"
         raise ValueError(
             f"{where}: {name} must have shape ({', '.join(expected)}) for a model that reads "
             f"{read}, got {shape}"

@@ -24,7 +24,7 @@ from pygru.optim import Optimizer
 from pygru.progress import Progress
 from pygru.ragged import Ragged
 from pygru.recurrent import Recurrent
-from pygru.samples import Samples, check_layout, check_samples, reads_targets
+from pygru.samples import Samples, check_layout, check_samples, reads_targets, reads_vectors
 from pygru.schedules import Schedule
 from pygru.trainer import GradientHook, Settings, Trainer
 
@@ -329,6 +329,10 @@ def _check_callbacks(callbacks: Callback | Iterable[Callback]) -> tuple[Callback
 
 def _check_series(model: Any, data: Samples, bptt: int, stateful: bool) -> None:
     """Refuse what truncated BPTT cannot be used on."""
+    if reads_vectors(model):
+        raise ValueError(
+            f"fit: bptt must be None for a model that reads single vectors, got {bptt}"
+        )
     X, Y, lengths, _ = data
     T = X.shape[1] if lengths is None else int(lengths.max())
     if bptt > T:

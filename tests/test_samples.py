@@ -81,6 +81,31 @@ def test_without_a_recurrent_layer_somebody_has_to_say_where_time_is(build: Any,
     fit(model, X, Y, epochs=1, batch_size=3)
 
 
+@pytest.mark.parametrize(
+    "first, X, uneven",
+    [
+        (pygru.Linear(2, 3, rng=0), np.zeros((6, 2)), [[1], [1, 2]]),
+        (pygru.Embedding(4, 3, rng=0), np.zeros(6, int), [[1], [1, 2]]),
+    ],
+)
+def test_a_model_that_reads_vectors_has_no_use_for_lengths(first: Any, X: Any, uneven: Any) -> None:
+    model = pygru.Sequential(first, pygru.RepeatVector(4), pygru.GRU(3, 3, **BATCHED))
+    Y, before = np.zeros((6, 4, 3)), model.flat_params.copy()
+    message = "lengths must be None for a model that reads single vectors"
+    with pytest.raises(ValueError, match=f"predict: {message}"):
+        evaluation.predict(model, X, lengths=[1] * 6)
+    with pytest.raises(ValueError, match=f"fit: {message}"):
+        fit(model, X, Y, lengths=[1] * 6)
+    with pytest.raises(ValueError, match=f"fit: validation {message}"):
+        fit(model, X, Y, validation=(X, Y, [1] * 6))
+    with pytest.raises(ValueError, match="fit: bptt must be None for a model that reads single"):
+        fit(model, X, Y, bptt=2)
+    with pytest.raises(ValueError, match=r"X must be a rectangular .* single vectors, got seq"):
+        evaluation.predict(model, uneven)
+    assert np.array_equal(model.flat_params, before)
+    assert fit(model, X, Y, epochs=1).loss
+
+
 def test_feed_forward_models_take_samples_of_any_axes() -> None:
     model = pygru.Linear(2, 1, rng=0)
     for shape in ((6, 2), (6, 4, 2), (6, 5, 4, 2)):
