@@ -84,7 +84,7 @@ class Trainer:
         self.base_lr = optimizer.lr
         self.history = History()
         self.params, self.grads = model.flat_params, model.flat_grads  # (P,) each
-        self.last_good = self.params.copy()  # (P,)  gave a finite loss
+        self.last_good = self.params.copy()  # (P,)  gave a finite loss; after Ctrl-C, finite
         self.best = self.params.copy()  # (P,)  after the epoch of best_record
         self.best_record: EpochRecord | None = None
         self._teaches = reads_targets(model)
@@ -118,6 +118,8 @@ class Trainer:
             if advance is not None and advance():
                 progress.show(means.loss)
             if interrupts.count:
+                if np.isfinite(self.params).all():  # the step is whole, though no loss shows it yet
+                    np.copyto(self.last_good, self.params)
                 raise KeyboardInterrupt
         if not np.isfinite(self.params).all():
             self._fail(f"a parameter became NaN or infinite in epoch {epoch}, step {steps}")

@@ -132,7 +132,8 @@ def fit(
     -------
     history : History
         After Ctrl-C, too: it ends the training after the current step, and the model then holds the
-        parameters of the best epoch. A second Ctrl-C stops at once, with a KeyboardInterrupt.
+        parameters of the best epoch, or those after the step where no epoch was complete. A second
+        Ctrl-C stops at once, with a KeyboardInterrupt.
 
     Raises
     ------

@@ -91,6 +91,36 @@ def test_ctrl_c_ends_after_the_step_and_keeps_the_best_epoch(
     assert "interrupted: the model keeps the parameters of epoch 2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_ctrl_c_in_the_first_epoch_keeps_the_step_that_it_waited_for(
+    last: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def press(grads: Any) -> None:
+        if optimizer.steps == last - 1:
+            signal.raise_signal(signal.SIGINT)
+
+    model, optimizer, reference = build(), optim.SGD(0.1), build()
+    history = fit(model, optimizer=optimizer, on_gradient=press, verbose=1)
+    assert history.interrupted
+    assert history.epochs == []
+    assert optimizer.steps == last
+    shuffled = pygru.data.ShuffledBatches()
+    fit(reference, epochs=1, sampler=lambda *of: list(shuffled(*of))[:last])
+    assert np.array_equal(model.flat_params, reference.flat_params)
+    assert "the model keeps its latest parameters, as no epoch" in capsys.readouterr().out
+
+
+def test_ctrl_c_after_a_step_that_broke_the_parameters_keeps_those_before_it() -> None:
+    class Broken(optim.SGD):
+        def step(self, flat_params: Any, flat_grads: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            super().step(flat_params, np.full_like(flat_grads, np.inf))
+
+    model = build()
+    assert fit(model, optimizer=Broken(0.1)).interrupted
+    assert not model.flat_params.any()
+
+
 def test_ctrl_c_after_an_epoch_does_not_lose_it() -> None:
     def press(record: Any, model: Any) -> None:
         if record.epoch == 2:
