@@ -301,16 +301,44 @@ def check_targets(
             f"the model answers every step, got shape {data.Y.shape}"
         )
     try:
-        weighted_loss(loss, y, target, target_ends)
-        values = _valid(data) if y.ndim > 2 else data.Y
-        values = values.values if isinstance(values, Ragged) else values
-        extremes = np.array([values.min(), values.max()])
-        loss(np.zeros((2, *y.shape[target.ndim :]), y.dtype), extremes)
+        _compare(data, loss, y, target, target_ends)
     except (TypeError, ValueError) as error:
-        hint = ""
-        if y.shape[-1:] == (1,) and y.ndim == target.ndim + 1:
-            hint = f"; Y of shape {data.Y.shape} would fit as Y[..., np.newaxis]"
+        per_step = steps is None and y.ndim > 2 and _answers_steps(model)
+        hint = _hint(data, loss, y, target, target_ends, per_step)
         raise type(error)(f"{where} must fit the loss: {error}{hint}") from None
+
+
+def _compare(data: Samples, loss: losses.Loss, y: Array, target: Array, ends: Array | None) -> None:
+    """Let a loss refuse the targets of one sample by their shape, and all by their range."""
+    weighted_loss(loss, y, target, ends)
+    values = _valid(data) if y.ndim > 2 else data.Y
+    values = values.values if isinstance(values, Ragged) else values
+    extremes = np.array([values.min(), values.max()])
+    loss(np.zeros((2, *y.shape[target.ndim :]), y.dtype), extremes)
+
+
+def _answers_steps(model: Any) -> bool:
+    """Whether a model is known to answer every step, where it might answer the last one alone."""
+    axes = getattr(model, "_axes", None)
+    return bool(axes is not None and axes[1] == 2 and not reads_targets(model))
+
+
+def _hint(
+    data: Samples, loss: losses.Loss, y: Array, target: Array, ends: Array | None, per_step: bool
+) -> str:
+    """Return what would make the targets fit, of what is usually forgotten; "" if nothing would."""
+    longer, with_axis = target[..., np.newaxis], " as Y[..., np.newaxis]"
+    ways: list[tuple[Array, Array, Array | None, str]] = [(y, longer, ends, with_axis)]
+    if per_step:
+        last, to_last = y[:, -1], " a model with a LastStep; this one answers every step"
+        ways += [(last, target, None, to_last), (last, longer, None, f"{with_axis}{to_last}")]
+    for y, target, ends, way in ways:
+        try:
+            _compare(data, loss, y, target, ends)
+        except (TypeError, ValueError):
+            continue
+        return f"; Y of shape {data.Y.shape} would fit{way}"
+    return ""
 
 
 def _valid(data: Samples) -> Array | Ragged:

@@ -163,6 +163,43 @@ def test_targets_that_lack_their_last_axis_are_told_how_to_get_it():
     pygru.fit(model, X, Y[..., np.newaxis], **settings)
 
 
+@pytest.mark.parametrize(
+    "outputs, Y, changes, hint",
+    [
+        (1, np.zeros((6, 4)), {}, "Y[..., np.newaxis]"),
+        (1, np.zeros((6, 4)), {"bptt": 2}, "Y[..., np.newaxis]"),
+        (1, np.zeros((6, 4)), {"lengths": [4] * 6}, "Y[..., np.newaxis]"),
+        (1, np.zeros((6, 1)), {}, "LastStep"),
+        (1, np.zeros((6, 1)), {"lengths": [4] * 6}, "LastStep"),
+        (1, np.zeros(6), {}, "Y[..., np.newaxis] LastStep"),
+        (2, np.zeros((6, 2)), {}, "LastStep"),
+        (2, np.zeros((6, 4)), {"bptt": 2}, ""),
+        (2, np.zeros((6, 3)), {}, ""),
+        (1, np.zeros((6, 3)), {}, ""),
+        (3, np.arange(6) % 3, {"loss": "cross_entropy"}, "LastStep"),
+        (1, np.arange(6) % 2, {"loss": "cross_entropy"}, ""),
+        (1, np.arange(24).reshape(6, 4) % 2, {"loss": "cross_entropy"}, ""),
+        (1, np.zeros((6, 4)), {"loss": "cross_entropy"}, ""),
+        (1, np.full((6, 4), 2.0), {"loss": "binary_cross_entropy"}, ""),
+    ],
+)
+def test_a_hint_about_targets_is_true(
+    outputs: int, Y: Any, changes: dict[str, Any], hint: str
+) -> None:
+    def build(*pooling: Any) -> Any:
+        return pygru.Sequential(pygru.GRU(2, 3, **BATCHED), *pooling, pygru.Linear(3, outputs))
+
+    with pytest.raises((TypeError, ValueError), match="fit: Y must fit the loss") as caught:
+        fit(build(), X_STEPS, Y, **changes)
+    message = str(caught.value)
+    for word in ("LastStep", "Y[..., np.newaxis]"):
+        assert (word in message) == (word in hint)
+    if hint:
+        fitting = Y[..., np.newaxis] if "newaxis" in hint else Y
+        model = build(pygru.LastStep()) if "LastStep" in hint else build()
+        assert fit(model, X_STEPS, fitting, epochs=1, **changes).loss
+
+
 def test_a_list_of_layers_is_told_to_come_one_by_one():
     layers = [pygru.Linear(2, 3, rng=0), pygru.Linear(3, 1, rng=0)]
     with pytest.raises(TypeError, match="one by one"):
