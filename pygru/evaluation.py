@@ -275,9 +275,16 @@ def _in_order(X: Array | Ragged, batch_size: int) -> list[Batch]:
 
 
 def check_targets(
-    where: str, model: Any, data: Samples, loss: losses.Loss, steps: int | None = None
+    where: str,
+    model: Any,
+    data: Samples,
+    loss: losses.Loss,
+    steps: int | None = None,
+    of: str = "",
 ) -> None:
     """Run one sample, or its first `steps`, and hold all targets against what the model answers.
+
+    `of` is put before the names of data other than what the model is trained on.
 
     Raises
     ------
@@ -291,21 +298,27 @@ def check_targets(
         target = target[:, :steps] if target.ndim > 1 else target
         ends = None if ends is None else np.minimum(ends, steps)
         target_ends = None if target_ends is None else ends
-    y = _answer(model, x, target, ends, target_ends)
+    try:
+        y = _answer(model, x, target, ends, target_ends)
+    except (TypeError, ValueError) as error:
+        if not of:  # the model says what it was given
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{where}: {of}data must fit the model as X and Y do: {error}") from error
     if not _is_ours(loss):
         return
     uneven = isinstance(data.X, Ragged) and not isinstance(data.Y, Ragged)
     if uneven and y.ndim > 2 and keeps_time(model) and not reads_targets(model):
         raise ValueError(
-            f"{where} must be a list of sequences as X is, (N, T, ...) = {data.X.shape}, because "
-            f"the model answers every step, got shape {data.Y.shape}"
+            f"{where}: {of}Y must be a list of sequences as X is, (N, T, ...) = {data.X.shape}, "
+            f"because the model answers every step, got shape {data.Y.shape}"
         )
     try:
         _compare(data, loss, y, target, target_ends)
     except (TypeError, ValueError) as error:
         per_step = steps is None and y.ndim > 2 and _answers_steps(model)
         hint = _hint(data, loss, y, target, target_ends, per_step)
-        raise type(error)(f"{where} must fit the loss: {error}{hint}") from None
+        raise type(error)(f"{where}: {of}Y must fit the loss: {error}{hint}") from None
 
 
 def _compare(data: Samples, loss: losses.Loss, y: Array, target: Array, ends: Array | None) -> None:

@@ -191,9 +191,9 @@ def fit(
     )
     if bptt is not None:
         _check_series(model, data, bptt, stateful)
-    check_targets("fit: Y", model, data, settings.loss, bptt)
+    check_targets("fit", model, data, settings.loss, bptt)
     if held_out is not None:
-        check_targets("fit: validation Y", model, held_out, settings.loss, bptt)
+        check_targets("fit", model, held_out, settings.loss, bptt, "validation ")
 
     rng = checks.as_generator("fit", rng)
     trainer = Trainer(model, optimizer, data, held_out, settings, rng)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from affine import fit
+from affine import Affine, fit
 from tolerances import assert_close
 
 import pygru
@@ -139,6 +139,34 @@ def test_targets_of_a_wrong_shape_are_named_with_both_shapes(
     with pytest.raises(ValueError, match="fit: validation .*" + message):
         fit(PER_STEP, X_STEPS, X_STEPS[..., :1], validation=validation)
     assert np.array_equal(PER_STEP.flat_params, before)
+
+
+def test_validation_data_of_another_width_is_named() -> None:
+    before = PER_STEP.flat_params.copy()
+    message = r"fit: validation data must fit .*: GRU.forward: x .* I = 2, got \(1, 4, 3\)"
+    with pytest.raises(ValueError, match=message):
+        fit(PER_STEP, X_STEPS, X_STEPS[..., :1], validation=(np.zeros((6, 4, 3)), X_STEPS[..., :1]))
+    parts = [pygru.GRU(2, 3, **BATCHED)], [pygru.GRU(1, 3, **BATCHED), pygru.Linear(3, 1)]
+    model = pygru.EncoderDecoder(*(pygru.Sequential(*part) for part in parts), start=0.0)
+    message = r"fit: validation data must fit .*EncoderDecoder.*: target .* got shape \(1, 4, 2\)"
+    with pytest.raises(ValueError, match=message):
+        fit(model, X_STEPS, X_STEPS[..., :1], validation=(X_STEPS, X_STEPS))
+    assert np.array_equal(PER_STEP.flat_params, before)
+
+
+def test_validation_data_of_another_kind_are_named() -> None:
+    class Counting(Affine):
+        def __call__(self, x: Any, *, lengths: Any = None) -> Any:
+            if x.dtype.kind != "i":
+                raise TypeError(f"x must hold integers, got dtype {x.dtype}")
+            return super().__call__(x, lengths=lengths)
+
+    X, Y = np.ones((6, 1), int), np.ones((6, 1))
+    message = "fit: validation data must fit the model as X and Y do: x must hold integers"
+    with pytest.raises(TypeError, match=message):
+        fit(Counting(), X, Y, validation=(Y, Y))
+    with pytest.raises(TypeError, match=r"^x must hold integers"):
+        fit(Counting(), Y, Y)
 
 
 @pytest.mark.parametrize("name", ["X", "Y", "validation X", "validation Y"])
