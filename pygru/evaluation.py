@@ -208,11 +208,15 @@ def measure(
 
 
 def weighted_loss(
-    loss: losses.Loss, y: Array, target: Array, ends: Array | None
+    loss: losses.Loss, y: Array, target: Array, ends: Array | None, *, trains: bool = False
 ) -> tuple[float, Array, float]:
-    """Return the loss, dy, and how much the loss weighs: sequences or, of y with time, steps."""
+    """Return the loss, dy, and how much the loss weighs: sequences or, of y with time, steps.
+
+    Of a loss of the user's, dy is checked where something `trains` on it.
+    """
     answer: Any  # of a function of the user's, perhaps
-    if not _is_ours(loss):
+    ours = _is_ours(loss)
+    if not ours:
         y, target = _to_be_read(y), _to_be_read(target)
     if y.ndim < 3:
         answer, elements = loss(y, target), len(y)
@@ -223,12 +227,23 @@ def weighted_loss(
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise TypeError(f"loss: must return (value, dy), got {answer!r}")
     value, dy = answer
+    if trains and not ours:
+        _check_gradient(dy, y.shape)
     return _one_number("loss", value), dy, elements
 
 
 def _is_ours(loss: losses.Loss) -> bool:
     """Whether a loss is one of pygru's, with settings of its own or without."""
     return (loss.func if isinstance(loss, partial) else loss) in losses.LOSSES.values()
+
+
+def _check_gradient(dy: Any, shape: tuple[int, ...]) -> None:
+    """Refuse what a loss gave as its gradient where a model would, which does not know the loss."""
+    array = checks.as_array("loss", "dy", dy)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"loss: dy must hold real numbers, got dtype {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"loss: dy must have the shape of y, {shape}, got {array.shape}")
 
 
 def _to_be_read(array: Array) -> Array:

@@ -204,7 +204,7 @@ class Trainer:
         _, target, _, ends, _ = piece
         settings, grads = self.settings, self.grads
         y, tape = self._forward(*piece)
-        value, dy, elements = weighted_loss(settings.loss, y, target, ends)
+        value, dy, elements = weighted_loss(settings.loss, y, target, ends, trains=True)
         if not math.isfinite(value):
             return f"the loss became {value}"
         np.copyto(self.last_good, self.params)

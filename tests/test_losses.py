@@ -236,6 +236,30 @@ def test_a_loss_that_gives_something_else_is_named(answer: Any, message: str) ->
         pygru.evaluate(model, x, x, loss=lambda _y, _target: answer)
 
 
+@pytest.mark.parametrize("model", [pygru.Linear(2, 1), pygru.RNN(2, 1, batch_first=True)])
+@pytest.mark.parametrize(
+    "dy, error, message",
+    [
+        (None, TypeError, "loss: dy must hold real numbers, got dtype object"),
+        (np.zeros((3, 4, 1), complex), TypeError, "loss: dy must hold .* got dtype complex128"),
+        (0.5, ValueError, r"loss: dy must have the shape of y, \(3, 4, 1\), got \(\)"),
+        (np.zeros((3, 4)), ValueError, r"loss: dy must have .* \(3, 4, 1\), got \(3, 4\)"),
+        ([[1.0], [1.0, 2.0]], ValueError, "loss: dy must be one array, got nested sequences"),
+    ],
+)
+def test_a_loss_whose_gradient_does_not_fit_is_named_before_anything_learns_from_it(
+    model: Any, dy: Any, error: Any, message: str
+) -> None:
+    before, X, Y = model.flat_params.copy(), np.ones((3, 4, 2)), np.ones((3, 4, 1))
+    own: Any = lambda _y, _target: (1.0, dy)  # noqa: E731
+    settings: Any = {"optimizer": pygru.Adam(), "epochs": 1, "verbose": 0}
+    with pytest.raises(error, match=message):
+        pygru.fit(model, X, Y, loss=own, **settings)
+    assert np.array_equal(model.flat_params, before)
+    assert pygru.evaluate(model, X, Y, loss=own) == 1  # where no gradient is needed
+    pygru.fit(model, X, Y, loss=lambda _y, _target: (1.0, Y.astype(int).tolist()), **settings)
+
+
 class Own:
     func = staticmethod(losses.mae)  # as a functools.partial has one
 
