@@ -49,11 +49,16 @@ def test_the_commands_run_as_printed_on_the_files_that_the_page_makes(
         if re.search(r'Path\("model\.(onnx|json)"\)', block):
             exec(compile(block, "docs/interop.md", "exec"), {})
     (commands,) = re.findall(r"^```bash\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    assert "the first line prints two." in TEXT
     for line in commands.splitlines():
         program, *argv = shlex.split(line, comments=True)
         assert program == "pygru"
         quick = ["--seconds", "0.01"] if argv[0] == "bench" else []
+        capsys.readouterr()
         assert cli.main([*argv, *quick]) == 0, capsys.readouterr().err
+        if "--check" in argv:
+            *checks, _ = capsys.readouterr().out.splitlines()
+            assert len(checks) == 2
 
 
 def test_the_page_has_an_example_for_every_system():
