@@ -16,12 +16,17 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 from machine import cpu_name
 from shapes import SHAPES
 
 import pygru
-import pygru.torch
+
+try:
+    import torch
+
+    import pygru.torch
+except ImportError as error:
+    raise SystemExit(f"torch: not installed ({error})") from None
 
 
 class Classifier(torch.nn.Module):  # type: ignore[misc, unused-ignore]

@@ -63,6 +63,15 @@ def test_a_rival_is_timed_or_its_absence_said(speed):
     assert "left out" not in out
 
 
+def test_accelerate_says_in_a_line_that_torch_is_missing(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('No module named torch')")
+    command = [sys.executable, str(FOLDER / "accelerate.py")]
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["torch: not installed (No module named torch)"]
+
+
 def test_every_cell_is_checked_against_the_reference():
     for cell in ("gru_before", "rnn"):
         out = run(
