@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import pygru
+from pygru.examples import EXAMPLES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -40,6 +41,12 @@ def test_the_readme_shows_python():
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"block{i}" for i in range(len(BLOCKS))])
 def test_the_readme_runs_as_printed(block):
     exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_readme_writes_over_no_file_of_an_example():
+    written = re.findall(r"(\w+)\.safetensors", README)
+    assert written
+    assert not set(written) & set(EXAMPLES)
 
 
 def test_the_readme_prints_the_commands_that_ci_runs():
