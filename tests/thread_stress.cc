@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: MIT
 // Calls the runtime from several threads at once, for ThreadSanitizer to watch, and holds every
-// result against that of one thread, bit for bit. There is no Python, whose lock would put calls in
+// result against that of one thread, bit for bit; and looks at how even the parts of a team are,
+// which no result shows. There is no Python, whose lock would put calls in
 // an order, and no fork(), after which ThreadSanitizer gives up when a thread starts. Built where
 // CMake is given PYGRU_THREAD_STRESS.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <random>
 #include <thread>
 
 #include "../csrc/runtime/isa.h"
 #include "../csrc/runtime/layer.h"
+#include "../csrc/runtime/plan.h"
 #include "../csrc/runtime/stream.h"
 #include "../csrc/runtime/thread_count.h"
 #include "../csrc/runtime/thread_pool.h"
@@ -66,6 +70,33 @@ void call_teams() {
     // Longer than the pool's threads have patience, so that the next call must wake them.
     if (call % 16 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
+}
+
+// Cuts of up to 40 sequences, of one length and of many: each as near to its place as half a tile
+// allows, or any number of sequences where the team has no tile each.
+void cut_all() {
+  constexpr Index T = 30;
+  const Index tile = kernels().tile_rows;
+  for (const Index spread : {1, 5, 30})
+    for (Index team = 1; team <= 5; ++team)
+      for (Index B = 1; B <= 40; ++B) {
+        std::vector<Index> length, order(count(B)), cuts(count(team + 1));
+        for (Index b = 0; b < B; ++b) length.push_back(T - b * spread / B);  // the longest first
+        std::iota(order.begin(), order.end(), Index{0});
+        const Shape shape = {T, B, 1, 1};
+        cut_sequences(kernels(), shape, {length.data(), order.data()}, team, cuts.data());
+        expect(cuts.front() == 0 && cuts.back() == B, "ends of the cuts");
+        const Index rows = B >= tile * team ? tile / 2 : 1;
+        for (Index member = 1; member < team; ++member) {
+          const Index cut = cuts[count(member)];
+          const double before = std::accumulate(&length[0], &length[0] + cut, 0.0);
+          const double place = steps_of(shape, length.data()) / static_cast<double>(team) *
+                               static_cast<double>(member);
+          expect(cut % rows == 0, "tile of a cut");
+          expect(std::abs(before - place) <= static_cast<double>(rows * T) / 2 || B - cut < rows,
+                 "place of a cut");
+        }
+      }
 }
 
 // What all threads read, as x, W, U, b_x and b_h, which may overlap.
@@ -136,6 +167,7 @@ Floats stream(const std::shared_ptr<const PackedModel<float>>& model, Index T, I
 
 int main() {
   using namespace pygru;
+  cut_all();
   at_once(4, [](Index) { call_teams(); });  // the first calls of all
 
   constexpr Shape many = {12, 48, 8, 48}, few = {40, 7, 16, 96}, one = {12, 1, 40, 256};

@@ -15,13 +15,7 @@
 namespace pygru {
 namespace {
 
-// Steps of all sequences together.
-double steps_of(Shape s, const Index* length) {
-  return static_cast<double>(length ? std::accumulate(length, length + s.B, Index{0}) : s.T * s.B);
-}
-
-// Sorts sequences by length and counts those alive at each step; divides them among the team so
-// that each member has about as many steps, in whole tiles of rows, or one of half a tile.
+// Sorts sequences by length and counts those alive at each step; divides them among the team.
 class Order {
  public:
   Order(Shape s, const Index* length, Index team_size, Buffer& buffer) {
@@ -40,23 +34,7 @@ class Order {
       }
       lengths = {length, order, active};
     }
-    const double share = steps_of(s, length) / static_cast<double>(team_size);
-    const Index rows = s.B >= kernels().tile_rows * team_size ? kernels().tile_rows / 2 : 1;
-    const auto steps = [&](Index b) {  // of the next few sequences
-      Index sum = 0;
-      for (const Index end = b + rows; b < end; ++b) sum += length ? length[order[b]] : s.T;
-      return static_cast<double>(sum);
-    };
-    double done = 0;
-    Index b = 0;
-    cut[0] = 0;
-    for (Index member = 1; member < team_size; ++member) {
-      for (; b + rows <= s.B && done + steps(b) / 2 < share * static_cast<double>(member);
-           b += rows)
-        done += steps(b);
-      cut[member] = b;
-    }
-    cut[team_size] = s.B;
+    cut_sequences(kernels(), s, lengths, team_size, cut);
     cuts = cut;
   }
 

@@ -4,6 +4,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "thread_count.h"
 
@@ -30,6 +31,30 @@ Plan plan_layer(const KernelTable& table, Shape s, double steps, int gates, std:
       per_step * static_cast<double>(s.B) / static_cast<double>(by_units) >= kLeastStep)
     return {by_units, Split::units, together, operations};
   return {std::max<Index>(1, std::min(size, s.B)), Split::sequences, together, operations};
+}
+
+double steps_of(Shape s, const Index* length) {
+  return static_cast<double>(length ? std::accumulate(length, length + s.B, Index{0}) : s.T * s.B);
+}
+
+void cut_sequences(const KernelTable& table, Shape s, const Lengths& lengths, Index team_size,
+                   Index* cuts) {
+  const double share = steps_of(s, lengths.length) / static_cast<double>(team_size);
+  const Index rows = s.B >= table.tile_rows * team_size ? table.tile_rows / 2 : 1;
+  const auto steps = [&](Index b) {  // of the next few sequences
+    Index sum = 0;
+    for (const Index end = b + rows; b < end; ++b) sum += lengths.of(lengths.row(b), s.T);
+    return static_cast<double>(sum);
+  };
+  double done = 0;
+  Index b = 0;
+  cuts[0] = 0;
+  for (Index member = 1; member < team_size; ++member) {
+    for (; b + rows <= s.B && done + steps(b) / 2 < share * static_cast<double>(member); b += rows)
+      done += steps(b);
+    cuts[member] = b;
+  }
+  cuts[team_size] = s.B;
 }
 
 Plan plan_rows(double operations) {
