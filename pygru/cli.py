@@ -141,7 +141,7 @@ def _info(args: argparse.Namespace) -> None:
     kind = formats.kind_of(args.file)
     if kind == CHECKPOINT:
         if args.into is not None:
-            raise ValueError(f"{args.file}: into must be None for a checkpoint")
+            raise ValueError(f"{args.file}: into must be left out for a checkpoint")
         print(summary(args.file))
     else:
         model = _read(args.file, args.into)

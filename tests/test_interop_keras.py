@@ -132,7 +132,7 @@ def test_the_variant_of_a_weights_file_must_be_that_of_the_model(tmp_path):
         message = f"belong to reset='{reset}', this layer has reset='{other}'"
         with pytest.raises(ValueError, match=message):
             from_keras(path, into=pygru.GRU(I, H, reset=other))
-        with pytest.raises(ValueError, match="holds weights alone, give into="):
+        with pytest.raises(ValueError, match="holds weights alone, needs into"):
             from_keras(path)
         with pytest.raises(ValueError, match=r"must hold 2 arrays in layers/gru/cell/vars, got 3"):
             from_keras(path, into=pygru.GRU(I, H, reset=reset, bias=False))

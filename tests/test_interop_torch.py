@@ -62,7 +62,7 @@ def test_numbered_modules_become_a_row_and_named_ones_come_as_they_are_defined()
         model = from_torch({f"{p}.{k}": w for p, part in row for k, w in part.items()})
         assert [type(module).__name__ for module in model] == kinds
     numbers = {f"{p}.{k}": w for p, part in parts.items() for k, w in part.items()}
-    with pytest.raises(ValueError, match=r"without a gap, got 0, 1, 2, 10; .* give into="):
+    with pytest.raises(ValueError, match=r"without a gap, got 0, 1, 2, 10; .* needs into"):
         from_torch(numbers)
     model = pygru.Sequential(
         pygru.Embedding(9, I), pygru.Linear(I, I), pygru.GRU(I, H), pygru.Tanh(),
@@ -76,7 +76,7 @@ def test_into_tells_by_shape_which_module_is_which_where_names_are_sorted(tmp_pa
     named = {f"gru.{k}": w for k, w in weights().items()}
     named |= {f"fc.{k}": w for k, w in pygru.Linear(H, 2, rng=0).state_dict().items()}
     path = save_safetensors(tmp_path / "net.safetensors", named)
-    with pytest.raises(ValueError, match=r"sorted by name \(fc, gru\) .* give into="):
+    with pytest.raises(ValueError, match=r"sorted by name \(fc, gru\) .* needs into"):
         from_torch(path)
     model = pygru.Sequential(pygru.GRU(I, H), pygru.LastStep(), pygru.Linear(H, 2))
     from_torch(path, model)
@@ -100,10 +100,10 @@ def lstm(rows=4 * H):
         (lstm(), "the state_dict must be a GRU or an RNN, got LSTM"),
         (lstm() | {"weight_hr_l0": np.zeros((2, H))}, "got LSTM with proj_size"),
         (lstm(5 * H), "got a layer of 5 gates"),
-        (lstm(H), "is an RNN and a state_dict does not tell its nonlinearity: give into="),
+        (lstm(H), "is an RNN and a state_dict does not tell its nonlinearity: needs into"),
         ({}, "state_dict must hold weights, got none"),
         ({"weight": np.zeros((2, 3))}, "an Embedding or a Linear without bias"),
-        ({"weight": np.zeros(3), "bias": np.zeros(3)}, "does not tell its eps: give into="),
+        ({"weight": np.zeros(3), "bias": np.zeros(3)}, "does not tell its eps: needs into"),
         ({"weight": np.zeros((2, 3, 1)), "bias": np.zeros(2)}, "must be a module that pygru has"),
         ({"weight": np.zeros((2, 3), int)}, "arrays of real numbers, got int64 at 'weight'"),
         ({"state_dict": {}, "epoch": 3}, "arrays of real numbers, got dict at 'state_dict'"),

@@ -81,7 +81,7 @@ def from_keras(source: Any, into: Module | None = None, *, check: bool = False) 
             raise ValueError("into must be None for a whole model, which tells everything itself")
         if path is not None and not whole:
             if into is None:
-                raise ValueError("holds weights alone, give into=, a model to load them into")
+                raise ValueError("holds weights alone, needs into, a model to load them into")
             model: Module = into
             _fill(into, read_weights(path))
         elif path is not None:

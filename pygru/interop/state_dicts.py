@@ -113,14 +113,14 @@ def _of_state_dict(groups: dict[str, dict[str, Array]], ordered: bool) -> list[B
     if len(groups) > 1 and not ordered:
         raise ValueError(
             f"holds modules sorted by name ({', '.join(groups)}) and does not tell which reads "
-            "which: give into="
+            "which: needs into"
         )
     if any(prefix.isdigit() for prefix in groups) and list(groups) != [
         str(i) for i in range(len(groups))
     ]:
         raise ValueError(
             f"state_dict must name modules 0, 1, 2 ... without a gap, got {', '.join(groups)}; it "
-            "does not tell what stands between: give into="
+            "does not tell what stands between: needs into"
         )
     result: list[Block] = []
     for i, (prefix, arrays) in enumerate(groups.items()):
@@ -129,7 +129,7 @@ def _of_state_dict(groups: dict[str, dict[str, Array]], ordered: bool) -> list[B
             result.append(recurrent_block(name, arrays, {"reset": "after"}))
         elif cell == "RNN":
             raise ValueError(
-                f"{name} is an RNN and a state_dict does not tell its nonlinearity: give into="
+                f"{name} is an RNN and a state_dict does not tell its nonlinearity: needs into"
             )
         elif cell is not None:
             raise ValueError(f"{name} must be a GRU or an RNN, got {cell}")
@@ -139,7 +139,7 @@ def _of_state_dict(groups: dict[str, dict[str, Array]], ordered: bool) -> list[B
             result.append(_table_or_linear(name, arrays["weight"], groups, i))
         elif set(arrays) == {"weight", "bias"} and arrays["weight"].ndim == 1:
             raise ValueError(
-                f"{name} is a normalisation and a state_dict does not tell its eps: give into="
+                f"{name} is a normalisation and a state_dict does not tell its eps: needs into"
             )
         else:
             shapes = {key: array.shape for key, array in arrays.items()}
@@ -162,7 +162,7 @@ def _table_or_linear(
         return blocks.linear(name, weight, None)
     raise ValueError(
         f"{name} is an Embedding or a Linear without bias, which a state_dict does not tell: "
-        "give into="
+        "needs into"
     )
 
 
