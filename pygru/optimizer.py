@@ -62,7 +62,8 @@ class Optimizer:
         Parameters
         ----------
         flat_params, flat_grads : contiguous arrays of shape (P,), both float32 or both float64
-            `flat_grads` is only read.
+            `flat_grads` is only read. Whether it is finite, and its squares are, is not looked at
+            here; `fit` does that.
 
         Raises
         ------

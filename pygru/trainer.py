@@ -89,6 +89,11 @@ class Trainer:
         self.best_record: EpochRecord | None = None
         self._teaches = reads_targets(model)
         self._carries = settings.bptt is not None and settings.stateful
+        # A running mean of squares, kept as their sum, grows to at most 1 / eps of the largest
+        # square: below this, no optimiser's state overflows.
+        info = np.finfo(self.params.dtype)
+        safe = float(info.max) * float(info.eps)
+        self._safe = safe if settings.clip_norm is None else math.sqrt(safe)
         self._state: Any = None  # of the recurrent modules, between two pieces
 
     # An epoch
@@ -215,16 +220,28 @@ class Trainer:
             settings.on_gradient(grads)
         if settings.clip_value is not None:
             clip_by_value(grads, settings.clip_value)
-        # One NaN in an optimiser's moments would stay there for ever. A sum of squares shows it at
-        # once (and is there already where the norm is clipped), but squares can overflow.
+        # A NaN or infinity in an optimiser's moments would stay there for ever. The sum of squares
+        # (which is there already where the norm is clipped) tells at once that there will be none.
         if settings.clip_norm is None:
             size = dot(grads, grads)
         else:
             size = clip_by_global_norm(grads, settings.clip_norm)
-        if not math.isfinite(size) and not np.isfinite(grads).all():
-            return "the gradient became NaN or infinite"
+        if not size <= self._safe:
+            if not np.isfinite(grads).all():
+                return "the gradient became NaN or infinite"
+            if not self._has_room():
+                return f"the gradient became too large for {type(self.optimizer).__name__}"
         self.optimizer.step(self.params, grads)
         return ""
+
+    def _has_room(self) -> bool:
+        """Whether a step on this gradient leaves the optimiser's state finite: a copy tries it."""
+        from copy import deepcopy  # here, so that importing pygru does not wait for it
+
+        trial = deepcopy(self.optimizer)
+        trial.step(self.params.copy(), self.grads)
+        state = [a for a in trial.state_dict().values() if isinstance(a, np.ndarray)]
+        return all(np.isfinite(array).all() for array in state)
 
     def _forward(
         self,

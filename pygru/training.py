@@ -143,9 +143,9 @@ def fit(
     FileExistsError
         There is a checkpoint already and `resume` is False.
     FloatingPointError
-        The loss, the gradient or a parameter has become NaN or infinite. The message has epoch and
-        step; the model holds the last parameters that gave a finite loss, and the optimiser has
-        taken no step on such a gradient.
+        The loss, the gradient or a parameter has become NaN or infinite, or the gradient so large
+        that the optimiser's state would. The message has epoch and step; the model holds the last
+        parameters that gave a finite loss, and the optimiser has taken no step on such a gradient.
 
     Examples
     --------

@@ -288,6 +288,26 @@ def test_a_gradient_too_large_for_its_square_is_still_a_gradient() -> None:
     assert_close(model.flat_params, [-1.0, -1.0], "rounding")
 
 
+@pytest.mark.parametrize("make", [optim.Adam, optim.AdamW, optim.RMSprop])
+@pytest.mark.parametrize("clip_norm", [None, 1e25])
+@pytest.mark.parametrize("large", [2e19, 1.5e19])  # the second: not at once, but with those before
+def test_a_gradient_too_large_for_the_moments_does_not_reach_the_optimiser(
+    make: Any, clip_norm: float | None, large: float
+) -> None:
+    def enlarge(flat_grads: Any) -> None:
+        before[:] = [optimizer.state_dict(), model.flat_params.copy()]
+        flat_grads[0] = large
+
+    model, optimizer, before = Affine(dtype=np.float32), make(), []
+    name = make.__name__
+    with pytest.raises(FloatingPointError, match=f"the gradient became too large for {name} in ep"):
+        fit(model, *make_data(), optimizer=optimizer, on_gradient=enlarge, clip_norm=clip_norm)
+    after = optimizer.state_dict()
+    assert all(np.array_equal(after[name], value) for name, value in before[0].items())
+    assert np.array_equal(model.flat_params, before[1])
+    fit(model, *make_data(), optimizer=optimizer, on_gradient=enlarge, clip_norm=1.0)  # clipped
+
+
 def test_a_parameter_that_breaks_in_the_last_step_is_found() -> None:
     class Broken(optim.SGD):
         def step(self, flat_params: Any, flat_grads: Any) -> None:
