@@ -128,9 +128,9 @@ def as_size(where: str, name: str, value: int, most: int | None = None) -> int:
     return _as_integer(where, name, value, 1, most)
 
 
-def as_count(where: str, name: str, value: int) -> int:
-    """Return a count: an integer of at least 0."""
-    return _as_integer(where, name, value, 0, None)
+def as_count(where: str, name: str, value: int, most: int | None = None) -> int:
+    """Return a count: an integer of at least 0, and of at most ``most``."""
+    return _as_integer(where, name, value, 0, most)
 
 
 def _as_integer(where: str, name: str, value: int, least: int, most: int | None) -> int:
@@ -150,7 +150,12 @@ def as_number(where: str, name: str, value: float, valid: str = "a number") -> f
     """Return a real number; ``valid`` says which ones the caller goes on to accept."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise TypeError(f"{where}: {name} must be {valid}, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(
+            f"{where}: {name} must be {valid} and fit in a float, got an integer beyond 1.8e308"
+        ) from None
 
 
 def as_probability(where: str, name: str, value: float) -> float:

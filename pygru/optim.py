@@ -106,6 +106,8 @@ class Adam(Optimizer):
     betas : (float, float)
         Decay of the two moments, 0 <= beta < 1.
     eps : float
+        Keeps the quotient finite where all gradients were 0, so it must not vanish in the
+        parameters' dtype.
 
     References
     ----------
@@ -114,13 +116,14 @@ class Adam(Optimizer):
     Examples
     --------
     >>> params = np.array([1.0, 2.0])
-    >>> Adam(0.5, eps=0.0).step(params, np.array([3.0, -0.1]))
-    >>> params.tolist()
+    >>> Adam(0.5).step(params, np.array([3.0, -0.1]))
+    >>> params.round(6).tolist()
     [0.5, 2.5]
     """
 
     settings: tuple[str, ...] = ("lr", "betas", "eps")
     slots = ("m", "v")
+    squares = ("v",)
     betas = (0.9, 0.999)
     weight_decay = 0.0
 
@@ -195,6 +198,7 @@ class RMSprop(Optimizer):
     alpha : float
         Decay of the mean square, 0 <= alpha < 1.
     eps : float
+        As in `Adam`.
 
     References
     ----------
@@ -204,13 +208,13 @@ class RMSprop(Optimizer):
     Examples
     --------
     >>> params = np.array([1.0, 2.0])
-    >>> RMSprop(0.5, alpha=0.0, eps=0.0).step(params, np.array([3.0, -0.1]))
-    >>> params.tolist()
+    >>> RMSprop(0.5, alpha=0.0).step(params, np.array([3.0, -0.1]))
+    >>> params.round(6).tolist()
     [0.5, 2.5]
     """
 
     settings = ("lr", "alpha", "eps")
-    slots = ("v",)
+    slots = squares = ("v",)
 
     def __init__(self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(lr)

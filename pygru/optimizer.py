@@ -35,8 +35,8 @@ BELOW = {
 class Optimizer:
     """What all optimisers share: counting, state, saving and loading it.
 
-    A subclass names its state arrays in `slots` and its scalars in `settings`, and updates one
-    block in `_update`.
+    A subclass names its state arrays in `slots`, those of them that are never negative in
+    `squares`, and its scalars in `settings`; and updates one block in `_update`.
 
     Attributes
     ----------
@@ -48,6 +48,7 @@ class Optimizer:
 
     settings: tuple[str, ...] = ("lr",)
     slots: tuple[str, ...] = ()
+    squares: tuple[str, ...] = ()
 
     def __init__(self, lr: float) -> None:
         self.lr = self._number("lr", lr)
@@ -69,7 +70,8 @@ class Optimizer:
         ------
         ValueError
             When the arrays are not one-dimensional, differ in shape or dtype, are not contiguous,
-            or have another size than before. Nothing has been changed then.
+            or have another size than before, or when ``eps`` is as good as 0 in their dtype.
+            Nothing has been changed then.
         """
         like = (flat_params.shape, flat_params.dtype)
         if like != (flat_grads.shape, flat_grads.dtype):
@@ -158,7 +160,7 @@ class Optimizer:
         for name in state_dict.keys() & set(self.settings):
             setattr(other, name, self._setting(who, name, state_dict[name]))
         wanted = {"type", "steps", *self.settings}
-        other.steps = checks.as_count(who, "steps", state_dict.get("steps", 0))
+        other.steps = checks.as_count(who, "steps", state_dict.get("steps", 0), checks.LARGEST)
         if other.steps:
             wanted.update(other.slots)
         checks.check_names(who, state_dict, wanted)
@@ -175,10 +177,13 @@ class Optimizer:
         other._like = other._state = None
         for name, array in arrays.items():
             _check_floating(who, name, array)
-            if np.isnan(array).any():
-                raise ValueError(f"{who}: {name} must hold numbers, got NaN")
+            low = 0.0 if name in other.squares else -math.inf
+            wrong = array[~(np.isfinite(array) & (array >= low))]
+            if wrong.size:
+                valid = "finite numbers" + " >= 0" * (low == 0.0)
+                raise ValueError(f"{who}: {name} must hold {valid}, got {wrong[0]}")
         if arrays:
-            other._allocate(next(iter(arrays.values())))
+            other._allocate(who, next(iter(arrays.values())))
             other._state = tuple(arrays.values())
         vars(self).update(vars(other))
 
@@ -191,9 +196,15 @@ class Optimizer:
                 f"{self._like[0]} {self._like[1]}, got {params.shape} {params.dtype}"
             )
         _check_floating(where, "flat_params", params)
-        self._allocate(params)
+        self._allocate(where, params)
 
-    def _allocate(self, like: Array) -> None:
+    def _allocate(self, where: str, like: Array) -> None:
+        least = float(np.finfo(like.dtype).tiny)  # below, the kernel takes it for 0: 0 / 0 is NaN
+        eps = getattr(self, "eps", least)
+        if not eps >= least:
+            raise ValueError(
+                f"{where}: eps must be at least {least:.2g} in {like.dtype}, got {eps}"
+            )
         self._like = (like.shape, like.dtype)
         self._state = tuple(np.zeros_like(like) for _ in self.slots)
         self._scratch = np.empty(min(like.size, BLOCK), like.dtype)
