@@ -72,7 +72,15 @@ class Optimizer:
             When the arrays are not one-dimensional, differ in shape or dtype, are not contiguous,
             or have another size than before, or when ``eps`` is as good as 0 in their dtype.
             Nothing has been changed then.
+        TypeError
+            When something is no array.
         """
+        for name, array in (("flat_params", flat_params), ("flat_grads", flat_grads)):
+            if not isinstance(array, np.ndarray):
+                raise TypeError(
+                    f"{type(self).__name__}.step: {name} must be an array, "
+                    f"got {type(array).__name__}"
+                )
         like = (flat_params.shape, flat_params.dtype)
         if like != (flat_grads.shape, flat_grads.dtype):
             raise ValueError(

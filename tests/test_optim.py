@@ -192,6 +192,28 @@ def test_steps_on_other_parameters_are_refused() -> None:
         optimizer.step(np.zeros(3), np.zeros(3, np.float32))
 
 
+def test_what_is_no_array_is_named() -> None:
+    optimizer, array = optim.Adam(), np.ones(2)
+    with pytest.raises(TypeError, match="step: flat_params must be an array, got list"):
+        optimizer.step([1.0, 1.0], array)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="step: flat_grads must be an array, got NoneType"):
+        optimizer.step(array, None)  # type: ignore[arg-type]
+    assert optimizer.steps == 0
+
+
+@pytest.mark.parametrize("clip", [clipping.clip_by_global_norm, clipping.clip_by_value])
+def test_what_cannot_be_clipped_in_place_is_named(clip: Any) -> None:
+    frozen = np.full(2, 9.0)
+    frozen.flags.writeable = False
+    for gradients, error, message in (
+        ([3.0, 4.0], TypeError, "must be a floating array, got list"),
+        (np.array([3, 4], np.int64), TypeError, "must be a floating array, got dtype int64"),
+        (frozen, ValueError, "must be writeable, got a read-only array"),
+    ):
+        with pytest.raises(error, match=f"^{clip.__name__}: flat_grads {message}$"):
+            clip(gradients, 1.0)
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_step_that_is_refused_changes_nothing(name: str) -> None:
     optimizer, params, gradients = MAKERS[name](), *draw(4, 1)
