@@ -173,13 +173,11 @@ def as_positive(where: str, name: str, value: float) -> float:
     return float(value)
 
 
-def as_state(where: str, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+def as_state(where: str, state: Mapping[str, Any], name: str = "state_dict") -> Mapping[str, Any]:
     """Return a state, what `state_dict` returned, if it maps names to values."""
-    if not isinstance(state_dict, Mapping):
-        raise TypeError(
-            f"{where}: state_dict must map names to values, got {type(state_dict).__name__}"
-        )
-    return state_dict
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{where}: {name} must map names to values, got {type(state).__name__}")
+    return state
 
 
 def check_names(where: str, state_dict: Mapping[str, Any], names: Iterable[str]) -> None:

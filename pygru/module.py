@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, FloatDType, as_real, as_values, check_bytes
+from pygru.checks import FloatArray, FloatDType, as_real, as_state, as_values, check_bytes
 from pygru.locks import give_lock
 from pygru.parameters import Arrays, Parameter, StateDict
 from pygru.tape import Tape
@@ -170,10 +170,7 @@ class Module(ABC):
         True
         """
         where = f"{type(self).__name__}.load_state_dict"
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(
-                f"{where}: state_dict must map names to arrays, got {type(state_dict).__name__}"
-            )
+        as_state(where, state_dict)
         problems = [f"missing {name}" for name in self._params if name not in state_dict]
         problems += [f"unknown {name}" for name in state_dict if name not in self._params]
         arrays = {}
@@ -207,17 +204,26 @@ class Module(ABC):
 
         Raises
         ------
-        ValueError
-            When the state is of a module that draws elsewhere.
+        TypeError, ValueError
+            When it is not the state of a module like this one. Nothing has been changed then.
         """
-        generators = self._generators()
-        if set(state) != set(generators):
+        where, generators = f"{type(self).__name__}.load_rng_state", self._generators()
+        before = self.rng_state()
+        if as_state(where, state, "state").keys() != generators.keys():
             raise ValueError(
-                f"{type(self).__name__}.load_rng_state: state must be of the generators "
-                f"{sorted(generators)}, got {sorted(state)}"
+                f"{where}: state must be of the generators {sorted(generators)}, "
+                f"got {sorted(state, key=str)}"
             )
         for name, rng in generators.items():
-            rng.bit_generator.state = state[name]
+            try:
+                rng.bit_generator.state = state[name]
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                for other, value in before.items():
+                    generators[other].bit_generator.state = value
+                kind = before[name]["bit_generator"]
+                raise ValueError(
+                    f"{where}: state[{name!r}] must be the state of a {kind}, got {state[name]!r}"
+                ) from error
 
     # What a subclass says about itself
 

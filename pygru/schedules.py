@@ -22,7 +22,7 @@ class Schedule:
     """Base of the schedules; most look at the time alone and have no state."""
 
     def __call__(self, epoch: float) -> float:
-        """Return the factor at a time in epochs."""
+        """Return the factor, a finite number >= 0, at a time in epochs."""
         raise NotImplementedError
 
     def observe(self, value: float) -> None:
@@ -65,8 +65,11 @@ class StepDecay(Schedule):
         self.factor = checks.as_positive("StepDecay", "factor", factor)
 
     def __call__(self, epoch: float) -> float:
-        """Return factor ** floor(epoch / every)."""
-        return float(self.factor ** math.floor(epoch / self.every))
+        """Return factor ** floor(epoch / every); 0 or infinity where that is beyond a float."""
+        try:
+            return float(self.factor ** math.floor(epoch / self.every))
+        except OverflowError:  # of the power, or of the quotient
+            return float(self.factor**math.inf)
 
 
 class CosineDecay(Schedule):
@@ -190,6 +193,8 @@ class ReduceOnPlateau(Schedule):
         where = "ReduceOnPlateau.load_state_dict"
         checks.check_names(where, checks.as_state(where, state_dict), self.state_dict())
         best = checks.as_number(where, "best", state_dict["best"])
+        if math.isnan(best):
+            raise ValueError(f"{where}: best must be a number, got nan")
         waited = checks.as_count(where, "waited", state_dict["waited"])
         current = checks.as_probability(where, "current", state_dict["current"])
         self._best, self._waited, self._current = best, waited, current

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru import losses
+from pygru import checks, losses
 from pygru.checkpoint import Snapshot
 from pygru.clipping import clip_by_global_norm, clip_by_value
 from pygru.data import Batch, Sampler
@@ -116,7 +116,10 @@ class Trainer:
         means = Means(metrics)
         for i, piece in enumerate(self._pieces(plan)):
             if schedule is not None:
-                self.optimizer.lr = self.base_lr * schedule(epoch - 1 + i / steps)
+                factor = schedule(epoch - 1 + i / steps)
+                if not (type(factor) is float and 0 <= factor < math.inf):
+                    factor = _as_factor(factor, epoch)
+                self.optimizer.lr = self.base_lr * factor
             broken = self.step(piece, means)
             if broken:
                 self._fail(f"{broken} in epoch {epoch}, step {i + 1}")
@@ -298,3 +301,11 @@ class Trainer:
             f"fit: {what}; the model holds the last parameters that gave a finite loss "
             "(a lower learning rate or clip_norm may help)"
         )
+
+
+def _as_factor(factor: Any, epoch: int) -> float:
+    """Return what a schedule gave if it is a factor on the learning rate."""
+    name, valid = f"what schedule gives in epoch {epoch}", "a finite number >= 0"
+    if not 0 <= checks.as_number("fit", name, factor, valid) < math.inf:
+        raise ValueError(f"fit: {name} must be {valid}, got {factor}")
+    return float(factor)

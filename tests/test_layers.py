@@ -314,7 +314,7 @@ def test_load_state_dict_lists_everything_that_is_wrong_and_changes_nothing():
         "bias_ih_l0 must hold real numbers, got dtype complex128"
     )
     assert np.array_equal(gru.flat_params, before)
-    with pytest.raises(TypeError, match="state_dict must map names to arrays, got list"):
+    with pytest.raises(TypeError, match="state_dict must map names to values, got list"):
         gru.load_state_dict([])
 
 

@@ -230,6 +230,25 @@ def test_going_on_from_a_random_state_draws_the_same_masks(rng):
     assert np.array_equal(other.forward(x)[0], y)
     with pytest.raises(ValueError, match=r"load_rng_state: state must be of the generators"):
         model.load_rng_state({})
+    with pytest.raises(TypeError, match=r"load_rng_state: state must map names to values, got No"):
+        model.load_rng_state(None)
+
+
+def test_a_random_state_with_a_wrong_entry_changes_nothing():
+    def dropout(seed):
+        return pygru.Dropout(0.5, rng=seed)
+
+    model, other = (
+        pygru.Sequential(dropout(0), dropout(1)),
+        pygru.Sequential(dropout(2), dropout(3)),
+    )
+    before, good = model.rng_state(), other.rng_state()
+    for wrong in (None, {}, {"bit_generator": "PCG64"}, good["1."] | {"has_uint32": "x"}):
+        with pytest.raises(ValueError, match=r"state\['1.'\] must be the state of a PCG64, got "):
+            model.load_rng_state(good | {"1.": wrong})
+        assert model.rng_state() == before
+    with pytest.raises(ValueError, match=r"state must be of the generators .*, got \['0.', 3\]"):
+        model.load_rng_state({"0.": good["0."], 3: None})
 
 
 def test_repr_shows_how_to_make_the_model_again():

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
+from affine import Affine, fit, make_data
 
 from pygru import schedules
 
@@ -58,6 +60,41 @@ def test_a_state_that_does_not_fit_is_named() -> None:
         told = f"{where} hold {names}, got one with missing {names}, unknown []"
         with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
             schedule.load_state_dict({})
+
+
+def test_a_best_loss_that_is_no_number_is_refused() -> None:
+    schedule = schedules.ReduceOnPlateau()
+    with pytest.raises(ValueError, match=r"load_state_dict: best must be a number, got nan"):
+        schedule.load_state_dict({"best": float("nan"), "waited": 0, "current": 1.0})
+    assert schedule.state_dict()["best"] == np.inf
+
+
+@pytest.mark.parametrize("factor, limit", [(0.5, 0.0), (1.0, 1.0), (2.0, np.inf)])
+def test_steps_beyond_a_float_end_at_their_limit(factor: float, limit: float) -> None:
+    assert schedules.StepDecay(every=1, factor=factor)(1e5) == limit
+    assert schedules.StepDecay(every=1e-300, factor=factor)(1e10) == limit
+
+
+@pytest.mark.parametrize(
+    "factor, error",
+    [
+        *((value, TypeError) for value in (None, "x", [1.0], True)),
+        *((value, ValueError) for value in (np.nan, np.inf, -0.5)),
+    ],
+)
+def test_a_schedule_that_gives_no_factor_is_named_and_no_step_is_taken(
+    factor: Any, error: type[Exception]
+) -> None:
+    class Mine(schedules.Schedule):
+        def __call__(self, epoch: float) -> float:
+            return factor if epoch >= 1 else np.float32(0.5)
+
+    model, other = Affine(), Affine()
+    wanted = re.escape("fit: what schedule gives in epoch 2 must be a finite number >= 0, got ")
+    with pytest.raises(error, match=wanted + re.escape(repr(factor))):
+        fit(model, *make_data(), schedule=Mine())
+    fit(other, *make_data(), schedule=Mine(), epochs=1)
+    assert np.array_equal(model.flat_params, other.flat_params)
 
 
 def test_settings_out_of_range_are_named() -> None:
