@@ -29,12 +29,25 @@ LARGEST = np.iinfo(np.intp).max  # bytes in one array, hence the limit of every 
 
 def as_array(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return ``value`` as an array of whatever it holds."""
+    if type(value) is np.ndarray:
+        return value
+    check_unmasked(where, name, value)
     try:
         return np.asarray(value)
     except ValueError:
         raise ValueError(
             f"{where}: {name} must be one array, got nested sequences of unequal lengths"
         ) from None
+
+
+def check_unmasked(where: str, name: str, value: object) -> None:
+    """Refuse an array with masked elements, which would silently count as their values."""
+    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
+        return
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{where}: {name} must have no masked elements, got {value.shape} with some"
+        )
 
 
 def as_real(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> FloatArray:

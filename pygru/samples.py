@@ -239,6 +239,10 @@ def _check_steps(where: str, model: Any, inputs: Array | Ragged, targets: Ragged
 
 def _finite(where: str, name: str, values: Any, dtype: Any) -> Array | Ragged:
     """Return real values, floating ones in the model's dtype; refuse NaN and infinity by index."""
+    checks.check_unmasked(where, name, values)
+    if isinstance(values, (list, tuple)):
+        for n, value in enumerate(values):
+            checks.check_unmasked(where, f"{name}[{n}]", value)
     try:
         array = np.asarray(values)
     except ValueError:

@@ -46,6 +46,12 @@ def run(**changes):
         ({"x": [["a"]]}, TypeError, "x must hold real numbers, got dtype <U1"),
         ({"x": [[1.0], [1.0, 2.0]]}, ValueError, "x must be one array, got nested sequences"),
         (
+            {"x": np.ma.masked_equal(np.arange(7 * 5 * 3.0).reshape(7, 5, 3), 4)},
+            ValueError,
+            "x must have no masked elements, got (7, 5, 3) with some",
+        ),
+        ({"lengths": np.ma.masked_equal([7] * 5, 7)}, ValueError, "lengths must have no masked"),
+        (
             {"h_0": np.zeros((5, 64))},
             ValueError,
             "h_0 must have shape (L*D, B, H) = (4, 5, 64), got (5, 64)",
@@ -74,6 +80,14 @@ def test_wrong_arguments_of_forward_are_named(changes, error, message):
         run(**changes)
     assert str(caught.value).startswith("GRU.forward: ")
     assert message in str(caught.value)
+
+
+def test_an_array_that_could_have_a_mask_and_has_none_is_an_array():
+    x = np.ones((T, B, I))
+    for same in (np.ma.array(x), np.ma.array(x, mask=False), np.ma.masked_equal(x, 2)):
+        y, *_ = pygru.GRU(I, H, rng=0).forward(same)
+        assert np.array_equal(y, pygru.GRU(I, H, rng=0).forward(x)[0])
+        assert type(y) is np.ndarray
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,12 @@ def test_other_misfits_are_named() -> None:
         losses.mae(np.zeros(3), np.array([None, 1, 2]))
     with pytest.raises(ValueError, match=r"target must lie in 0 \.\. 1, got 2"):
         losses.binary_cross_entropy([0.0], [2.0])
+    with pytest.raises(ValueError, match="mae: y must be one array, got nested sequences"):
+        losses.mae([[1.0], [2.0, 3.0]], [1.0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="cross_entropy: target must be one array, got nested"):
+        losses.cross_entropy(np.zeros((2, 2)), [[1], [2, 3]])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="mse: target must have no masked elements, got"):
+        losses.mse(np.zeros(2), np.ma.masked_equal([1.0, 2.0], 2))
     with pytest.raises(ValueError, match="delta must be above 0, got 0"):
         losses.huber([0.0], [2.0], delta=0)
     with pytest.raises(TypeError, match="huber: delta must be a number above 0, got '1'"):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,22 @@ def test_validation_data_of_another_kind_are_named() -> None:
         fit(Counting(), X, Y, validation=(Y, Y))
     with pytest.raises(TypeError, match=r"^x must hold integers"):
         fit(Counting(), Y, Y)
+
+
+@pytest.mark.parametrize("name", ["X", "Y", "validation X", "validation Y"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_masked_samples_are_named(name: str, listed: bool) -> None:
+    X, Y = (X_STEPS + 1.0, X_STEPS[..., :1] + 1.0)
+    arrays = {"X": X, "Y": Y, "validation X": X, "validation Y": Y}
+    arrays[name] = np.ma.array(arrays[name])
+    arrays[name][3, 1, 0] = np.ma.masked
+    if listed:
+        arrays = {key: list(array) for key, array in arrays.items()}
+    item = f"{name}[3]" if listed else name
+    wanted = re.escape(f"fit: {item} must have no masked elements, got ")
+    X, Y, *validation = arrays.values()
+    with pytest.raises(ValueError, match=wanted):
+        fit(PER_STEP, X, Y, validation=validation)
 
 
 @pytest.mark.parametrize("name", ["X", "Y", "validation X", "validation Y"])

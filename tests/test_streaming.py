@@ -141,12 +141,25 @@ def test_out_is_written_and_given_back(rng):
     np.testing.assert_array_equal(stream.step(x.astype(np.float64)[::-1][::-1]), expected)
 
 
+MASKED = np.ma.array(np.zeros(3, np.float32), mask=[False, True, False])
+
+
+def test_a_mask_of_nothing_is_no_mask(rng):
+    x = sequences(rng, 1, 1)[0, 0]
+    for same in (np.ma.array(x), np.ma.array(x, mask=False)):
+        np.testing.assert_array_equal(
+            pygru.Stream(stack()).step(same), pygru.Stream(stack()).step(x)
+        )
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda s: s.step(np.zeros(4)), ValueError, r"Stream.step: x must have shape \(3,\)"),
         (lambda s: s.step(np.zeros((1, 3))), ValueError, r"got \(1, 3\)"),
         (lambda s: s.step("abc"), TypeError, "real numbers"),
+        (lambda s: s.step(MASKED), ValueError, "Stream.step: x must have no masked elements"),
+        (lambda s: s.process(MASKED[None]), ValueError, "process: block must have no masked"),
         (lambda s: s.step(np.zeros(3, complex)), TypeError, "real numbers, got dtype complex128"),
         (lambda s: s.process(np.zeros(3)), ValueError, r"block must have shape \(3, 3\)"),
         (lambda s: s.process(np.float32(1)), ValueError, "time axis"),

@@ -218,6 +218,8 @@ class AnyStream {
   template <class Real>
   static py::array_t<Real, py::array::c_style> converted(const py::handle& x, const char* where) {
     using Contiguous = py::array_t<Real, py::array::c_style>;
+    if (masked(x))
+      throw std::invalid_argument(std::string(where) + " must have no masked elements");
     if (py::isinstance<Contiguous>(x) && aligned(x)) return py::reinterpret_borrow<Contiguous>(x);
     const auto array = py::array::ensure(x);
     const char kind = array ? array.dtype().kind() : 'O';
@@ -228,6 +230,14 @@ class AnyStream {
     }
     constexpr int flags = py::array::c_style | py::array::forcecast | kAligned;
     return py::array_t<Real, flags>::ensure(array);
+  }
+
+  // Whether x is an array with masked elements, which would silently count as their values.
+  static bool masked(const py::handle& x) {
+    const auto* const plain = py::detail::npy_api::get().PyArray_Type_;
+    if (Py_TYPE(x.ptr()) == plain || !py::isinstance<py::array>(x) || !py::hasattr(x, "_mask"))
+      return false;
+    return py::module_::import("numpy").attr("ma").attr("is_masked")(x).cast<bool>();
   }
 
   static void check(const py::array& array, const char* where, const Index* shape, Index axes) {
@@ -270,7 +280,7 @@ TypeError
     When x does not hold real numbers or out is no C-contiguous, aligned array of the model's
     dtype.
 ValueError
-    When a shape does not fit or out overlaps x; the state is as it was.
+    When a shape does not fit, x has masked elements or out overlaps x; the state is as it was.
 RuntimeError
     When two threads use the stream at once, or in a forked child when a thread was inside at the
     fork, until `reset`.)";
