@@ -198,6 +198,12 @@ def fill_recurrent(
     unknown = [name for name in custom if name not in known]
     if unknown:
         raise ValueError(f"{where}: init must name parameters out of {known}, got {unknown}")
+    given: Mapping[str, object] = custom
+    for name, value in given.items():
+        if not callable(value):
+            raise TypeError(
+                f"{where}: init of {name} must be a callable such as orthogonal, got {value!r}"
+            )
     for suffix, shapes in runs.items():
         (rows, I), H = shapes["weight_ih"], shapes["weight_hh"][1]  # noqa: E741
         by_scheme = dict(zip(KINDS, scheme(rows // H, I, H, rng), strict=True))

@@ -124,5 +124,8 @@ def test_wrong_initial_values_are_refused_by_name():
         pygru.Linear(3, 8, init=3)
     with pytest.raises(ValueError, match=r"got \['weight_ih_l1'\]"):
         pygru.GRU(3, 8, init={"weight_ih_l1": orthogonal})
+    for wrong in (3, "orthogonal", None):
+        with pytest.raises(TypeError, match=r"GRU: init of weight_hh must be a callable .*, got"):
+            pygru.GRU(3, 8, init={"weight_hh": wrong})
     with pytest.raises(ValueError, match=r"init of bias_ih_l0 must give shape \(24,\), got \(3,\)"):
         pygru.GRU(3, 8, init={"bias_ih": too_short})
