@@ -239,7 +239,7 @@ def as_generator(where: str, rng: Random) -> np.random.Generator:
     raise TypeError(f"{where}: rng must be an int, a Generator or None, got {rng!r}")
 
 
-def check_bytes(where: str, what: str, count: int, dtype: FloatDType) -> None:
+def check_bytes(where: str, what: str, count: int, dtype: np.dtype[Any]) -> None:
     """Refuse ``count`` elements whose size in bytes no array can have."""
     if count * dtype.itemsize > LARGEST:
         raise ValueError(

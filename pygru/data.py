@@ -57,6 +57,7 @@ def sine(start: float, stop: float, samples: int, *, dtype: npt.DTypeLike = np.f
     [0.0, 1.0, 0.0]
     """
     samples = checks.as_size("sine", "samples", samples)
+    checks.check_bytes("sine", "samples", samples, np.dtype(np.float64))
     return np.sin(np.linspace(start, stop, samples)).astype(checks.as_float_dtype("sine", dtype))
 
 

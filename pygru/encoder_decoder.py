@@ -376,6 +376,7 @@ class EncoderDecoder(Composite):
             feed = value_feed(where, start.shape[1])
         else:
             feed = class_feed(where, count, heat, rng)
-        written = write(self.decoder._one_step, feed, y, state, steps, self.end)  # (B, steps, ...)
+        # (B, steps, ...)
+        written = write(where, self.decoder._one_step, feed, y, state, steps, self.end)
         time = 1 if self.batch_first else 0
         return np.moveaxis(written, 1, time) if batched else np.asarray(written[0])

@@ -22,6 +22,7 @@ from pygru.checks import (
     as_lengths,
     as_number,
     as_real,
+    check_bytes,
 )
 
 __all__ = ["Feed", "Step", "as_prompt", "as_temperature", "class_feed", "value_feed", "write"]
@@ -123,6 +124,7 @@ def _check_finite(where: str, y: FloatArray) -> None:
 
 
 def write(
+    where: str,
     step: Step,
     feed: Feed,
     y: FloatArray,
@@ -136,6 +138,7 @@ def write(
     computed any more when all are over.
     """
     now = feed(y)
+    check_bytes(where, "steps", now.size * steps, now.dtype)
     written = np.full((len(now), steps, *now.shape[1:]), 0 if end is None else end, now.dtype)
     going = np.ones(len(now), bool)
     for t in range(steps):

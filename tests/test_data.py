@@ -60,6 +60,9 @@ def test_sine_is_sin_on_linspace() -> None:
     assert np.array_equal(data.sine(0, 100, 10_000), expected.astype(np.float32))
     with pytest.raises(ValueError, match="samples must be an integer >= 1, got 0"):
         data.sine(0, 1, 0)
+    for samples in (2**60, 2**62, 2**64):
+        with pytest.raises(ValueError, match=f"sine: samples must fit in .* got {samples} elem"):
+            data.sine(0, 1, samples)
 
 
 @pytest.mark.parametrize("shape", [(0,), (10, 0), (0, 2)])

@@ -339,6 +339,7 @@ def test_wrong_arguments_are_named_and_change_nothing(rng):
         ),
         (lambda: model.forward(X, TARGET, lengths=[1, 1]), ValueError, "GRU.forward: lengths must"),
         (lambda: model.generate(X, 0), ValueError, "steps must be an integer >= 1, got 0"),
+        (lambda: model.generate(X, 2**62), ValueError, "steps must fit in one array of at most "),
         (
             lambda: model.generate(X, 3, temperature=-1.0),
             ValueError,

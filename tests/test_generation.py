@@ -169,6 +169,12 @@ def test_what_cannot_be_continued_is_refused():
             "temperature must be None for real values, which are fed back as they are, got 1.0",
         ),
         (
+            lambda: values.generate(x, 2**60),
+            ValueError,
+            "Sequential.generate: steps must fit in one array of at most ",
+        ),
+        (lambda: classes.generate([0], 2**64), ValueError, "steps must fit in one array of at "),
+        (
             lambda: wide.generate(x, 3),
             ValueError,
             "the model must give as many values per step as it takes, 2, got 4",
