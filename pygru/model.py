@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, Random, as_size
+from pygru.checks import FloatArray, Random, as_array, as_size
 from pygru.composite import Composite
 from pygru.final_state import plan
 from pygru.generation import as_prompt, as_temperature, class_feed, value_feed, write
@@ -370,6 +370,8 @@ class Sequential(Composite, Layer):
             saved.append(kept)
             if not step.keeps_time:
                 lengths = None  # they are of a time axis that ends here
+        if not saved:  # nothing has looked at x yet
+            x = as_array("Sequential.forward", "x", x)
         return x, saved  # type: ignore[return-value]
 
     def _pull(self, saved: list[Any], dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:

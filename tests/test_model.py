@@ -251,6 +251,17 @@ def test_a_random_state_with_a_wrong_entry_changes_nothing():
         model.load_rng_state({"0.": good["0."], 3: None})
 
 
+def test_a_model_without_modules_gives_its_input_as_an_array():
+    model = pygru.Sequential()
+    for y in (model([1.0, 2.0]), model.forward([1.0, 2.0])[0], model.run([1.0, 2.0])[0]):
+        assert np.array_equal(y, np.array([1.0, 2.0]))
+        assert isinstance(y, np.ndarray)
+    indices = [[0, 2], [1, 1]]
+    embedding = pygru.Embedding(3, 2, rng=0)
+    y = embedding(indices)
+    assert np.array_equal(pygru.Sequential(pygru.Sequential(), embedding)(indices), y)
+
+
 def test_repr_shows_how_to_make_the_model_again():
     model = pygru.Sequential(pygru.Linear(3, 2), pygru.LastStep())
     assert repr(model) == (
