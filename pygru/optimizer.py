@@ -70,8 +70,7 @@ class Optimizer:
         ------
         ValueError
             When the arrays are not one-dimensional, differ in shape or dtype, are not contiguous,
-            or have another size than before, or when ``eps`` is as good as 0 in their dtype.
-            Nothing has been changed then.
+            or have another size than before. Nothing has been changed then.
         TypeError
             When something is no array.
         """
@@ -191,7 +190,7 @@ class Optimizer:
                 valid = "finite numbers" + " >= 0" * (low == 0.0)
                 raise ValueError(f"{who}: {name} must hold {valid}, got {wrong[0]}")
         if arrays:
-            other._allocate(who, next(iter(arrays.values())))
+            other._allocate(next(iter(arrays.values())))
             other._state = tuple(arrays.values())
         vars(self).update(vars(other))
 
@@ -204,15 +203,9 @@ class Optimizer:
                 f"{self._like[0]} {self._like[1]}, got {params.shape} {params.dtype}"
             )
         _check_floating(where, "flat_params", params)
-        self._allocate(where, params)
+        self._allocate(params)
 
-    def _allocate(self, where: str, like: Array) -> None:
-        least = float(np.finfo(like.dtype).tiny)  # below, the kernel takes it for 0: 0 / 0 is NaN
-        eps = getattr(self, "eps", least)
-        if not eps >= least:
-            raise ValueError(
-                f"{where}: eps must be at least {least:.2g} in {like.dtype}, got {eps}"
-            )
+    def _allocate(self, like: Array) -> None:
         self._like = (like.shape, like.dtype)
         self._state = tuple(np.zeros_like(like) for _ in self.slots)
         self._scratch = np.empty(min(like.size, BLOCK), like.dtype)
