@@ -205,6 +205,19 @@ def test_inputs_of_any_stride_kind_and_real_dtype_are_read_and_never_written(cel
         assert np.array_equal(before, x), form
 
 
+@pytest.mark.parametrize("shape", [(1, B, I), (T, 1, I), (1, 1, I), (0, B, I)])
+def test_the_stride_of_an_axis_without_a_second_element_means_nothing(cell, dtype, shape, rng):
+    layer = RECURRENT[cell](I, H, dtype=dtype, rng=0)
+    x = rng.standard_normal(shape).astype(dtype)
+    strides = [s if n > 1 else s + 1 for n, s in zip(shape, x.strides, strict=True)]
+    odd = np.lib.stride_tricks.as_strided(x, strides=strides)
+    y, h_n, tape = layer.forward(odd)
+    dx, _ = layer.backward(tape, y, h_n)
+    assert y.shape == (*shape[:2], H)
+    assert dx.shape == shape
+    assert np.array_equal(y, layer(x)[0])
+
+
 def test_gradients_add_up_until_they_are_zeroed(cell, rng):
     layer = RECURRENT[cell](I, H, dtype=np.float64, rng=0)
     x = rng.standard_normal((T, B, I))

@@ -56,16 +56,16 @@ class View {
                                   ", got " + py::str(array.attr("shape")).cast<std::string>());
     if (access == Access::write && !array.writeable())
       throw std::invalid_argument(must_be() + "writeable");
+    empty_ = array.size() == 0;
     for (axis = 0; axis < array.ndim(); ++axis) {
+      // The stride of an axis of one element means nothing; 1, as it is, suits every check below.
+      if (empty_ || array.shape(axis) == 1) continue;
       if (array.strides(axis) % static_cast<Index>(sizeof(Real)) != 0)
         throw std::invalid_argument(must_be() + "aligned");
-      // The stride of an axis of one element means nothing; 1 suits every check below.
-      strides_[axis] =
-          array.shape(axis) > 1 ? array.strides(axis) / static_cast<Index>(sizeof(Real)) : 1;
+      strides_[axis] = array.strides(axis) / static_cast<Index>(sizeof(Real));
     }
     if (!aligned(array)) throw std::invalid_argument(must_be() + "aligned");
     data_ = static_cast<Real*>(const_cast<void*>(array.data()));
-    empty_ = array.size() == 0;
     one_slot_ = array.ndim() == 4 && array.shape(2) == 1;
   }
 
