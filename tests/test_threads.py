@@ -190,6 +190,28 @@ def test_a_fork_in_the_middle_of_calls_leaves_parent_and_child_working(script):
     """)
 
 
+@glibc
+def test_a_fork_without_memory_leaves_a_child(script):
+    script(
+        LIMIT,
+        """
+        import ctypes
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype = ctypes.c_void_p
+        libc.malloc.argtypes = [ctypes.c_size_t]
+        limit()
+        for size in (2**16, 2**12, *range(2048, 256, -16)):
+            while libc.malloc(size):
+                pass
+        child = libc.fork()  # without what Python does then, which takes memory
+        if not child:
+            os._exit(0)
+        unlimit()
+        assert os.waitpid(child, 0)[1] == 0
+        """,
+    )
+
+
 @forks
 def test_multiprocessing_with_fork_works(script):
     script("""

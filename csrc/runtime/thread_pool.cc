@@ -11,10 +11,13 @@
 #include <array>
 #include <chrono>
 #include <cmath>
-#include <deque>
 #include <exception>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
+#include <type_traits>
+#include <vector>
 
 #include "thread_count.h"
 
@@ -104,7 +107,7 @@ class ThreadPool {
     work_ = &work;
     size_ = size;
     unfinished_.store(size - 1, std::memory_order_relaxed);
-    for (Index rank = 1; rank < size; ++rank) threads_[at(rank - 1)].calls.change();
+    for (Index rank = 1; rank < size; ++rank) threads_[at(rank - 1)]->calls.change();
     const nanoseconds worked = take_part(0);
     finished_.wait(before, kLook);
     settle(account, Clock::now() - start, worked);
@@ -121,7 +124,7 @@ class ThreadPool {
   // Settles the account after a call of a team that took `total`, of which the caller worked so
   // long. One thread would have worked as long as all members together.
   void settle(Account& account, nanoseconds total, nanoseconds alone) {
-    for (Index rank = 1; rank < size_; ++rank) alone += threads_[at(rank - 1)].worked;
+    for (Index rank = 1; rank < size_; ++rank) alone += threads_[at(rank - 1)]->worked;
     account.settle(total, alone);
   }
 
@@ -148,7 +151,7 @@ class ThreadPool {
   bool start(Index rank) {
     const std::size_t before = threads_.size();
     try {  // the system may have no more threads, or no memory for what belongs to one
-      Thread& thread = threads_.emplace_back();
+      Thread& thread = *threads_.emplace_back(std::make_unique<Thread>());
       std::thread([this, rank, &thread] { serve(rank, thread); }).detach();
       return true;
     } catch (const std::exception&) {
@@ -166,8 +169,8 @@ class ThreadPool {
     }
   }
 
-  std::mutex mutex_;            // held during a call
-  std::deque<Thread> threads_;  // where each stays in its place
+  std::mutex mutex_;                              // held during a call
+  std::vector<std::unique_ptr<Thread>> threads_;  // each stays in its place
   // Written before the members are called and read by them alone, until all have finished.
   const TeamWork* work_ = nullptr;
   Index size_ = 1;
@@ -180,10 +183,12 @@ class ThreadPool {
 };
 
 // Never destroyed: its threads sleep until the process ends. A forked child has none of the
-// parent's threads, and perhaps a locked mutex: it gets a new pool and leaves the old one alone.
+// parent's threads, and perhaps a locked mutex: it gets a new pool in the old one's place. (That
+// takes no memory, so that it cannot fail where nobody could be told.)
 ThreadPool* pool_of_process() {
-  static ThreadPool* pool = [] {
-    pthread_atfork(nullptr, nullptr, [] { pool = new ThreadPool; });
+  static_assert(std::is_nothrow_default_constructible_v<ThreadPool>);
+  static ThreadPool* const pool = [] {
+    pthread_atfork(nullptr, nullptr, [] { new (pool) ThreadPool; });
     return new ThreadPool;
   }();
   return pool;
