@@ -51,7 +51,8 @@ class Stream(_core.Stream):
     Raises
     ------
     TypeError
-        When the model holds a layer that can't be streamed; a bidirectional one needs the future.
+        When the model is none, or holds a layer that can't be streamed; a bidirectional one needs
+        the future.
 
     Examples
     --------
@@ -65,6 +66,11 @@ class Stream(_core.Stream):
     """
 
     def __init__(self, model: Module, batch: int | None = None) -> None:
+        if not isinstance(model, Module):
+            raise TypeError(
+                "Stream: model must be a Sequential, GRU, RNN or Linear, "
+                f"got {type(model).__name__}"
+            )
         batch = -1 if batch is None else as_size("Stream", "batch", batch, _core.MOST_SEQUENCES)
         modules = list(model) if isinstance(model, Sequential) else [model]
         packed = _shared(model, modules)
@@ -88,10 +94,11 @@ class Stream(_core.Stream):
     @state.setter
     def state(self, state: Sequence[npt.ArrayLike]) -> None:
         now = self.state
-        if not isinstance(state, (Sequence, np.ndarray)):
+        no_axis = isinstance(state, np.ndarray) and state.ndim == 0
+        if no_axis or not isinstance(state, (Sequence, np.ndarray)):
             raise TypeError(
                 "Stream.state: state must be a list of one array per recurrent module, "
-                f"got {type(state).__name__}"
+                f"got {type(state).__name__}{' of shape ()' * no_axis}"
             )
         if len(state) != len(now):
             raise ValueError(

@@ -97,7 +97,12 @@ def test_a_state_that_does_not_fit_changes_nothing(rng):
     with pytest.raises(TypeError):
         stream.state = [before[0], "no state"]
     told = "^Stream.state: state must be a list of one array per recurrent module, got "
-    for wrong, kind in ((None, "NoneType"), (0, "int"), ({}, "dict")):
+    for wrong, kind in (
+        (None, "NoneType"),
+        (0, "int"),
+        ({}, "dict"),
+        (np.array(1.0), r"ndarray of shape \(\)"),
+    ):
         with pytest.raises(TypeError, match=f"{told}{kind}$"):
             stream.state = wrong
     for now, then in zip(stream.state, before, strict=True):
@@ -152,6 +157,9 @@ def test_a_mask_of_nothing_is_no_mask(rng):
         )
 
 
+OUT = "^Stream.step: out must be a C-contiguous, aligned array of float32, got "
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -160,11 +168,22 @@ def test_a_mask_of_nothing_is_no_mask(rng):
         (lambda s: s.step("abc"), TypeError, "real numbers"),
         (lambda s: s.step(MASKED), ValueError, "Stream.step: x must have no masked elements"),
         (lambda s: s.process(MASKED[None]), ValueError, "process: block must have no masked"),
+        (lambda s: s.step([[1], [2, 3]]), ValueError, "must be one array, got nested sequences"),
         (lambda s: s.step(np.zeros(3, complex)), TypeError, "real numbers, got dtype complex128"),
         (lambda s: s.process(np.zeros(3)), ValueError, r"block must have shape \(3, 3\)"),
         (lambda s: s.process(np.float32(1)), ValueError, "time axis"),
-        (lambda s: s.step(np.zeros(3), out=np.zeros(2)), TypeError, "out must be a C-contiguous"),
-        (lambda s: s.step(np.zeros(3), out=np.zeros(3, np.float32)), ValueError, "out must have"),
+        (lambda s: s.step(np.zeros(3), out=np.zeros(2)), TypeError, OUT + "an array of float64$"),
+        (lambda s: s.step(np.zeros(3), [0, 0]), TypeError, OUT + "list$"),
+        (
+            lambda s: s.step(np.zeros(3), out=np.zeros(4, np.float32)[::2]),
+            TypeError,
+            OUT + "an array of float32 that is not C-contiguous$",
+        ),
+        (
+            lambda s: s.process(np.zeros((1, 3)), out=np.zeros(3, np.float32)),
+            ValueError,
+            r"^Stream.process: out must have shape \(1, 2\), got \(3,\)$",
+        ),
     ],
 )
 def test_bad_input_is_an_error_and_leaves_the_state(call, error, message):
@@ -177,8 +196,21 @@ def test_bad_input_is_an_error_and_leaves_the_state(call, error, message):
 def test_a_read_only_out_is_an_error():
     out = np.zeros(2, np.float32)
     out.flags.writeable = False
-    with pytest.raises(ValueError, match=r"read-only|writeable"):
+    with pytest.raises(ValueError, match=r"^Stream.step: out must be writeable, got a read-only"):
         pygru.Stream(stack()).step(np.zeros(3), out=out)
+
+
+@pytest.mark.parametrize("call", ["step", "process"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
+def test_what_an_input_raises_itself_is_passed_on(call, error):
+    class Device:
+        def __array__(self, dtype=None, copy=None):
+            raise error
+
+    stream = pygru.Stream(stack())
+    with pytest.raises(error):
+        getattr(stream, call)(Device())
+    assert not any(s.any() for s in stream.state)
 
 
 @pytest.mark.parametrize("call", ["step", "process"])
@@ -208,6 +240,8 @@ def test_an_out_beside_the_input_is_written(rng):
         (lambda: pygru.GRU(3, 4, bidirectional=True), "a bidirectional GRU needs the future"),
         (lambda: pygru.Sequential(pygru.GRU(3, 4), pygru.LayerNorm(4)), "got LayerNorm"),
         (lambda: pygru.Sequential(pygru.LastStep(batch_first=True)), "must hold a GRU"),
+        (lambda: None, "^Stream: model must be a Sequential, GRU, RNN or Linear, got NoneType$"),
+        (lambda: [pygru.GRU(3, 4)], "model must be a Sequential, GRU, RNN or Linear, got list$"),
     ],
 )
 def test_what_can_not_be_streamed_is_refused_by_name(model, message):

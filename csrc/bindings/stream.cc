@@ -154,6 +154,7 @@ class AnyStream {
   template <class Real>
   py::object run(Stream<Real>& stream, const py::handle& x, const py::object& out, bool block) {
     const char* const where = block ? "Stream.process: block" : "Stream.step: x";
+    const char* const where_out = block ? "Stream.process: out" : "Stream.step: out";
     const auto in = converted<Real>(x, where);
     Index shape[3];
     Index axes = 0;
@@ -170,17 +171,15 @@ class AnyStream {
     if (out.is_none()) {
       result = py::array_t<Real>(std::vector<Index>(shape, shape + axes));
     } else {
-      if (!py::isinstance<py::array_t<Real, py::array::c_style>>(out) || !aligned(out))
-        throw py::type_error(
-            "Stream: out must be a C-contiguous, aligned array of the stream's dtype");
-      check(py::reinterpret_borrow<py::array>(out), "Stream: out", shape, axes);
+      check_out<Real>(out, where_out);
+      check(py::reinterpret_borrow<py::array>(out), where_out, shape, axes);
     }
     auto target = py::reinterpret_borrow<py::array_t<Real>>(result);
-    Real* const y = target.mutable_data();  // an error where it is read-only
+    Real* const y = target.mutable_data();
     const Real* const from = in.data();
     if (overlap(from, in.size(), y, target.size()))
-      throw std::invalid_argument(block ? "Stream.process: out must not overlap block"
-                                        : "Stream.step: out must not overlap x");
+      throw std::invalid_argument(std::string(where_out) + " must not overlap " +
+                                  (block ? "block" : "x"));
     {
       const Busy alone(*this);
       if (stream.takes_long(T))
@@ -221,15 +220,39 @@ class AnyStream {
     if (masked(x))
       throw std::invalid_argument(std::string(where) + " must have no masked elements");
     if (py::isinstance<Contiguous>(x) && aligned(x)) return py::reinterpret_borrow<Contiguous>(x);
-    const auto array = py::array::ensure(x);
-    const char kind = array ? array.dtype().kind() : 'O';
-    if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') {
-      PyErr_Clear();
+    const py::array array = any_array(x, where);
+    const char kind = array.dtype().kind();
+    if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b')
       throw py::type_error(std::string(where) + " must hold real numbers, got dtype " +
-                           (array ? py::str(array.dtype()).cast<std::string>() : "object"));
-    }
+                           py::str(array.dtype()).cast<std::string>());
     constexpr int flags = py::array::c_style | py::array::forcecast | kAligned;
-    return py::array_t<Real, flags>::ensure(array);
+    return py::array_t<Real, flags>(array);
+  }
+
+  // An array of whatever x holds. What x's own __array__ raises is passed on.
+  static py::array any_array(const py::handle& x, const char* where) {
+    try {
+      return py::array(py::reinterpret_borrow<py::object>(x));
+    } catch (const py::error_already_set& error) {
+      if (!error.matches(PyExc_ValueError)) throw;
+      throw std::invalid_argument(std::string(where) +
+                                  " must be one array, got nested sequences of unequal lengths");
+    }
+  }
+
+  template <class Real>
+  static void check_out(const py::object& out, const char* where) {
+    const bool contiguous = py::isinstance<py::array_t<Real, py::array::c_style>>(out);
+    if (!contiguous || !aligned(out)) {
+      std::string got = kind_of(out);
+      if (py::isinstance<py::array_t<Real>>(out))
+        got += contiguous ? " that is not aligned" : " that is not C-contiguous";
+      throw py::type_error(std::string(where) + " must be a C-contiguous, aligned array of " +
+                           py::str(py::dtype::of<Real>()).template cast<std::string>() + ", got " +
+                           got);
+    }
+    if (!py::reinterpret_borrow<py::array>(out).writeable())
+      throw std::invalid_argument(std::string(where) + " must be writeable, got a read-only array");
   }
 
   // Whether x is an array with masked elements, which would silently count as their values.
