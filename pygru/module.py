@@ -118,6 +118,12 @@ class Module(ABC):
             start += p.size
         return views
 
+    def __copy__(self) -> Module:
+        """Return a full copy: two modules over one flat buffer would move it from each other."""
+        from copy import deepcopy  # here, so that importing pygru does not wait for it
+
+        return deepcopy(self)
+
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in self._made_anew}
 

@@ -112,14 +112,20 @@ def test_copies_of_a_model_stand_on_their_own(rng):
     model = make_model()
     x = rng.standard_normal((B, T, I))
     y = model(x)
-    for clone in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+    for clone in (copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert np.array_equal(clone(x), y)
         clone.flat_params[:] = 0.0
         assert not clone(x).any()
         assert not clone[1].flat_params.any()
-        part = copy.deepcopy(clone[1])
-        pygru.Sequential(part)  # a copy belongs to nobody
-    assert np.array_equal(model(x), y)
+        for part in (copy.copy(clone[1]), copy.deepcopy(clone[1])):
+            pygru.Sequential(part)  # a copy belongs to nobody
+        pygru.Sequential(clone)
+        assert np.array_equal(model(x), y)
+    for clone in (copy.copy(model[1]), copy.deepcopy(model[1])):
+        clone.flat_grads[:] = 1.0
+        assert not model.flat_grads.any()
+    for one in model:
+        assert np.shares_memory(one.flat_params, model.flat_params) or not one.flat_params.size
 
 
 def test_what_does_not_fit_together_is_refused_and_nothing_moves():
