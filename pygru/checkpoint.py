@@ -142,7 +142,8 @@ class Checkpoint:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"fit: checkpoint {self.path} is corrupt: {error}") from error
         raise ValueError(
-            f"fit: checkpoint {self.path} must be of this training, but " + "; ".join(differences)
+            f"fit: checkpoint {self.path} must be of this training, but "
+            + "; ".join(checks.first_few(differences))
         )
 
     def _take_over(self, arrays: dict[str, Array], state: dict[str, Any]) -> Snapshot:

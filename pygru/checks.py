@@ -9,7 +9,7 @@ ValueError. An array that is already right is returned as it is, without a copy.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +24,7 @@ FloatDType: TypeAlias = np.dtype[np.floating[Any]]
 Random: TypeAlias = "int | np.random.Generator | None"
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_MOST_LISTED = 20
 LARGEST = np.iinfo(np.intp).max  # bytes in one array, hence the limit of every product of sizes
 
 
@@ -186,6 +187,17 @@ def as_positive(where: str, name: str, value: float) -> float:
     return float(value)
 
 
+def check_generator_state(where: str, name: str, rng: np.random.Generator, state: Any) -> None:
+    """Refuse what a generator of this kind cannot go on from."""
+    kind = type(rng.bit_generator)
+    try:
+        kind().state = state  # on trial
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where}: {name} must be the state of a {kind.__name__}, got {state!r}"
+        ) from error
+
+
 def as_state(where: str, state: Mapping[str, Any], name: str = "state_dict") -> Mapping[str, Any]:
     """Return a state, what `state_dict` returned, if it maps names to values."""
     if not isinstance(state, Mapping):
@@ -197,12 +209,18 @@ def check_names(where: str, state_dict: Mapping[str, Any], names: Iterable[str])
     """Refuse a state with other entries than these."""
     wanted = set(names)
     missing = sorted(wanted - state_dict.keys())
-    unknown = sorted(state_dict.keys() - wanted, key=str)
+    unknown = first_few(sorted(state_dict.keys() - wanted, key=str))
     if missing or unknown:
         raise ValueError(
             f"{where}: state_dict must hold {sorted(wanted)}, got one with missing {missing}, "
             f"unknown {unknown}"
         )
+
+
+def first_few(names: Sequence[str]) -> list[str]:
+    """Return as many as an error can list, the last one telling how many more there are."""
+    more = len(names) - _MOST_LISTED
+    return [*names[:_MOST_LISTED], f"and {more} more"] if more > 0 else list(names)
 
 
 def as_float_dtype(where: str, dtype: npt.DTypeLike | None) -> FloatDType:

@@ -22,9 +22,9 @@ from pygru.checks import (
 from pygru.composite import Composite
 from pygru.generation import as_temperature, class_feed, value_feed, write
 from pygru.model import Sequential
-from pygru.module import Config, Module
+from pygru.module import Config
 from pygru.pooling import TimeLayer
-from pygru.registry import build, describe, savable
+from pygru.registry import describe, savable
 from pygru.tape import Tape
 
 __all__ = ["EncoderDecoder"]
@@ -164,11 +164,6 @@ class EncoderDecoder(Composite):
             "start": self.start,
             "end": self.end,
         }
-
-    @classmethod
-    def _from_config(cls, config: Config) -> Module:
-        parts = {name: build(config[name]) for name in ("encoder", "decoder")}
-        return cls(**(config | parts))
 
     def __repr__(self) -> str:
         parts = f"{self.encoder!r},\n{self.decoder!r},\nstart={self.start!r}, end={self.end!r},"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy.typing as npt
 
 from pygru import _core
+from pygru.checks import first_few
 from pygru.module import Module
 from pygru.registry import build, describe
 
@@ -34,6 +35,9 @@ __all__ = [
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 FORMAT = "1"  # raised when a file can no longer be read by an older pygru
+# Elements that a file's model may have beyond twice what the file holds: so that of a file with
+# something wrong it can be told what.
+SLACK = 1 << 16
 CHECKPOINT = "pygru checkpoint"  # what a file of pygru.checkpoint calls itself
 
 
@@ -164,10 +168,11 @@ def load(path: PathLike) -> Any:
             f"{metadata.get('format_version')!r} by pygru {metadata.get('pygru_version')!r}"
         )
     try:
-        module = build(json.loads(metadata["model"]))
+        most = 2 * sum(array.size for array in arrays.values()) + SLACK
+        module = build(json.loads(metadata["model"]), most)
         wrong = [name for name, array in arrays.items() if array.dtype != module.dtype]
         if wrong:
-            raise ValueError(f"dtype of {wrong} must be {module.dtype}")
+            raise ValueError(f"dtype of {first_few(wrong)} must be {module.dtype}")
         module.load_state_dict(arrays)
     except (KeyError, TypeError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError(f"load: {path} is corrupt: {error}") from error

@@ -31,7 +31,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import Random, as_choice, as_generator, as_real
+from pygru.checks import Random, as_choice, as_generator, as_real, first_few
 from pygru.parameters import Arrays
 
 Values: TypeAlias = npt.NDArray[np.float64]
@@ -197,7 +197,10 @@ def fill_recurrent(
     known = [*KINDS, *params]
     unknown = [name for name in custom if name not in known]
     if unknown:
-        raise ValueError(f"{where}: init must name parameters out of {known}, got {unknown}")
+        raise ValueError(
+            f"{where}: init must name parameters out of {first_few(known)}, "
+            f"got {first_few(unknown)}"
+        )
     given: Mapping[str, object] = custom
     for name, value in given.items():
         if not callable(value):

@@ -52,7 +52,7 @@ class GRU(Recurrent):
     input_size, hidden_size : int
         I and H.
     num_layers : int
-        L; each layer reads the one below.
+        L, at most 1000; each layer reads the one below.
     bias : bool
         Whether there are b_x and b_h.
     batch_first : bool
@@ -77,8 +77,8 @@ class GRU(Recurrent):
     TypeError
         When an argument is of the wrong kind.
     ValueError
-        When a size is below 1, dropout not a probability, a word unknown, or the parameters could
-        not fit in memory.
+        When a size is out of range, dropout not a probability, a word unknown, or the parameters
+        could not fit in memory.
 
     Notes
     -----

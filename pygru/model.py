@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pygru.generation import as_prompt, as_temperature, class_feed, value_feed, 
 from pygru.module import Config, Layer, Module, State
 from pygru.pooling import LastStep, TimeLayer
 from pygru.recurrent import Recurrent
-from pygru.registry import build, describe, is_own, savable
+from pygru.registry import describe, is_own, savable
 from pygru.tape import Tape
 from pygru.widths import ANY, Widths, chained
 
@@ -83,8 +84,8 @@ class Sequential(Composite, Layer):
     @classmethod
     def _from_config(cls, config: Config) -> Module:
         if set(config) != {"modules"} or not isinstance(config["modules"], list):
-            raise ValueError(f"config of Sequential must be a list of modules, got {config!r}")
-        return cls(*map(build, config["modules"]))
+            raise ValueError(f"config of Sequential must be a list of modules, got {short(config)}")
+        return cls(*config["modules"])
 
     def _check_order(self, modules: list[Module]) -> None:
         self._axes, self._widths = self._chained_axes(modules), self._chained_widths(modules)

@@ -16,9 +16,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, FloatDType, as_real, as_state, as_values, check_bytes
+from pygru.checks import (
+    FloatArray,
+    FloatDType,
+    as_real,
+    as_state,
+    as_values,
+    check_generator_state,
+    first_few,
+)
 from pygru.locks import give_lock
-from pygru.parameters import Arrays, Parameter, StateDict
+from pygru.parameters import Arrays, Parameter, StateDict, check_size
 from pygru.tape import Tape
 from pygru.widths import ANY
 
@@ -68,8 +76,7 @@ class Module(ABC):
     _variant: str | None = None
 
     def __init__(self, parameters: Sequence[Parameter] = (), dtype: FloatDType = _FLOAT32) -> None:
-        size = sum(p.size for p in parameters)
-        check_bytes(type(self).__name__, "the parameters", size, dtype)
+        size = check_size(type(self).__name__, parameters, dtype)
         self._parameters = tuple(parameters)
         self._bind(np.zeros(size, dtype), np.zeros(size, dtype))
 
@@ -163,7 +170,7 @@ class Module(ABC):
         TypeError
             When it is not a mapping.
         ValueError
-            With every entry that is missing, unknown, misshapen or too large for the dtype, or when
+            With entries that are missing, unknown, misshapen or too large for the dtype, or when
             the weights are known to belong to another function, such as the other reset variant. A
             plain dict does not say what its weights belong to: PyTorch's belong to
             ``reset="after"``.
@@ -197,7 +204,7 @@ class Module(ABC):
                 at = f"module {prefix.removesuffix('.')} has" if prefix else "this layer has"
                 problems.append(f"the weights belong to {theirs}, {at} {ours}")
         if problems:
-            raise ValueError(f"{where}: the weights do not fit: " + "; ".join(problems))
+            raise ValueError(f"{where}: the weights do not fit: " + "; ".join(first_few(problems)))
         for name, array in arrays.items():
             self._params[name][...] = array
 
@@ -214,22 +221,15 @@ class Module(ABC):
             When it is not the state of a module like this one. Nothing has been changed then.
         """
         where, generators = f"{type(self).__name__}.load_rng_state", self._generators()
-        before = self.rng_state()
         if as_state(where, state, "state").keys() != generators.keys():
             raise ValueError(
                 f"{where}: state must be of the generators {sorted(generators)}, "
                 f"got {sorted(state, key=str)}"
             )
         for name, rng in generators.items():
-            try:
-                rng.bit_generator.state = state[name]
-            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-                for other, value in before.items():
-                    generators[other].bit_generator.state = value
-                kind = before[name]["bit_generator"]
-                raise ValueError(
-                    f"{where}: state[{name!r}] must be the state of a {kind}, got {state[name]!r}"
-                ) from error
+            check_generator_state(where, f"state[{name!r}]", rng, state[name])
+        for name, rng in generators.items():
+            rng.bit_generator.state = state[name]
 
     # What a subclass says about itself
 
@@ -239,7 +239,7 @@ class Module(ABC):
 
     @classmethod
     def _from_config(cls, config: Config) -> Module:
-        """Make a module that `config` describes, the values of its parameters to be loaded."""
+        """Make a module of `config`, whose modules are made; its parameters are to be loaded."""
         return cls(**config)
 
     def _functions(self) -> dict[str, str]:

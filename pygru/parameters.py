@@ -11,14 +11,18 @@ handed out is the transpose, so that the kernels read all weights of one input s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, as_values
+from pygru.checks import LARGEST, FloatArray, FloatDType, as_values, check_bytes
 
-__all__ = ["Arrays", "Parameter", "StateDict"]
+__all__ = ["Arrays", "Parameter", "StateDict", "at_most", "check_size"]
+
+_most: ContextVar[int] = ContextVar("most", default=LARGEST)  # elements in one flat buffer
 
 
 class Parameter(NamedTuple):
@@ -39,6 +43,27 @@ class Parameter(NamedTuple):
             return block.reshape(self.shape)
         view: FloatArray = block.reshape(self.shape[::-1]).T
         return view
+
+
+@contextmanager
+def at_most(count: int) -> Iterator[None]:
+    """Refuse, within, more than ``count`` elements in one flat buffer."""
+    token = _most.set(count)
+    try:
+        yield
+    finally:
+        _most.reset(token)
+
+
+def check_size(where: str, parameters: Sequence[Parameter], dtype: FloatDType) -> int:
+    """Return how many elements these parameters have, before any of them takes memory."""
+    size = sum(p.size for p in parameters)
+    check_bytes(where, "the parameters", size, dtype)
+    if size > _most.get():
+        raise ValueError(
+            f"{where}: the parameters must have at most {_most.get()} elements, got {size}"
+        )
+    return size
 
 
 class Arrays(Mapping[str, FloatArray]):

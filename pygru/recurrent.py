@@ -27,12 +27,13 @@ from pygru.checks import (
 )
 from pygru.initializers import Init, fill_recurrent
 from pygru.module import Config, Module
-from pygru.stack import CELLS, Run, RunShapes, Stack, StackTape, of_run, run_parameters, run_shapes
+from pygru.stack import Run, RunShapes, Stack, StackTape, of_run, run_parameters, run_shapes
 from pygru.tape import Tape
 from pygru.widths import Widths
 
 __all__ = ["Recurrent"]
 
+MOST_LAYERS = 1000  # each is a run of its own, and objects in Python, however few its units
 
 # What `Recurrent.backward` needs: the stack's own, and the shape of x as the user gave it.
 _Saved: TypeAlias = tuple[StackTape, tuple[int, ...]]
@@ -63,7 +64,7 @@ class Recurrent(Module):
         name = type(self).__name__
         self.input_size = as_size(name, "input_size", input_size)
         self.hidden_size = as_size(name, "hidden_size", hidden_size)
-        self.num_layers = as_size(name, "num_layers", num_layers)
+        self.num_layers = as_size(name, "num_layers", num_layers, MOST_LAYERS)
         self.bias = bool(bias)
         self.batch_first = bool(batch_first)
         self.dropout = as_probability(name, "dropout", dropout)
@@ -79,13 +80,6 @@ class Recurrent(Module):
         self._widths = Widths(self.input_size, self._directions * self.hidden_size)
         self._where = f"{name}.forward"
         precision = as_float_dtype(name, dtype)
-        most = (
-            CELLS[cell].gates
-            * self.num_layers
-            * self.hidden_size
-            * (self.input_size + self.hidden_size)
-        )
-        check_bytes(name, "the parameters", most, precision)  # before they are even listed
         runs = self._runs()
         self._rng = as_generator(name, rng)
         super().__init__(run_parameters(runs), precision)

@@ -2,15 +2,17 @@
 """The classes that can be described and made again: what a file or a model knows of its modules.
 
 A class marked `savable` is in the table; one that holds other modules describes them in its
-``config`` with `describe` and makes them again in ``_from_config`` with `build`. The table knows no
-layers: they enter themselves. `pygru.files` writes and reads what it describes.
+``config`` with `describe`, and `build` makes them again before it. The table knows no layers: they
+enter themselves. `pygru.files` writes and reads what it describes.
 """
 
 from __future__ import annotations
 
+from reprlib import repr as short
 from typing import Any, TypeVar
 
 from pygru.module import Config, Module
+from pygru.parameters import at_most
 
 __all__ = ["build", "describe", "is_own", "savable"]
 
@@ -41,19 +43,44 @@ def describe(module: Module) -> Config:
     return {"class": name, "config": module.config()}
 
 
-def build(description: Any) -> Any:
+def build(description: Any, most: int) -> Any:
     """Make the module that `describe` described, with all parameters 0.
+
+    Parameters
+    ----------
+    description : dict
+    most : int
+        How many elements the parameters may have; a module of more is refused before it takes
+        memory.
 
     Raises
     ------
     TypeError, ValueError
-        When the description is not one.
+        When the description is not one, or has more elements.
     """
-    if not isinstance(description, dict) or set(description) != {"class", "config"}:
-        raise ValueError(f"a module must be described by class and config, got {description!r}")
-    name, config = description["class"], description["config"]
-    if name not in _CLASSES:
-        raise ValueError(f"class must be one of {sorted(_CLASSES)}, got {name!r}")
-    if not isinstance(config, dict):
-        raise ValueError(f"config of {name} must be a dict, got {config!r}")
-    return _CLASSES[name]._from_config(config)
+    left = most
+
+    def made(description: Any) -> Module:
+        nonlocal left
+        if not isinstance(description, dict) or set(description) != {"class", "config"}:
+            got = short(description)
+            raise ValueError(f"a module must be described by class and config, got {got}")
+        name, config = description["class"], description["config"]
+        if name not in _CLASSES:
+            raise ValueError(f"class must be one of {sorted(_CLASSES)}, got {short(name)}")
+        if not isinstance(config, dict):
+            raise ValueError(f"config of {name} must be a dict, got {short(config)}")
+        before = left
+        config = {key: argument(value) for key, value in config.items()}
+        with at_most(before):
+            module = _CLASSES[name]._from_config(config)
+        left = before - module.flat_params.size
+        return module
+
+    def argument(value: Any) -> Any:
+        """Return a value of a config with modules in place of their descriptions."""
+        if isinstance(value, list):
+            return [argument(entry) for entry in value]
+        return made(value) if isinstance(value, dict) else value
+
+    return made(description)

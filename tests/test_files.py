@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -122,8 +123,12 @@ def test_only_pygrus_own_classes_are_saved(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def a_module(cls, **config):
+    return {"class": cls, "config": config}
+
+
 def describe(**config):
-    return json.dumps({"class": "Linear", "config": {"in_features": 3, "out_features": 2} | config})
+    return json.dumps(a_module("Linear", **{"in_features": 3, "out_features": 2} | config))
 
 
 WEIGHT, BIAS = np.zeros((2, 3), np.float32), np.zeros(2, np.float32)
@@ -150,7 +155,7 @@ FITTING = {"weight": WEIGHT, "bias": BIAS}
         (FITTING, describe(alien=1), "1", "alien"),
         (FITTING, describe(in_features=-3), "1", "in_features must be an integer >= 1, got -3"),
         (FITTING, describe(in_features=2**62), "1", "must fit in one array"),
-        (FITTING, describe(in_features=2**50), "1", "is corrupt: "),  # fits in no memory
+        (FITTING, describe(in_features=2**50), "1", "must have at most"),
         (FITTING, describe(in_features=4), "1", "weight must have shape (2, 4), got (2, 3)"),
         ({"weight": WEIGHT}, describe(), "1", "missing bias"),
         ({**FITTING, "alien": BIAS}, describe(), "1", "unknown alien"),
@@ -172,6 +177,47 @@ def test_a_wrong_file_is_refused_by_name(tmp_path, arrays, model, version, messa
         pygru.load(path)
     assert str(error.value).startswith(f"load: {path} ")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        a_module("Linear", in_features=2000, out_features=1000),
+        a_module("LayerNorm", normalized_shape=1_000_000),
+        a_module("GRU", input_size=1, hidden_size=100, num_layers=50),
+        a_module("GRUCell", input_size=1, hidden_size=1000),
+        a_module(
+            "Sequential",
+            modules=[
+                a_module(
+                    "Sequential", modules=[a_module("Linear", in_features=200, out_features=200)]
+                )
+            ]
+            * 40,
+        ),
+    ],
+    ids=lambda model: model["class"],
+)
+def test_a_file_that_claims_more_than_it_holds_takes_no_memory(tmp_path, model):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "wrong"
+    metadata = {"format": "pygru", "format_version": "1", "model": json.dumps(model)}
+    save_file(FITTING, path, metadata)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"is corrupt: \w+: the parameters must have at most"):
+            pygru.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_error_lists_a_few_of_many_names():
+    weights = {f"alien{i}": BIAS for i in range(100_000)}
+    with pytest.raises(ValueError, match="missing weight; missing bias; unknown alien0; ") as error:
+        pygru.Linear(3, 2).load_state_dict(weights)
+    assert str(error.value).endswith("; unknown alien17; and 99982 more")
 
 
 def test_a_truncated_or_damaged_file_is_refused_by_name(tmp_path):

@@ -100,7 +100,7 @@ def test_an_array_that_could_have_a_mask_and_has_none_is_an_array():
             TypeError,
             "RNN: hidden_size must be an integer >= 1, got True",
         ),
-        (lambda: pygru.GRU(3, 8, -1), ValueError, "num_layers must be an integer >= 1, got -1"),
+        (lambda: pygru.GRU(3, 8, -1), ValueError, "an integer from 1 to 1000, got -1"),
         (lambda: pygru.GRU(3, 8, dropout=1.5), ValueError, "dropout must be a number from 0 to 1"),
         (lambda: pygru.GRU(3, 8, dropout="x"), TypeError, "dropout must be a number from 0 to 1"),
         (
@@ -112,7 +112,11 @@ def test_an_array_that_could_have_a_mask_and_has_none_is_an_array():
         (lambda: pygru.GRU(3, 8, dtype=np.float16), TypeError, "float32 or float64, got float16"),
         (lambda: pygru.GRU(3, 8, dtype="nonsense"), TypeError, "dtype must be float32 or float64"),
         (lambda: pygru.GRU(2**40, 2**40), ValueError, "GRU: the parameters must fit in one array"),
-        (lambda: pygru.GRU(1, 64, 2**62), ValueError, "GRU: the parameters must fit in one array"),
+        (
+            lambda: pygru.GRU(1, 1, 2_000_000),
+            ValueError,
+            "GRU: num_layers must be an integer from 1 to 1000, got 2000000",
+        ),
         (lambda: pygru.Linear(2**40, 2**40), ValueError, "Linear: the parameters must fit"),
         (lambda: pygru.Embedding(2**40, 2**40), ValueError, "Embedding: the parameters must fit"),
         (

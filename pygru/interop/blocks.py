@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from pygru.checks import first_few
 from pygru.layers import GRU, RNN, Embedding, Linear
 from pygru.model import Sequential
 from pygru.module import Module
@@ -246,7 +247,7 @@ def fill(
         has been changed then.
     """
     targets = [(prefix, m) for prefix, m in modules_of(into) if m.flat_params.size]
-    names = ", ".join(name or "the only one" for name, _, _ in groups)
+    names = ", ".join(first_few([name or "the only one" for name, _, _ in groups]))
     if len(targets) != len(groups):
         raise ValueError(
             f"into must have as many modules with parameters as the source, {len(groups)} "
@@ -261,7 +262,7 @@ def fill(
         except KeyError:
             raise ValueError(
                 f"into must have modules of the names and shapes of {names}, got "
-                f"{', '.join(repr(m) for _, m in targets)}"
+                f"{', '.join(first_few([repr(m) for _, m in targets]))}"
             ) from None
     arrays: dict[str, Array] = {}
     functions = {}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pygru.checks import first_few
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block, Run
 from pygru.layers import GRU, RNN
@@ -110,16 +111,17 @@ def _function(arrays: Mapping[str, Array]) -> str | None:
 
 def _of_state_dict(groups: dict[str, dict[str, Array]], ordered: bool) -> list[Block]:
     """Return the blocks of a state_dict, as far as it tells."""
+    names = ", ".join(first_few(list(groups)))
     if len(groups) > 1 and not ordered:
         raise ValueError(
-            f"holds modules sorted by name ({', '.join(groups)}) and does not tell which reads "
+            f"holds modules sorted by name ({names}) and does not tell which reads "
             "which: needs into"
         )
     if any(prefix.isdigit() for prefix in groups) and list(groups) != [
         str(i) for i in range(len(groups))
     ]:
         raise ValueError(
-            f"state_dict must name modules 0, 1, 2 ... without a gap, got {', '.join(groups)}; it "
+            f"state_dict must name modules 0, 1, 2 ... without a gap, got {names}; it "
             "does not tell what stands between: needs into"
         )
     result: list[Block] = []
@@ -178,6 +180,7 @@ def recurrent_block(name: str, arrays: Mapping[str, Array], options: dict[str, A
             b_x, b_h = left.pop(f"bias_ih_{suffix}", None), left.pop(f"bias_hh_{suffix}", None)
             runs.append(Run(W, U, b_x, b_h))
     if left:
-        raise ValueError(f"{name} must hold whole layers of a GRU or RNN, got also {sorted(left)}")
+        got = first_few(sorted(left))
+        raise ValueError(f"{name} must hold whole layers of a GRU or RNN, got also {got}")
     cls = GRU if "reset" in options else RNN
     return blocks.recurrent(name, cls, runs, bidirectional=bidirectional, **options)
