@@ -96,7 +96,9 @@ def _list_examples(args: argparse.Namespace) -> None:  # noqa: ARG001
 
 
 def _add_file(parser: argparse.ArgumentParser, name: str = "file") -> None:
-    parser.add_argument(name, type=Path, help="a model of any format, told by the end of its name")
+    parser.add_argument(
+        name, type=Path, help="a model that pygru saved, or of a format told by the end of its name"
+    )
     parser.add_argument(
         "--into",
         type=Path,

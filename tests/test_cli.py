@@ -87,6 +87,17 @@ def test_info_reads_every_format(tmp_path, capsys):
             assert expected in out
 
 
+@pytest.mark.parametrize("name", ["model", "model.gru", "model.onnx", "model.pt", "model.json"])
+def test_info_and_convert_read_what_save_wrote_under_any_name(name, tmp_path, capsys):
+    path, copy = tmp_path / name, tmp_path / "copy.safetensors"
+    model = pygru.Sequential(pygru.GRU(3, 4, rng=0))
+    model.save(path)
+    assert cli.main(["info", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("pygru model, ")
+    assert cli.main(["convert", str(path), str(copy), "--check"]) == 0
+    assert np.array_equal(pygru.load(copy).flat_params, model.flat_params)
+
+
 def test_info_tells_a_model_from_a_state_dict(tmp_path, capsys):
     gru = pygru.GRU(3, 4, rng=0)
     pygru.save(gru, tmp_path / "model.safetensors")

@@ -23,7 +23,7 @@ from pygru.module import Module
 if TYPE_CHECKING:
     import zipfile
 
-__all__ = ["check_into", "is_path", "open_zip", "read_npz", "reading"]
+__all__ = ["check_into", "is_path", "is_safetensors", "open_zip", "read_npz", "reading"]
 
 # What the small parts of a file (names, JSON, a directory) may take however small the file is.
 SLACK = 1 << 16
@@ -74,6 +74,14 @@ def check_into(where: str, into: Module | None) -> None:
 def is_path(source: Any) -> bool:
     """Return whether a source is the name of a file."""
     return isinstance(source, str) or hasattr(source, "__fspath__")
+
+
+def is_safetensors(path: Path) -> bool:
+    """Return whether a file is safetensors by its beginning, or should be by its name."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    # The length of the header in 8 bytes, which is below 100 MB, and the header, an object of JSON.
+    return head[4:] == b"\0\0\0\0{" or path.suffix == ".safetensors"
 
 
 def open_zip(path: PathLike, *, compressed: bool) -> zipfile.ZipFile:

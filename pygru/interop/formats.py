@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Files of every format by the end of their name: one row of `FORMATS` each."""
+"""Files of every format by the end of their name: one row of `FORMATS` each.
+
+What is safetensors by its beginning is read as that whatever its name, as pygru's `save` writes it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import numpy as np
 
 from pygru.files import CHECKPOINT, load, save, write_beside
 from pygru.interop.checking import outputs_of, random_input, report
-from pygru.interop.containers import reading
+from pygru.interop.containers import is_safetensors, reading
 from pygru.interop.keras import from_keras, write_keras_weights
 from pygru.interop.onnx import from_onnx, to_onnx
 from pygru.interop.rtneural import from_rtneural, to_rtneural
@@ -91,8 +94,9 @@ def _write_tf1(model: Module, path: Path) -> None:
     write_beside(path, content.getvalue())
 
 
+SAFETENSORS = Format("pygru model", _read_safetensors, save)  # or what `kind_of` finds
 FORMATS = {
-    ".safetensors": Format("pygru model", _read_safetensors, save),  # or what `kind_of` finds
+    ".safetensors": SAFETENSORS,
     ".pt": Format(STATE_DICT, _read_torch, _write_torch),
     ".pth": Format(STATE_DICT, _read_torch, _write_torch),
     ".keras": Format("Keras 3 model", _read_keras, None),
@@ -132,14 +136,13 @@ def kind_of(path: Path) -> str:
     ValueError
         When it has no format, or is no safetensors file in spite of its name.
     """
-    name = format_of(path).name
-    if not path.name.endswith(".safetensors"):
-        return name
+    if not is_safetensors(path):
+        return format_of(path).name
     from safetensors import safe_open
 
     with reading("load", path), safe_open(path, framework="numpy") as file:
         told = (file.metadata() or {}).get("format", "")
-    return {"pygru": name, CHECKPOINT: CHECKPOINT}.get(told, STATE_DICT)
+    return {"pygru": SAFETENSORS.name, CHECKPOINT: CHECKPOINT}.get(told, STATE_DICT)
 
 
 def writable(path: Path) -> Format:
@@ -158,7 +161,8 @@ def writable(path: Path) -> Format:
 
 def read(path: Path, into: Module | None = None, *, check: bool = False) -> Any:
     """Read a model from a file of any format; see the ``from_*`` function of the format."""
-    return format_of(path).read(path, into, check)
+    found = SAFETENSORS if is_safetensors(path) else format_of(path)
+    return found.read(path, into, check)
 
 
 def write(model: Module, path: Path, *, check: bool = False) -> None:

@@ -20,9 +20,9 @@ from pygru.files import read_safetensors
 from pygru.interop import blocks, torch_modules
 from pygru.interop.blocks import Array, Block
 from pygru.interop.checking import compare, unavailable
-from pygru.interop.containers import check_into, is_path, reading
+from pygru.interop.containers import check_into, is_path, is_safetensors, reading
 from pygru.interop.state_dicts import as_array, as_arrays, from_arrays, recurrent_block
-from pygru.interop.torch_files import is_safetensors, read_pt
+from pygru.interop.torch_files import read_pt
 from pygru.layers import GRU, Embedding, Linear
 from pygru.model import Sequential
 from pygru.module import Module

@@ -14,7 +14,7 @@ from typing import Any
 
 from pygru.interop.containers import SLACK, open_zip
 
-__all__ = ["is_safetensors", "read_pt"]
+__all__ = ["read_pt"]
 
 NAMES = {
     "collections OrderedDict",
@@ -29,15 +29,6 @@ OPERATIONS = {
     "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET", "GLOBAL", "BINPERSID", "REDUCE",
     "BUILD",
 }  # fmt: skip
-
-
-def is_safetensors(path: Path) -> bool:
-    """Return whether a file is neither a zip archive nor a pickle, which are torch's own."""
-    with path.open("rb") as file:
-        head = file.read(4)
-    # A safetensors file begins with the length of its header in 8 bytes, and that is below 100 MB.
-    pickled = head[:1] == b"\x80" and path.suffix != ".safetensors"
-    return not (pickled or head == b"PK\x03\x04")
 
 
 def read_pt(path: Path) -> Mapping[str, Any]:
