@@ -16,15 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import (
-    FloatArray,
-    FloatDType,
-    as_real,
-    as_state,
-    as_values,
-    check_generator_state,
-    first_few,
-)
+from pygru import checks
+from pygru.checks import FloatArray, FloatDType, as_real, as_state, as_values
 from pygru.locks import give_lock
 from pygru.parameters import Arrays, Parameter, StateDict, check_size
 from pygru.tape import Tape
@@ -204,7 +197,8 @@ class Module(ABC):
                 at = f"module {prefix.removesuffix('.')} has" if prefix else "this layer has"
                 problems.append(f"the weights belong to {theirs}, {at} {ours}")
         if problems:
-            raise ValueError(f"{where}: the weights do not fit: " + "; ".join(first_few(problems)))
+            told = "; ".join(checks.first_few(problems))
+            raise ValueError(f"{where}: the weights do not fit: {told}")
         for name, array in arrays.items():
             self._params[name][...] = array
 
@@ -227,7 +221,7 @@ class Module(ABC):
                 f"got {sorted(state, key=str)}"
             )
         for name, rng in generators.items():
-            check_generator_state(where, f"state[{name!r}]", rng, state[name])
+            checks.check_generator_state(where, f"state[{name!r}]", rng, state[name])
         for name, rng in generators.items():
             rng.bit_generator.state = state[name]
 
