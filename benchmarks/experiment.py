@@ -110,7 +110,7 @@ def check(what: str, loss: Any, expected: Any, tolerance: float) -> None:
         )
 
 
-def overhead(own: Pygru, rounds: int = 9) -> dict[str, float]:
+def overhead(own: Pygru, rounds: int = 5) -> dict[str, float]:
     """Return the share of a training step, clipping included, that is not spent in the kernels.
 
     "training" is optimiser, clipping, loss and bookkeeping: an epoch through `fit` beside the same

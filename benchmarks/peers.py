@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,7 @@ class JAX(Contender):
     """Jit-compiled: the input product of all steps at once, `lax.scan`; `vjp` for gradients."""
 
     name = "jax"
+    UNROLL = 16  # steps, where only y is wanted; the gradient of an unrolled loop is slower
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -132,7 +134,7 @@ class JAX(Contender):
                 n = np_.tanh(a[..., 2 * H :] + r * c[..., 2 * H :])
             return z * h + (1 - z) * n
 
-        def layer(weights: Any, x: Any) -> Any:
+        def layer(weights: Any, x: Any, unroll: int = 1) -> Any:
             W, U, b_x, _ = weights
 
             def body(h: Any, a: Any) -> Any:
@@ -140,8 +142,7 @@ class JAX(Contender):
                 return h, h
 
             start = np_.zeros((x.shape[1], U.shape[1]), x.dtype)
-            # Unrolling pays for a handful of steps; beyond that only compile time grows.
-            return jax.lax.scan(body, start, x @ W.T + b_x, unroll=min(len(x), 8))[1]
+            return jax.lax.scan(body, start, x @ W.T + b_x, unroll=min(len(x), unroll))[1]
 
         def step(weights: Any, h: Any, x_t: Any) -> Any:
             return cell(weights, h, x_t @ weights[0].T + weights[2])
@@ -151,7 +152,7 @@ class JAX(Contender):
 
     def inference(self, problem: Problem) -> Run:
         weights, layer, _ = self._functions(problem)
-        compiled, x = self.jax.jit(layer), problem.x
+        compiled, x = self.jax.jit(partial(layer, unroll=self.UNROLL)), problem.x
         return Run(lambda: np.asarray(compiled(weights, x)), lambda y: {"y": y})
 
     def training(self, problem: Problem) -> Run:
@@ -222,7 +223,7 @@ class Keras(Contender):
     """`keras.layers.GRU` or `SimpleRNN` over TensorFlow inside one `tf.function`."""
 
     name = "keras"
-    LARGEST = 512  # hidden units: beyond, it is far behind and would take half a minute alone
+    LARGEST = 256  # hidden units in training: beyond, it is far behind and takes longer than all
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -252,9 +253,7 @@ class Keras(Contender):
         batch_first = [np.ascontiguousarray(a.swapaxes(0, 1)) for a in (problem.x, problem.dy)]
         return layer, batch_first
 
-    def inference(self, problem: Problem) -> Run | None:
-        if problem.shape.H > self.LARGEST:
-            return None
+    def inference(self, problem: Problem) -> Run:
         layer, (x, _) = self._build(problem)
         compiled, constant = self.tf.function(layer), self.tf.constant
         return Run(lambda: compiled(constant(x)).numpy(), lambda y: {"y": y.swapaxes(0, 1)})
