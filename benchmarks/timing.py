@@ -11,12 +11,13 @@ import numpy as np
 
 CASE_SECONDS = 0.6  # of timing for one mode and shape, where a few rounds take less
 BLOCK_SECONDS = 0.01  # one sample is the mean over a block of calls at least this long
-LONG_ROUND = 2.0  # seconds: two rounds must do, each far longer than what disturbs it
 FEW = 5  # samples: below this, quartiles mean nothing
+# By the seconds of a round: long calls are less easily disturbed.
+FEWEST_ROUNDS = {2.0: 2, 0.5: 3, 0.0: FEW}
 
 
 def time_in_turn(
-    calls: dict[str, Callable[[], Any]], seconds: float, fewest: int = 3
+    calls: dict[str, Callable[[], Any]], seconds: float
 ) -> dict[str, dict[str, float]]:
     """Alternate blocks of calls for some seconds; return a `summary` by name.
 
@@ -27,7 +28,8 @@ def time_in_turn(
     blocks = {name: block_size(call) for name, call in calls.items()}
     per_round = sum(count * each for count, each in blocks.values())
     lone = all(count == 1 for count, _ in blocks.values())
-    rounds = int(min(21, max(fewest if per_round < LONG_ROUND else 2, seconds / per_round)))
+    fewest = next(n for least, n in FEWEST_ROUNDS.items() if per_round >= least)
+    rounds = int(min(21, max(fewest, seconds / per_round)))
     samples = {name: [each] if lone else [] for name, (_, each) in blocks.items()}
     for k in range(lone, rounds):
         for name in rotated(list(calls), k):
