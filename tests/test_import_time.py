@@ -28,11 +28,11 @@ print(1e3 * (time.perf_counter() - started), *(set(sys.modules) - before))
 
 def run(cache: Path) -> tuple[float, set[str]]:
     """Milliseconds, and the modules that came with it."""
-    command = [sys.executable, "-P"] if sys.version_info >= (3, 11) else [sys.executable]
     environment = os.environ | {"PYTHONPYCACHEPREFIX": str(cache)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-c", CODE]
     out = subprocess.run(
-        [*command, "-c", CODE], env=environment, capture_output=True, text=True, check=True
+        command, env=environment, cwd=cache, capture_output=True, text=True, check=True
     )
     milliseconds, *modules = out.stdout.split()
     return float(milliseconds), set(modules)
