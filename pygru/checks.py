@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from reprlib import repr as short
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,13 +30,15 @@ LARGEST = np.iinfo(np.intp).max  # bytes in one array, hence the limit of every 
 
 
 def as_array(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return ``value`` as an array of whatever it holds."""
+    """Return ``value`` as an array of whatever it holds; masks within a list are not looked for."""
     if type(value) is np.ndarray:
         return value
     check_unmasked(where, name, value)
     try:
         return np.asarray(value)
     except ValueError:
+        if not isinstance(value, (list, tuple)):  # what its own __array__ says
+            raise
         raise ValueError(
             f"{where}: {name} must be one array, got nested sequences of unequal lengths"
         ) from None
@@ -46,9 +49,7 @@ def check_unmasked(where: str, name: str, value: object) -> None:
     if type(value) is np.ndarray or not isinstance(value, np.ndarray):
         return
     if np.ma.is_masked(value):
-        raise ValueError(
-            f"{where}: {name} must have no masked elements, got {value.shape} with some"
-        )
+        raise ValueError(f"{where}: {name} must have no masked elements, got some in {value.shape}")
 
 
 def as_real(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> FloatArray:
@@ -190,11 +191,12 @@ def as_positive(where: str, name: str, value: float) -> float:
 def check_generator_state(where: str, name: str, rng: np.random.Generator, state: Any) -> None:
     """Refuse what a generator of this kind cannot go on from."""
     kind = type(rng.bit_generator)
+    trial = kind()
     try:
-        kind().state = state  # on trial
+        trial.state = state
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{where}: {name} must be the state of a {kind.__name__}, got {state!r}"
+            f"{where}: {name} must be the state of a {kind.__name__}, got {short(state)}"
         ) from error
 
 

@@ -38,7 +38,7 @@ def clip_by_global_norm(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
     >>> clip_by_global_norm(grads, 1.0), grads.round(6).tolist()
     (5.0, [0.6, 0.8])
     """
-    _check_writeable("clip_by_global_norm", flat_grads)
+    _check_in_place("clip_by_global_norm", flat_grads)
     max_norm = checks.as_positive("clip_by_global_norm", "max_norm", max_norm)
     norm = math.sqrt(dot(flat_grads, flat_grads))
     if norm == math.inf:  # squares overflow, in float32 from 1.8e19 on
@@ -65,12 +65,12 @@ def clip_by_value(flat_grads: npt.NDArray[Any], max_value: float) -> None:
     >>> grads.tolist()
     [1.0, -0.5]
     """
-    _check_writeable("clip_by_value", flat_grads)
+    _check_in_place("clip_by_value", flat_grads)
     max_value = checks.as_positive("clip_by_value", "max_value", max_value)
     np.clip(flat_grads, -max_value, max_value, out=flat_grads)
 
 
-def _check_writeable(where: str, flat_grads: npt.NDArray[Any]) -> None:
+def _check_in_place(where: str, flat_grads: npt.NDArray[Any]) -> None:
     """Refuse what cannot be scaled in place."""
     if not isinstance(flat_grads, np.ndarray):
         got = type(flat_grads).__name__

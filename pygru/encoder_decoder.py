@@ -371,7 +371,7 @@ class EncoderDecoder(Composite):
             feed = value_feed(where, start.shape[1])
         else:
             feed = class_feed(where, count, heat, rng)
-        # (B, steps, ...)
-        written = write(where, self.decoder._one_step, feed, y, state, steps, self.end)
+        step = self.decoder._one_step
+        written = write(where, step, feed, y, state, steps=steps, end=self.end)
         time = 1 if self.batch_first else 0
         return np.moveaxis(written, 1, time) if batched else np.asarray(written[0])

@@ -21,6 +21,7 @@ from pygru.data import Batch, batches
 from pygru.ragged import Ragged
 from pygru.samples import (
     Samples,
+    answers_steps,
     check_inputs,
     check_layout,
     check_samples,
@@ -228,7 +229,7 @@ def weighted_loss(
         raise TypeError(f"loss: must return (value, dy), got {answer!r}")
     value, dy = answer
     if trains and not ours:
-        _check_gradient(dy, y.shape)
+        dy = _as_gradient(dy, y.shape)
     return _one_number("loss", value), dy, elements
 
 
@@ -237,13 +238,14 @@ def _is_ours(loss: losses.Loss) -> bool:
     return (loss.func if isinstance(loss, partial) else loss) in losses.LOSSES.values()
 
 
-def _check_gradient(dy: Any, shape: tuple[int, ...]) -> None:
-    """Refuse what a loss gave as its gradient where a model would, which does not know the loss."""
+def _as_gradient(dy: Any, shape: tuple[int, ...]) -> Array:
+    """Return what a loss gave as its gradient; the model, which would refuse it, knows no loss."""
     array = checks.as_array("loss", "dy", dy)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"loss: dy must hold real numbers, got dtype {array.dtype}")
     if array.shape != shape:
         raise ValueError(f"loss: dy must have the shape of y, {shape}, got {array.shape}")
+    return array
 
 
 def _to_be_read(array: Array) -> Array:
@@ -331,7 +333,7 @@ def check_targets(
     try:
         _compare(data, loss, y, target, target_ends)
     except (TypeError, ValueError) as error:
-        per_step = steps is None and y.ndim > 2 and _answers_steps(model)
+        per_step = steps is None and y.ndim > 2 and answers_steps(model)
         hint = _hint(data, loss, y, target, target_ends, per_step)
         raise type(error)(f"{where}: {of}Y must fit the loss: {error}{hint}") from None
 
@@ -345,27 +347,21 @@ def _compare(data: Samples, loss: losses.Loss, y: Array, target: Array, ends: Ar
     loss(np.zeros((2, *y.shape[target.ndim :]), y.dtype), extremes)
 
 
-def _answers_steps(model: Any) -> bool:
-    """Whether a model is known to answer every step, where it might answer the last one alone."""
-    axes = getattr(model, "_axes", None)
-    return bool(axes is not None and axes[1] == 2 and not reads_targets(model))
-
-
 def _hint(
     data: Samples, loss: losses.Loss, y: Array, target: Array, ends: Array | None, per_step: bool
 ) -> str:
     """Return what would make the targets fit, of what is usually forgotten; "" if nothing would."""
-    longer, with_axis = target[..., np.newaxis], " as Y[..., np.newaxis]"
+    longer, with_axis = target[..., np.newaxis], "as Y[..., np.newaxis]"
     ways: list[tuple[Array, Array, Array | None, str]] = [(y, longer, ends, with_axis)]
     if per_step:
-        last, to_last = y[:, -1], " a model with a LastStep; this one answers every step"
-        ways += [(last, target, None, to_last), (last, longer, None, f"{with_axis}{to_last}")]
-    for y, target, ends, way in ways:
+        last, to_last = y[:, -1], "a model with a LastStep (this one answers every step)"
+        ways += [(last, target, None, to_last), (last, longer, None, f"{to_last} {with_axis}")]
+    for answer, fitting, answer_ends, way in ways:
         try:
-            _compare(data, loss, y, target, ends)
+            _compare(data, loss, answer, fitting, answer_ends)
         except (TypeError, ValueError):
             continue
-        return f"; Y of shape {data.Y.shape} would fit{way}"
+        return f"; Y of shape {data.Y.shape} would fit {way}"
     return ""
 
 

@@ -129,6 +129,7 @@ def write(
     feed: Feed,
     y: FloatArray,
     state: list[FloatArray],
+    *,
     steps: int,
     end: int | None = None,
 ) -> Array:

@@ -321,7 +321,7 @@ class Sequential(Composite, Layer):
         y, state = self.run(x, [None] * len(self._recurrent), lengths=ends)
         if y.ndim == 3:
             y = LastStep(batch_first=self.batch_first)(y, lengths=ends)
-        written = write(where, self._one_step, feed, y, state, steps)  # (B, steps, ...)
+        written = write(where, self._one_step, feed, y, state, steps=steps)
         return np.moveaxis(written, 1, time) if batched else np.asarray(written[0])
 
     def _one_step(self, x: npt.NDArray[Any], state: State) -> tuple[FloatArray, list[FloatArray]]:

@@ -119,7 +119,7 @@ class Module(ABC):
         return views
 
     def __copy__(self) -> Module:
-        """Return a full copy: two modules over one flat buffer would move it from each other."""
+        """Return a deep copy: two modules over one flat buffer would move it from each other."""
         from copy import deepcopy  # here, so that importing pygru does not wait for it
 
         return deepcopy(self)
@@ -233,7 +233,7 @@ class Module(ABC):
 
     @classmethod
     def _from_config(cls, config: Config) -> Module:
-        """Make a module of `config`, whose modules are made; its parameters are to be loaded."""
+        """Make a module of its config, in which other modules are no descriptions any more."""
         return cls(**config)
 
     def _functions(self) -> dict[str, str]:

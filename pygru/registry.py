@@ -2,8 +2,8 @@
 """The classes that can be described and made again: what a file or a model knows of its modules.
 
 A class marked `savable` is in the table; one that holds other modules describes them in its
-``config`` with `describe`, and `build` makes them again before it. The table knows no layers: they
-enter themselves. `pygru.files` writes and reads what it describes.
+``config`` with `describe`, and `build` makes those again first and hands them to ``_from_config``.
+The table knows no layers: they enter themselves. `pygru.files` writes and reads what it describes.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def build(description: Any, most: int) -> Any:
             raise ValueError(f"class must be one of {sorted(_CLASSES)}, got {short(name)}")
         if not isinstance(config, dict):
             raise ValueError(f"config of {name} must be a dict, got {short(config)}")
-        before = left
+        before = left  # a composite's buffer holds what its parts' held, and they are counted again
         config = {key: argument(value) for key, value in config.items()}
         with at_most(before):
             module = _CLASSES[name]._from_config(config)

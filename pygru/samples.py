@@ -19,6 +19,7 @@ from pygru.ragged import Ragged
 
 __all__ = [
     "Samples",
+    "answers_steps",
     "check_inputs",
     "check_layout",
     "check_samples",
@@ -60,6 +61,12 @@ def reads_vectors(model: Any) -> bool:
     """Whether one sample is a single vector, without a time axis that lengths could be of."""
     axes = getattr(model, "_axes", None)
     return bool(axes is not None and axes[0] == 1)
+
+
+def answers_steps(model: Any) -> bool:
+    """Whether a model is known to answer every step, where it might answer the last one alone."""
+    axes = getattr(model, "_axes", None)
+    return bool(axes is not None and axes[1] == 2 and not reads_targets(model))
 
 
 def keeps_time(model: Any) -> bool:
@@ -242,7 +249,8 @@ def _finite(where: str, name: str, values: Any, dtype: Any) -> Array | Ragged:
     checks.check_unmasked(where, name, values)
     if isinstance(values, (list, tuple)):
         for n, value in enumerate(values):
-            checks.check_unmasked(where, f"{name}[{n}]", value)
+            if isinstance(value, np.ndarray):
+                checks.check_unmasked(where, f"{name}[{n}]", value)
     try:
         array = np.asarray(values)
     except ValueError:

@@ -51,8 +51,8 @@ class Stream(_core.Stream):
     Raises
     ------
     TypeError
-        When the model is none, or holds a layer that can't be streamed; a bidirectional one needs
-        the future.
+        When model is no module of pygru, or holds a layer that can't be streamed; a bidirectional
+        one needs the future.
 
     Examples
     --------

@@ -89,11 +89,10 @@ class Trainer:
         self.best_record: EpochRecord | None = None
         self._teaches = reads_targets(model)
         self._carries = settings.bptt is not None and settings.stateful
-        # A running mean of squares, kept as their sum, grows to at most 1 / eps of the largest
-        # square: below this, no optimiser's state overflows.
+        # A running mean that is kept as a sum grows to at most 1 / eps of the largest summand: below
+        # this, no optimiser's state overflows.
         info = np.finfo(self.params.dtype)
-        safe = float(info.max) * float(info.eps)
-        self._safe = safe if settings.clip_norm is None else math.sqrt(safe)
+        self._room = float(info.max) * float(info.eps)
         self._state: Any = None  # of the recurrent modules, between two pieces
 
     # An epoch
@@ -116,9 +115,7 @@ class Trainer:
         means = Means(metrics)
         for i, piece in enumerate(self._pieces(plan)):
             if schedule is not None:
-                factor = schedule(epoch - 1 + i / steps)
-                if not (type(factor) is float and 0 <= factor < math.inf):
-                    factor = _as_factor(factor, epoch)
+                factor = _as_factor(schedule(epoch - 1 + i / steps), epoch)
                 self.optimizer.lr = self.base_lr * factor
             broken = self.step(piece, means)
             if broken:
@@ -226,25 +223,25 @@ class Trainer:
         # A NaN or infinity in an optimiser's moments would stay there for ever. The sum of squares
         # (which is there already where the norm is clipped) tells at once that there will be none.
         if settings.clip_norm is None:
-            size = dot(grads, grads)
+            squares = dot(grads, grads)
         else:
-            size = clip_by_global_norm(grads, settings.clip_norm)
-        if not size <= self._safe:
-            if not np.isfinite(grads).all():
+            norm = clip_by_global_norm(grads, settings.clip_norm)
+            squares = norm * norm
+        if not squares <= self._room:
+            largest = float(np.abs(grads).max())
+            if not math.isfinite(largest):
                 return "the gradient became NaN or infinite"
-            if not self._has_room():
+            if largest > self._most():
                 return f"the gradient became too large for {type(self.optimizer).__name__}"
         self.optimizer.step(self.params, grads)
         return ""
 
-    def _has_room(self) -> bool:
-        """Whether a step on this gradient leaves the optimiser's state finite: a copy tries it."""
-        from copy import deepcopy  # here, so that importing pygru does not wait for it
-
-        trial = deepcopy(self.optimizer)
-        trial.step(self.params.copy(), self.grads)
-        state = [a for a in trial.state_dict().values() if isinstance(a, np.ndarray)]
-        return all(np.isfinite(array).all() for array in state)
+    def _most(self) -> float:
+        """Return up to where an element of the gradient leaves the optimiser's state finite."""
+        optimizer = self.optimizer
+        if optimizer.squares:
+            return math.sqrt(self._room)
+        return self._room if optimizer.slots else math.inf
 
     def _forward(
         self,
@@ -305,7 +302,11 @@ class Trainer:
 
 def _as_factor(factor: Any, epoch: int) -> float:
     """Return what a schedule gave if it is a factor on the learning rate."""
+    if type(factor) is float and 0 <= factor < math.inf:
+        return factor
     name, valid = f"what schedule gives in epoch {epoch}", "a finite number >= 0"
+    if isinstance(factor, np.ndarray) and factor.ndim == 0:  # of np.where, perhaps
+        factor = factor[()]
     if not 0 <= checks.as_number("fit", name, factor, valid) < math.inf:
         raise ValueError(f"fit: {name} must be {valid}, got {factor}")
     return float(factor)

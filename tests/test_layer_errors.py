@@ -48,7 +48,7 @@ def run(**changes):
         (
             {"x": np.ma.masked_equal(np.arange(7 * 5 * 3.0).reshape(7, 5, 3), 4)},
             ValueError,
-            "x must have no masked elements, got (7, 5, 3) with some",
+            "x must have no masked elements, got some in (7, 5, 3)",
         ),
         ({"lengths": np.ma.masked_equal([7] * 5, 7)}, ValueError, "lengths must have no masked"),
         (

@@ -97,6 +97,14 @@ def test_a_schedule_that_gives_no_factor_is_named_and_no_step_is_taken(
     assert np.array_equal(model.flat_params, other.flat_params)
 
 
+def test_a_factor_may_be_an_array_without_axes() -> None:
+    class Mine(schedules.Schedule):
+        def __call__(self, epoch: float) -> Any:
+            return np.where(epoch < 1, 0.5, 0.1)
+
+    assert fit(Affine(), *make_data(), schedule=Mine(), epochs=1).epochs[0].lr > 0
+
+
 def test_settings_out_of_range_are_named() -> None:
     with pytest.raises(ValueError, match=r"StepDecay: every must be above 0, got 0"):
         schedules.StepDecay(every=0)

@@ -201,14 +201,14 @@ def test_a_read_only_out_is_an_error():
 
 
 @pytest.mark.parametrize("call", ["step", "process"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError, ValueError])
 def test_what_an_input_raises_itself_is_passed_on(call, error):
     class Device:
         def __array__(self, dtype=None, copy=None):
-            raise error
+            raise error("the sensor is offline")
 
     stream = pygru.Stream(stack())
-    with pytest.raises(error):
+    with pytest.raises(error, match="the sensor is offline"):
         getattr(stream, call)(Device())
     assert not any(s.any() for s in stream.state)
 

@@ -308,6 +308,24 @@ def test_a_gradient_too_large_for_the_moments_does_not_reach_the_optimiser(
     fit(model, *make_data(), optimizer=optimizer, on_gradient=enlarge, clip_norm=1.0)  # clipped
 
 
+def test_an_optimiser_is_called_once_a_step_however_large_the_gradient() -> None:
+    class Counting(optim.SGD):
+        def __init__(self) -> None:
+            super().__init__(1e-30)
+            self.lock, self.calls = threading.Lock(), 0  # which no copy can be made of
+
+        def step(self, flat_params: Any, flat_grads: Any) -> None:
+            self.calls += 1
+            super().step(flat_params, flat_grads)
+
+    def enlarge(flat_grads: Any) -> None:
+        flat_grads[0] = 1e25
+
+    optimizer = Counting()
+    history = fit(Affine(dtype=np.float32), *make_data(), optimizer=optimizer, on_gradient=enlarge)
+    assert optimizer.calls == sum(epoch.steps for epoch in history.epochs)
+
+
 def test_a_parameter_that_breaks_in_the_last_step_is_found() -> None:
     class Broken(optim.SGD):
         def step(self, flat_params: Any, flat_grads: Any) -> None:

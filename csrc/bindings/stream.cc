@@ -218,7 +218,7 @@ class AnyStream {
   static py::array_t<Real, py::array::c_style> converted(const py::handle& x, const char* where) {
     using Contiguous = py::array_t<Real, py::array::c_style>;
     if (masked(x))
-      throw std::invalid_argument(std::string(where) + " must have no masked elements");
+      throw std::invalid_argument(std::string(where) + " must have no masked elements, got some");
     if (py::isinstance<Contiguous>(x) && aligned(x)) return py::reinterpret_borrow<Contiguous>(x);
     const py::array array = any_array(x, where);
     const char kind = array.dtype().kind();
@@ -234,7 +234,8 @@ class AnyStream {
     try {
       return py::array(py::reinterpret_borrow<py::object>(x));
     } catch (const py::error_already_set& error) {
-      if (!error.matches(PyExc_ValueError)) throw;
+      const bool nested = py::isinstance<py::list>(x) || py::isinstance<py::tuple>(x);
+      if (!nested || !error.matches(PyExc_ValueError)) throw;
       throw std::invalid_argument(std::string(where) +
                                   " must be one array, got nested sequences of unequal lengths");
     }

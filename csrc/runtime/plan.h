@@ -30,9 +30,9 @@ Plan plan_layer(const KernelTable& table, Shape shape, double steps, int gates, 
 // Steps of all sequences together; `length` is (B,) or null.
 double steps_of(Shape shape, const Index* length);
 
-// Cuts the sequences, the longest first, so that each member of a team has about as many steps: at
-// any where there are few, else in whole tiles of rows, or one of half a tile. `cuts` is
-// (team_size + 1,).
+// Cuts the sequences, the longest first, so that each member of a team has about as many steps:
+// between any two where the team has not a whole tile each, else at multiples of half a tile of
+// rows. `cuts` is (team_size + 1,).
 void cut_sequences(const KernelTable& table, Shape shape, const Lengths& lengths, Index team_size,
                    Index* cuts);
 

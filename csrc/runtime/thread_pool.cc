@@ -187,10 +187,9 @@ class ThreadPool {
 // takes no memory, so that it cannot fail where nobody could be told.)
 ThreadPool* pool_of_process() {
   static_assert(std::is_nothrow_default_constructible_v<ThreadPool>);
-  static ThreadPool* const pool = [] {
-    pthread_atfork(nullptr, nullptr, [] { new (pool) ThreadPool; });
-    return new ThreadPool;
-  }();
+  static ThreadPool* const pool = new ThreadPool;
+  [[maybe_unused]] static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { new (pool) ThreadPool; });
   return pool;
 }
 
