@@ -89,7 +89,7 @@ class Trainer:
         self.best_record: EpochRecord | None = None
         self._teaches = reads_targets(model)
         self._carries = settings.bptt is not None and settings.stateful
-        # A running mean that is kept as a sum grows to at most 1 / eps of the largest summand: below
+        # A running mean kept as a sum grows to at most 1 / eps of the largest summand: below
         # this, no optimiser's state overflows.
         info = np.finfo(self.params.dtype)
         self._room = float(info.max) * float(info.eps)
