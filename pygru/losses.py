@@ -317,7 +317,7 @@ def _pair(
     valid, count = _valid(name, y.shape, lengths, batch_first)
     if valid is not None:  # first of all: what lies past an end need not even fit y's dtype
         y, target = np.where(valid, y, 0), np.where(valid, target, 0)
-    return y, target.astype(y.dtype, copy=False), valid, count
+    return y, target if target.dtype == y.dtype else target.astype(y.dtype), valid, count
 
 
 def _floating(name: str, values: npt.ArrayLike, argument: str = "y") -> Array:

@@ -74,10 +74,10 @@ class Optimizer:
         TypeError
             When something is no array.
         """
-        for name, array in (("flat_params", flat_params), ("flat_grads", flat_grads)):
+        for array in (flat_params, flat_grads):
             if not isinstance(array, np.ndarray):
                 raise TypeError(
-                    f"{type(self).__name__}.step: {name} must be an array, "
+                    f"{type(self).__name__}.step: flat_params and flat_grads must be arrays, "
                     f"got {type(array).__name__}"
                 )
         like = (flat_params.shape, flat_params.dtype)

@@ -175,9 +175,9 @@ def test_steps_on_other_parameters_are_refused() -> None:
 
 def test_what_is_no_array_is_named() -> None:
     optimizer, array = optim.Adam(), np.ones(2)
-    with pytest.raises(TypeError, match="step: flat_params must be an array, got list"):
+    with pytest.raises(TypeError, match="flat_params and flat_grads must be arrays, got list"):
         optimizer.step([1.0, 1.0], array)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="step: flat_grads must be an array, got NoneType"):
+    with pytest.raises(TypeError, match="flat_params and flat_grads must be arrays, got None"):
         optimizer.step(array, None)  # type: ignore[arg-type]
     assert optimizer.steps == 0
 
