@@ -223,7 +223,7 @@ class Keras(Contender):
     """`keras.layers.GRU` or `SimpleRNN` over TensorFlow inside one `tf.function`."""
 
     name = "keras"
-    LARGEST = 256  # hidden units in training: beyond, it is far behind and takes longer than all
+    LARGEST = 128  # hidden units in training: beyond, it takes two to ten times as long as others
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
