@@ -79,7 +79,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--epochs", type=int, metavar="N",
-        help="of the sine experiment: 120 are the whole; default: 4, scaled to 120",
+        help="of the sine experiment: 120 are the whole; default: 3, scaled to 120",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios by shape")
@@ -92,7 +92,7 @@ def parse() -> argparse.Namespace:
     if args.epochs is not None and args.epochs < 1:
         parser.error(f"--epochs must be at least 1, got {args.epochs}")
     if args.epochs is None:
-        args.epochs = 2 if args.quick else 4
+        args.epochs = 2 if args.quick else 3
     if args.seconds is None:
         args.seconds = 0 if args.quick else CASE_SECONDS
     if args.quick:
