@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from reprlib import repr as short
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -226,7 +227,7 @@ def weighted_loss(
     else:
         answer, elements = loss(y, target, lengths=ends, batch_first=True), int(ends.sum())
     if not isinstance(answer, tuple) or len(answer) != 2:
-        raise TypeError(f"loss: must return (value, dy), got {answer!r}")
+        raise TypeError(f"loss: must return (value, dy), got {short(answer)}")
     value, dy = answer
     if trains and not ours:
         dy = _as_gradient(dy, y.shape)

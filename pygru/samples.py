@@ -195,9 +195,9 @@ def _check_axes(where: str, name: str, model: Any, shape: tuple[int, ...]) -> No
         del expected[-1]
     if len(shape) != len(expected):
         read = "single vectors" if reads_vectors(model) else "sequences"
+        symbols = f"({', '.join(expected)}{',' * (len(expected) == 1)})"
         raise ValueError(
-            f"{where}: {name} must have shape ({', '.join(expected)}) for a model that reads "
-            f"{read}, got {shape}"
+            f"{where}: {name} must have shape {symbols} for a model that reads {read}, got {shape}"
         )
 
 

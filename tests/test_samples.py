@@ -107,6 +107,14 @@ def test_a_model_that_reads_vectors_has_no_use_for_lengths(first: Any, X: Any, u
     assert fit(model, X, Y, epochs=1).loss
 
 
+def test_a_shape_of_one_axis_is_told_as_a_tuple() -> None:
+    model = pygru.Sequential(
+        pygru.Embedding(4, 3), pygru.RepeatVector(4), pygru.GRU(3, 3, **BATCHED)
+    )
+    with pytest.raises(ValueError, match=r"X must have shape \(N,\) for a model that reads single"):
+        evaluation.predict(model, np.zeros((6, 2), int))
+
+
 def test_feed_forward_models_take_samples_of_any_axes() -> None:
     model = pygru.Linear(2, 1, rng=0)
     for shape in ((6, 2), (6, 4, 2), (6, 5, 4, 2)):
