@@ -261,57 +261,6 @@ def test_a_stream_is_not_copied_or_batched_by_nonsense():
                 _core.Stream(pygru.Stream(stack())._packed.model, wrong)
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda: pygru.Stream.__new__(pygru.Stream).step(np.zeros(3)),
-        lambda: pygru.Stream.__new__(pygru.Stream).process(np.zeros((2, 3))),
-        lambda: pygru.Stream.__new__(pygru.Stream).reset(),
-        lambda: _core.Stream.__new__(_core.Stream)._states(),
-        lambda: _core.Stream.__new__(_core.Stream)._set_states([]),
-        lambda: _core.Stream(_core.PackedModel.__new__(_core.PackedModel), 1),
-    ],
-    ids=["step", "process", "reset", "states", "set_states", "model"],
-)
-def test_a_stream_without_its_init_is_an_error(use):
-    with pytest.raises(RuntimeError, match="used before its __init__"):
-        use()
-
-
-def packing(dtype=np.float32, **changed):
-    """A layer of a GRU with H = 4, I = 3 as it is packed, with changes."""
-    shapes = {"W": (12, 3), "U": (12, 4), "b_x": (12,), "b_h": (12,)}
-    layer = {"cell": "gru_after"} | {k: np.zeros(s, dtype) for k, s in shapes.items()} | changed
-    return tuple(layer.values())
-
-
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [
-        ({"W": np.zeros((13, 3), np.float32)}, r"W must be of shape .* G = 3, got \(13, 3\)"),
-        ({"W": np.zeros(12, np.float32)}, r"W must be of shape .*, got \(12,\)"),
-        ({"W": np.zeros((12, 3), np.float64)}, "W must be an array of float32, .*of float64"),
-        ({"W": [[0.0] * 3] * 12}, "W must be an array"),
-        ({"U": np.zeros((12, 3), np.float32)}, r"U must be of shape .* = \(12, 4\)"),
-        ({"U": None}, "U must be an array of float32, got NoneType"),
-        ({"b_x": np.zeros(13, np.float32)}, r"b_x must be of shape .* = \(12,\)"),
-        ({"b_h": np.zeros(4, np.float32)}, r"b_h must be of shape .* = \(12,\)"),
-    ],
-)
-def test_packing_refuses_weights_that_do_not_fit(changed, told):
-    below = packing(W=np.zeros((12, 5), np.float32))
-    above = packing(**{"W": np.zeros((12, 4), np.float32)} | changed)
-    with pytest.raises((TypeError, ValueError), match="_core: " + told):
-        _core.PackedModel([below, above])
-
-
-def test_packing_refuses_layers_that_are_none():
-    below = packing(W=np.zeros((12, 5), np.float32))
-    for layers in ([], [()], [below[:-1]], [below, below]):
-        with pytest.raises(ValueError, match="_core: "):
-            _core.PackedModel(layers)
-
-
 def test_an_empty_block_is_an_empty_result():
     assert pygru.Stream(stack()).process(np.zeros((0, 3))).shape == (0, 2)
 

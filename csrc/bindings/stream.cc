@@ -259,8 +259,7 @@ class AnyStream {
   // Whether x is an array with masked elements, which would silently count as their values.
   static bool masked(const py::handle& x) {
     const auto* const plain = py::detail::npy_api::get().PyArray_Type_;
-    if (Py_TYPE(x.ptr()) == plain || !py::isinstance<py::array>(x) || !py::hasattr(x, "_mask"))
-      return false;
+    if (Py_TYPE(x.ptr()) == plain || !py::isinstance<py::array>(x)) return false;
     return py::module_::import("numpy").attr("ma").attr("is_masked")(x).cast<bool>();
   }
 
