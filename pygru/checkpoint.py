@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ __all__ = ["Checkpoint", "Snapshot", "summary"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_PLAIN = (bool, int, float, str, tuple)  # what reads the same in every process
+_PLAIN = (bool, int, float, str, type(None))  # what reads the same in every process
 
 
 class Snapshot(NamedTuple):
@@ -245,9 +246,9 @@ def summary(path: Path) -> str:
 
 
 def _described(thing: object, at: str = "") -> list[str]:
-    """Return the name of a function or class, and its settings as far as these are plain."""
-    if thing is None or isinstance(thing, _PLAIN):
-        return [repr(thing)]
+    """Return the name of a function or class, and its settings."""
+    if isinstance(thing, (*_PLAIN, tuple)):
+        return [_told(thing)]
     named, settings = thing, {}
     if isinstance(thing, partial):
         named, settings = thing.func, thing.keywords
@@ -259,11 +260,24 @@ def _described(thing: object, at: str = "") -> list[str]:
         settings = {name: value for name, value in public.items() if name not in remembered}
     lines = [f"{at}{getattr(named, '__name__', type(named).__name__)}"]
     for name, value in settings.items():
-        if isinstance(value, Schedule):
+        if isinstance(value, (Schedule, partial)):
             lines += _described(value, f"{at}{name}.")
-        elif value is None or isinstance(value, _PLAIN):
-            lines.append(f"{at}{name}={value!r}")
+        else:
+            lines.append(f"{at}{name}={_told(value)}")
     return lines
+
+
+def _told(value: object) -> str:
+    """Return a setting as every process tells it: of an array a checksum, of an object a name."""
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return f"{value.dtype} {value.shape} of checksum {crc32(value.tobytes()):08x}"
+    if isinstance(value, Mapping):
+        value = tuple(value.items())
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(map(_told, value))}{',' * (len(value) == 1)})"
+    return getattr(value, "__name__", type(value).__name__)
 
 
 def _differences(saved: dict[str, list[str]], here: dict[str, list[str]]) -> list[str]:

@@ -4,62 +4,17 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from resumable import EPOCHS, Run, finished, refused
 from safetensors.numpy import load_file, save_file
 
 import pygru
-from pygru import data, losses, optim, schedules
+from pygru import optim
 from pygru.checkpoint import Checkpoint
-
-EPOCHS = 6
-
-
-class Run:
-    """A training with everything in it that has a state."""
-
-    def __init__(self, *, hidden: int = 5, seed: int = 0, bit_generator: Any = np.random.PCG64):
-        gru = pygru.GRU(2, hidden, num_layers=2, dropout=0.2, batch_first=True, rng=seed)
-        head = pygru.Linear(hidden, 1, rng=seed)
-        self.model = pygru.Sequential(gru, pygru.Dropout(0.3, rng=seed), pygru.LastStep(), head)
-        self.optimizer: Any = optim.Adam(0.01)
-        self.schedule: Any = schedules.WarmUp(1, schedules.ReduceOnPlateau(0.5, patience=0))
-        self.rng = np.random.Generator(bit_generator(seed))
-        data = np.random.default_rng(1)
-        self.X = [data.standard_normal((n, 2)) for n in data.integers(1, 9, 40)]
-        self.Y = data.standard_normal((40, 1))
-
-    def fit(self, **changes: Any) -> Any:
-        settings: dict[str, Any] = {
-            "loss": "mse",
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-            "epochs": EPOCHS,
-            "batch_size": 7,
-            "metrics": ["mae", "rmse"],
-            "validation": (self.X[:9], self.Y[:9]),
-            "verbose": 0,
-            "rng": self.rng,
-        }
-        self.history = pygru.fit(self.model, self.X, self.Y, **(settings | changes))
-        return self.history
-
-    def state(self) -> dict[str, Any]:
-        """Everything that must come out the same."""
-        return {
-            "params": self.model.flat_params.tolist(),
-            "optimizer": {
-                k: np.asarray(v).tolist() for k, v in self.optimizer.state_dict().items()
-            },
-            "schedule": self.schedule.state_dict(),
-            "rng": str(self.rng.bit_generator.state),
-            "model rng": str(self.model.rng_state()),
-            "history": [record._replace(seconds=0) for record in self.history.epochs],
-        }
 
 
 @pytest.fixture(scope="module")
@@ -176,22 +131,6 @@ def test_truncated_bptt_goes_on(tmp_path: Path) -> None:
     assert np.array_equal(*weights)
 
 
-def finished(tmp_path: Path) -> Path:
-    path = tmp_path / "run.safetensors"
-    Run().fit(epochs=1, checkpoint=path)
-    return path
-
-
-def refused(run: Run, path: Path, message: str, error: Any = ValueError, **changes: Any) -> None:
-    """Resuming fails with this message, before a step, and changes neither run nor file."""
-    run.history = pygru.History()
-    before, content = run.state(), path.read_bytes()
-    with pytest.raises(error, match=message):
-        run.fit(checkpoint=path, **({"resume": True} | changes))
-    assert run.state() == before
-    assert path.read_bytes() == content
-
-
 def test_a_checkpoint_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     path = finished(tmp_path)
     refused(Run(), path, "must not exist yet, or pass resume=True", FileExistsError, resume=False)
@@ -209,77 +148,6 @@ def test_only_modules_go_into_a_checkpoint(tmp_path: Path) -> None:
         )
     with pytest.raises(TypeError, match="fit: checkpoint must be a path, got 3"):
         run.fit(checkpoint=3)
-
-
-def test_a_checkpoint_of_another_training_says_what_differs(tmp_path: Path) -> None:
-    path = finished(tmp_path)
-    refused(Run(hidden=6), path, r"its model has GRU.*hidden_size=5.*, not GRU.*hidden_size=6")
-    refused(Run(hidden=6), path, r"parameters has \d+ float32, not \d+ float32")
-    other = Run()
-    other.optimizer = optim.RMSprop(0.01)
-    refused(other, path, "its optimizer has Adam, not RMSprop")
-    other = Run()
-    other.schedule = schedules.CosineDecay(5)
-    refused(other, path, "its schedule has WarmUp, not CosineDecay")
-    refused(Run(bit_generator=np.random.SFC64), path, "its generators has PCG64, not SFC64")
-    longer = Run()
-    model = longer.model
-    longer.model = pygru.Sequential(model, pygru.Linear(1, 1))
-    refused(longer, path, "must be of this training, but its model has")
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"optimizer": optim.Adam(0.5)}, r"its optimizer has lr=0\.01, not lr=0\.5$"),
-        ({"optimizer": optim.Adam(0.01, (0.8, 0.9))}, r"betas=\(0\.9, 0\.999\), not .*\(0\.8, 0"),
-        (
-            {"schedule": schedules.WarmUp(1, schedules.ReduceOnPlateau(0.1, patience=0))},
-            r"its schedule has then\.factor=0\.5, not then\.factor=0\.1$",
-        ),
-        (
-            {"loss": "mae", "batch_size": 9},
-            "loss has mse, not mae; its batch_size has 7, not 9$",
-        ),
-        ({"loss": partial(losses.huber, delta=0.1)}, "loss has mse, not huber; .* delta=0.1$"),
-        ({"metrics": "mae"}, r"its metrics has \('mae', 'rmse'\), not \('mae',\)$"),
-        ({"sampler": data.ShuffledBatches()}, "its sampler has BucketedBatches, not Shuffled"),
-        ({"clip_norm": 1.0}, r"its clip_norm has None, not 1\.0$"),
-        ({"on_gradient": print}, "its on_gradient has False, not True$"),
-        ({"validation": None}, r"its validation X has \(9, 8, 2\), not None; .* lengths has"),
-    ],
-)
-def test_a_training_with_other_settings_says_which(
-    changes: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    refused(Run(), finished(tmp_path), r"run\.safetensors must be of this .*" + message, **changes)
-
-
-def test_lengths_are_one_of_the_settings(tmp_path: Path) -> None:
-    path, first, second = tmp_path / "run.safetensors", Run(), Run()
-    first.X = second.X = np.ones((40, 8, 2))
-    held_out = first.X, first.Y, [8] * 40
-    first.fit(epochs=1, checkpoint=path, lengths=[8] * 40, validation=held_out)
-    message = r"its lengths has \(40,\), not None; its validation lengths has \(40,\), not None$"
-    refused(second, path, message, validation=held_out[:2])
-
-
-def test_the_momentum_of_sgd_is_one_of_the_settings(tmp_path: Path) -> None:
-    path, first, second = tmp_path / "run.safetensors", Run(), Run()
-    first.optimizer, second.optimizer = optim.SGD(0.01, momentum=0.9), optim.SGD(0.01)
-    first.fit(epochs=1, checkpoint=path)
-    refused(second, path, r"run\.safetensors .* its optimizer has momentum=0\.9, not momentum=0\.0")
-
-
-def test_settings_are_compared_as_they_were_given(tmp_path: Path) -> None:
-    path = tmp_path / "run.safetensors"
-    whole, parts = Run(), Run()
-    whole.fit(loss=lambda *a, **k: losses.mse(*a, **k))
-    for epochs in (2, EPOCHS):  # the same objects twice, and a function without a name
-        parts.fit(
-            loss=lambda *a, **k: losses.mse(*a, **k), epochs=epochs, checkpoint=path, resume=True
-        )
-    assert parts.state() == whole.state()
 
 
 def edited(metadata: dict[str, str], *at: str, value: Any) -> dict[str, str]:

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""A training goes on from a checkpoint only with the settings it had, and an error names others."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from resumable import EPOCHS, Run, finished, refused
+
+import pygru
+from pygru import data, losses, optim, schedules
+
+
+def test_a_checkpoint_of_another_training_says_what_differs(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    refused(Run(hidden=6), path, r"its model has GRU.*hidden_size=5.*, not GRU.*hidden_size=6")
+    refused(Run(hidden=6), path, r"parameters has \d+ float32, not \d+ float32")
+    other = Run()
+    other.optimizer = optim.RMSprop(0.01)
+    refused(other, path, "its optimizer has Adam, not RMSprop")
+    other = Run()
+    other.schedule = schedules.CosineDecay(5)
+    refused(other, path, "its schedule has WarmUp, not CosineDecay")
+    refused(Run(bit_generator=np.random.SFC64), path, "its generators has PCG64, not SFC64")
+    longer = Run()
+    model = longer.model
+    longer.model = pygru.Sequential(model, pygru.Linear(1, 1))
+    refused(longer, path, "must be of this training, but its model has")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"optimizer": optim.Adam(0.5)}, r"its optimizer has lr=0\.01, not lr=0\.5$"),
+        ({"optimizer": optim.Adam(0.01, (0.8, 0.9))}, r"betas=\(0\.9, 0\.999\), not .*\(0\.8, 0"),
+        (
+            {"schedule": schedules.WarmUp(1, schedules.ReduceOnPlateau(0.1, patience=0))},
+            r"its schedule has then\.factor=0\.5, not then\.factor=0\.1$",
+        ),
+        (
+            {"loss": "mae", "batch_size": 9},
+            "loss has mse, not mae; its batch_size has 7, not 9$",
+        ),
+        ({"loss": partial(losses.huber, delta=0.1)}, "loss has mse, not huber; .* delta=0.1$"),
+        ({"metrics": "mae"}, r"its metrics has \('mae', 'rmse'\), not \('mae',\)$"),
+        ({"sampler": data.ShuffledBatches()}, "its sampler has BucketedBatches, not Shuffled"),
+        ({"clip_norm": 1.0}, r"its clip_norm has None, not 1\.0$"),
+        ({"on_gradient": print}, "its on_gradient has False, not True$"),
+        ({"validation": None}, r"its validation X has \(9, 8, 2\), not None; .* lengths has"),
+    ],
+)
+def test_a_training_with_other_settings_says_which(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    refused(Run(), finished(tmp_path), r"run\.safetensors must be of this .*" + message, **changes)
+
+
+def test_lengths_are_one_of_the_settings(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "run.safetensors", Run(), Run()
+    first.X = second.X = np.ones((40, 8, 2))
+    held_out = first.X, first.Y, [8] * 40
+    first.fit(epochs=1, checkpoint=path, lengths=[8] * 40, validation=held_out)
+    message = r"its lengths has \(40,\), not None; its validation lengths has \(40,\), not None$"
+    refused(second, path, message, validation=held_out[:2])
+
+
+def test_the_momentum_of_sgd_is_one_of_the_settings(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "run.safetensors", Run(), Run()
+    first.optimizer, second.optimizer = optim.SGD(0.01, momentum=0.9), optim.SGD(0.01)
+    first.fit(epochs=1, checkpoint=path)
+    refused(second, path, r"run\.safetensors .* its optimizer has momentum=0\.9, not momentum=0\.0")
+
+
+def test_settings_are_compared_as_they_were_given(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    whole, parts = Run(), Run()
+    whole.fit(loss=lambda *a, **k: losses.mse(*a, **k))
+    for epochs in (2, EPOCHS):  # the same objects twice, and a function without a name
+        parts.fit(
+            loss=lambda *a, **k: losses.mse(*a, **k), epochs=epochs, checkpoint=path, resume=True
+        )
+    assert parts.state() == whole.state()
+
+
+class Weighted:
+    """A loss with a setting of any kind."""
+
+    def __init__(self, weights: Any) -> None:
+        self.weights = weights
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return losses.mse(*args, **options)
+
+
+@pytest.mark.parametrize(
+    "theirs, ours, message",
+    [
+        ([1.0, 2.0], [1.0, 3.0], r"weights=\(1\.0, 2\.0\), not weights=\(1\.0, 3\.0\)$"),
+        ({0: 1.0}, {0: 2.0}, r"weights=\(\(0, 1\.0\),\), not weights=\(\(0, 2\.0\),\)$"),
+        (np.ones(3), np.zeros(3), r"float64 \(3,\) of checksum \w{8}, not .* of checksum \w{8}$"),
+        ((losses.mse, print), (losses.mae, print), r"=\(mse, print\), not .*\(mae, print\)$"),
+        (partial(losses.huber, delta=2), losses.huber, r"weights\.delta=2, not nothing more$"),
+        (np.random.default_rng(0), None, "weights=Generator, not weights=None$"),
+    ],
+)
+def test_settings_of_every_kind_are_compared(
+    theirs: Any, ours: Any, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.safetensors"
+    Run().fit(epochs=1, loss=Weighted(theirs), checkpoint=path)
+    refused(Run(), path, f"its loss has .*{message}", loss=Weighted(ours))
+
+
+def test_a_setting_that_holds_objects_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    path, run, objects = tmp_path / "run.safetensors", Run(), (object(), object())  # two addresses
+    run.fit(epochs=1, loss=Weighted((objects[0],)), checkpoint=path)
+    run.fit(epochs=2, loss=Weighted((objects[1],)), checkpoint=path, resume=True)
+    assert len(run.history.epochs) == 2
