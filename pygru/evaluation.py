@@ -8,6 +8,7 @@ Depends on modules, losses, metrics and data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import partial
 from reprlib import repr as short
@@ -30,7 +31,15 @@ from pygru.samples import (
     reads_targets,
 )
 
-__all__ = ["Means", "check_targets", "evaluate", "measure", "predict", "weighted_loss"]
+__all__ = [
+    "Means",
+    "check_targets",
+    "evaluate",
+    "lengths_of",
+    "measure",
+    "predict",
+    "weighted_loss",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -149,9 +158,9 @@ def _predict_ragged(model: Any, X: Ragged, batch_size: int) -> Any:
     result: list[Any] = [None] * len(X)
     per_step = False
     for batch in _in_order(X, batch_size):
-        ends = X.lengths[batch]
-        y = infer(model, X[batch], ends)
-        per_step = keeps_time(model) and y.ndim > 2
+        x, ends = X[batch], X.lengths[batch]
+        y = infer(model, x, ends)
+        per_step = keeps_time(model) and lengths_of(y, x, ends) is not None
         for n, row, end in zip(np.arange(len(X))[batch], y, ends, strict=True):
             result[n] = row[:end] if per_step else row
     return result if per_step else np.stack(result)
@@ -174,7 +183,7 @@ class Means:
         if self._metrics:
             y, target = _to_be_read(y), _to_be_read(target)
         for i, metric in enumerate(self._metrics):
-            if ends is None or y.ndim < 3:
+            if ends is None:
                 part = metric.mean(y, target)
             else:
                 part = metric.mean(y, target, lengths=ends, batch_first=True)
@@ -204,15 +213,21 @@ def measure(
     for batch in _in_order(data.X, batch_size):
         x, target, ends, target_ends = data.take(batch)
         y = _answer(model, x, target, ends, target_ends)
-        value, _, elements = weighted_loss(loss, y, target, target_ends)
-        means.add(value, y, target, target_ends, elements)
+        ends = lengths_of(y, x, target_ends)
+        value, _, elements = weighted_loss(loss, y, target, ends)
+        means.add(value, y, target, ends, elements)
     return means
+
+
+def lengths_of(y: Array, x: Array, ends: Array | None) -> Array | None:
+    """Return the lengths where y has their time axis: (B, T, ...) of x (B, T, ...), or None."""
+    return ends if y.ndim > 2 or y.shape == x.shape[:2] else None
 
 
 def weighted_loss(
     loss: losses.Loss, y: Array, target: Array, ends: Array | None, *, trains: bool = False
 ) -> tuple[float, Array, float]:
-    """Return the loss, dy, and how much the loss weighs: sequences or, of y with time, steps.
+    """Return the loss, dy, and its weight: the (valid) elements of the first two axes of y.
 
     Of a loss of the user's, dy is checked where something `trains` on it.
     """
@@ -220,10 +235,8 @@ def weighted_loss(
     ours = _is_ours(loss)
     if not ours:
         y, target = _to_be_read(y), _to_be_read(target)
-    if y.ndim < 3:
-        answer, elements = loss(y, target), len(y)
-    elif ends is None:
-        answer, elements = loss(y, target), y.shape[0] * y.shape[1]
+    if ends is None:
+        answer, elements = loss(y, target), math.prod(y.shape[:2])
     else:
         answer, elements = loss(y, target, lengths=ends, batch_first=True), int(ends.sum())
     if not isinstance(answer, tuple) or len(answer) != 2:
@@ -325,8 +338,9 @@ def check_targets(
         raise kind(f"{where}: {of}data must fit the model as X and Y do: {error}") from error
     if not _is_ours(loss):
         return
+    target_ends = lengths_of(y, x, target_ends)
     uneven = isinstance(data.X, Ragged) and not isinstance(data.Y, Ragged)
-    if uneven and y.ndim > 2 and keeps_time(model) and not reads_targets(model):
+    if uneven and target_ends is not None and not reads_targets(model):
         raise ValueError(
             f"{where}: {of}Y must be a list of sequences as X is, (N, T, ...) = {data.X.shape}, "
             f"because the model answers every step, got shape {data.Y.shape}"
@@ -342,7 +356,7 @@ def check_targets(
 def _compare(data: Samples, loss: losses.Loss, y: Array, target: Array, ends: Array | None) -> None:
     """Let a loss refuse the targets of one sample by their shape, and all by their range."""
     weighted_loss(loss, y, target, ends)
-    values = _valid(data) if y.ndim > 2 else data.Y
+    values = data.Y if ends is None else _valid(data)
     values = values.values if isinstance(values, Ragged) else values
     extremes = np.array([values.min(), values.max()])
     loss(np.zeros((2, *y.shape[target.ndim :]), y.dtype), extremes)

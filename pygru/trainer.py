@@ -21,7 +21,7 @@ from pygru import checks, losses
 from pygru.checkpoint import Snapshot
 from pygru.clipping import clip_by_global_norm, clip_by_value
 from pygru.data import Batch, Sampler
-from pygru.evaluation import Means, measure, weighted_loss
+from pygru.evaluation import Means, lengths_of, measure, weighted_loss
 from pygru.history import EpochRecord, History
 from pygru.interrupts import Interrupts
 from pygru.metrics import Metric
@@ -206,9 +206,10 @@ class Trainer:
 
     def step(self, piece: _Piece, means: Means) -> str:
         """Forward, loss, backward, update; or update nothing and return what is not finite."""
-        _, target, _, ends, _ = piece
+        x, target, _, target_ends, _ = piece
         settings, grads = self.settings, self.grads
         y, tape = self._forward(*piece)
+        ends = lengths_of(y, x, target_ends)
         value, dy, elements = weighted_loss(settings.loss, y, target, ends, trains=True)
         if not math.isfinite(value):
             return f"the loss became {value}"

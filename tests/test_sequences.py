@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,42 @@ def test_a_list_trains_as_the_padded_array_with_its_lengths_does(per_step: bool)
     assert pygru.evaluate(one, sequences, targets, loss="mse", batch_size=3) == pytest.approx(
         pygru.evaluate(one, padded(sequences), dense, loss="mse", lengths=LENGTHS)
     )
+
+
+class OneNumber(pygru.Layer):
+    """One number per step: (B, T, K) -> (B, T), so that the time axis of y is its last."""
+
+    def config(self) -> Any:
+        return {}
+
+    def _apply(self, x: Any, _lengths: Any, _training: bool, /) -> Any:
+        return x.sum(axis=-1), x.shape
+
+    def _pull(self, shape: Any, dy: Any, _input_gradient: bool, /) -> Any:
+        return np.broadcast_to(dy[..., np.newaxis], shape)
+
+
+@pytest.mark.parametrize("bptt", [None, 4])
+def test_one_number_per_step_is_trained_on_as_one_row_per_step_is(bptt: int | None) -> None:
+    sequences = make_sequences()
+    targets = [x[:, 0] for x in sequences]
+    gru, head = pygru.GRU(3, 5, batch_first=True, rng=0), pygru.Linear(5, 1, rng=0)
+    rows = pygru.Sequential(gru, head)
+    numbers = pygru.Sequential(copy.deepcopy(rows), OneNumber())
+    settings: Any = {"bptt": bptt, "metrics": "mae"}
+    expected = fit(rows, sequences, [y[:, np.newaxis] for y in targets], **settings)
+    listed = fit(copy.deepcopy(numbers), sequences, targets, **settings)
+    dense = fit(
+        numbers, padded(sequences), padded(targets), lengths=LENGTHS,
+        sampler=BucketedBatches(LENGTHS), **settings,
+    )  # fmt: skip
+    for history in (listed, dense):
+        assert history.loss == pytest.approx(expected.loss)
+        assert history["mae"] == pytest.approx(expected["mae"])
+    outputs = pygru.predict(numbers, sequences, batch_size=3)
+    assert [len(y) for y in outputs] == LENGTHS
+    with pytest.raises(ValueError, match=r"Y must (be a list|have a target for every step)"):
+        fit(numbers, sequences, padded(targets), **settings)
 
 
 def test_sequences_of_integers_reach_an_embedding() -> None:
