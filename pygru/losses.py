@@ -73,7 +73,7 @@ def mae(
     >>> value, dy.tolist()
     (1.0, [[-0.5], [0.5]])
     """
-    residual, count = _residual("mae", y, target, lengths, batch_first)
+    residual, count = residuals("mae", y, target, lengths, batch_first)
     dy = np.asarray(np.sign(residual))
     value = dot(dy, residual) / count
     dy *= 1 / count
@@ -97,7 +97,7 @@ def mse(
     >>> value, dy.tolist()
     (1.25, [[-0.5], [1.5]])
     """
-    residual, count = _residual("mse", y, target, lengths, batch_first)
+    residual, count = residuals("mse", y, target, lengths, batch_first)
     value = dot(residual, residual) / count
     residual *= 2 / count
     return value, residual
@@ -127,7 +127,7 @@ def huber(
     (1.3125, [[0.25], [0.5]])
     """
     delta = checks.as_positive("huber", "delta", delta)
-    residual, count = _residual("huber", y, target, lengths, batch_first)
+    residual, count = residuals("huber", y, target, lengths, batch_first)
     dy = np.asarray(np.clip(residual, -delta, delta))
     residual -= 0.5 * dy  # dy * (e - dy / 2) is either branch of the loss
     value = dot(dy, residual) / count
@@ -190,7 +190,7 @@ def cross_entropy(
             f"{y.shape[:-1]} for y of shape {y.shape}, got {target.shape}"
         )
     C = y.shape[-1]
-    valid, count = _valid("cross_entropy", y.shape[:-1], lengths, batch_first)
+    valid, count = valid_elements("cross_entropy", y.shape[:-1], lengths, batch_first)
     if valid is not None:
         y, target = np.where(valid[..., None], y, 0), np.where(valid, target, 0)
     if target.size and not 0 <= target.min() <= target.max() < C:
@@ -291,7 +291,7 @@ def get(loss: str | Loss, where: str = "get") -> Loss:
     return LOSSES[loss]
 
 
-def _residual(
+def residuals(
     name: str,
     y: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -310,11 +310,11 @@ def _pair(
     lengths: npt.ArrayLike | None,
     batch_first: bool,
 ) -> tuple[Array, Array, Array | None, int]:
-    """Return both in y's dtype and one shape, 0 where not valid, and what `_valid` returns."""
+    """Return both in y's dtype and one shape, 0 where not valid, and what `valid_elements` does."""
     y, target = _floating(name, y), _floating(name, target, "target")
     if y.shape != target.shape:
         raise ValueError(f"{name}: target must have the shape of y, {y.shape}, got {target.shape}")
-    valid, count = _valid(name, y.shape, lengths, batch_first)
+    valid, count = valid_elements(name, y.shape, lengths, batch_first)
     if valid is not None:  # first of all: what lies past an end need not even fit y's dtype
         y, target = np.where(valid, y, 0), np.where(valid, target, 0)
     return y, target if target.dtype == y.dtype else target.astype(y.dtype), valid, count
@@ -330,7 +330,7 @@ def _floating(name: str, values: npt.ArrayLike, argument: str = "y") -> Array:
     return array.astype(np.float64)
 
 
-def _valid(
+def valid_elements(
     name: str, shape: tuple[int, ...], lengths: npt.ArrayLike | None, batch_first: bool
 ) -> tuple[Array | None, int]:
     """Return which elements come before their sequence's end (None: all), and how many do.

@@ -5,7 +5,7 @@ A metric is called as a loss is, ``metric(y, target, lengths=None, batch_first=F
 one number, the mean over the valid elements. `get` finds metrics by name; any callable of this form
 will do.
 
-Depends on NumPy, the losses and the columns of the history.
+Depends on NumPy, the losses, `sums` and the columns of the history.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pygru import checks, losses
 from pygru.history import COLUMNS
+from pygru.sums import dot
 
 __all__ = ["Metric", "MetricLike", "accuracy", "get", "mae", "rmse"]
 
@@ -75,7 +76,8 @@ def accuracy(
             f"accuracy: target must have the shape of y, {y.shape}, with or without the last axis "
             f"(classes), got {target.shape}"
         )
-    return losses.mae(right, np.zeros_like(right), lengths, batch_first=batch_first)[0]
+    valid, count = losses.valid_elements("accuracy", right.shape, lengths, batch_first)
+    return float(np.count_nonzero(right if valid is None else right & valid) / count)
 
 
 def mae(
@@ -115,7 +117,8 @@ def rmse(
 
 
 def _mse(y: Any, target: Any, lengths: Any = None, *, batch_first: bool = False) -> float:
-    return losses.mse(y, target, lengths, batch_first=batch_first)[0]
+    residual, count = losses.residuals("rmse", y, target, lengths, batch_first)
+    return dot(residual, residual) / count
 
 
 class Metric(NamedTuple):

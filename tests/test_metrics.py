@@ -37,6 +37,15 @@ def test_accuracy_does_not_guess() -> None:
         metrics.accuracy([[1.0, 2.0]], [[1.0], [1.0, 2.0]])
 
 
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_what_does_not_fit_a_metric_is_told_in_its_name(name: str) -> None:
+    metric, y = metrics.METRICS[name], np.zeros((2, 3))
+    with pytest.raises(ValueError, match=f"^{name}: target must have the shape of y"):
+        metric(y, np.zeros((2, 4)))
+    with pytest.raises(ValueError, match=f"^{name}: lengths must satisfy"):
+        metric(y, y, [1, 2, 3])
+
+
 def test_a_score_that_is_nan_is_never_right() -> None:
     nan = float("nan")
     assert metrics.accuracy([[nan, 1.0], [nan, 1.0], [0.0, 1.0]], [0, 1, 1]) == pytest.approx(1 / 3)
