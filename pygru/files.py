@@ -9,6 +9,7 @@ written beside their place and then renamed, so that a half-written one never re
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -99,7 +100,7 @@ def as_path(where: str, name: str, path: PathLike) -> Path:
 
 def write_beside(path: Path, content: bytes) -> None:
     """Write a file under another name, then rename it: all of it is there or none."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         with beside.open("wb") as file:
             file.write(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import tracemalloc
 
 import numpy as np
@@ -111,6 +112,22 @@ def test_a_failed_save_leaves_the_good_file_and_nothing_else(tmp_path, monkeypat
     with pytest.raises(OSError, match="no space left"):
         model.save(path)
     assert path.read_bytes() == good
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_two_threads_may_save_to_one_path(tmp_path, monkeypatch):
+    path, models = tmp_path / "model", [make_model(rng=seed) for seed in (0, 1)]
+    other = threading.Thread(target=models[1].save, args=[path])
+
+    def meanwhile(_):  # the first is written and not renamed yet when the other one begins
+        if other.ident is None:
+            other.start()
+            other.join()
+            assert np.array_equal(pygru.load(path).flat_params, models[1].flat_params)
+
+    monkeypatch.setattr("pygru.files.os.fsync", meanwhile)
+    models[0].save(path)
+    assert np.array_equal(pygru.load(path).flat_params, models[0].flat_params)
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
