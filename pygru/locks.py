@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 __all__ = ["Locked", "give_lock"]
 
@@ -21,17 +21,18 @@ class Locked(Protocol):
     _adding: threading.Lock
 
 
-_locked: WeakSet[Locked] = WeakSet()
+# By id, because a subclass may compare by value, as a dataclass does, and have no hash.
+_locked: WeakValueDictionary[int, Locked] = WeakValueDictionary()
 
 
 def give_lock(module: Locked) -> None:
     """Give a module a lock of its own, to hold while adding to its gradients."""
     module._adding = threading.Lock()
-    _locked.add(module)
+    _locked[id(module)] = module
 
 
 def _give_new_locks() -> None:
-    for module in _locked:
+    for module in _locked.values():
         module._adding = threading.Lock()
 
 

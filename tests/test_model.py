@@ -7,6 +7,7 @@ import copy
 import json
 import pickle
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -126,6 +127,29 @@ def test_copies_of_a_model_stand_on_their_own(rng):
         assert not model.flat_grads.any()
     for one in model:
         assert np.shares_memory(one.flat_params, model.flat_params) or not one.flat_params.size
+
+
+def test_a_layer_may_compare_by_value(rng):
+    @dataclass
+    class Scale(pygru.Layer):  # a dataclass with this comparison has no hash
+        factor: float
+
+        def __post_init__(self):
+            super().__init__()
+
+        def config(self):
+            return {"factor": self.factor}
+
+        def _apply(self, x, _lengths, _training, /):
+            return x * self.factor, None
+
+        def _pull(self, _saved, dy, _input_gradient, /):
+            return dy * self.factor
+
+    linear = pygru.Linear(I, 2, dtype=np.float64, rng=0)
+    model = pygru.Sequential(linear, Scale(2.0), Scale(2.0))
+    x = rng.standard_normal((B, I))
+    assert np.array_equal(copy.deepcopy(model)(x), 4 * linear(x))
 
 
 def test_what_does_not_fit_together_is_refused_and_nothing_moves():
