@@ -21,7 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru import _core, checks
-from pygru.files import CHECKPOINT, PathLike, as_path, read_safetensors, write_beside
+from pygru.files import (
+    CHECKPOINT,
+    PathLike,
+    as_path,
+    check_writable,
+    read_safetensors,
+    write_beside,
+)
 from pygru.history import EpochRecord, History
 from pygru.module import Module
 from pygru.optim import Optimizer
@@ -61,8 +68,8 @@ class Checkpoint:
 
     Raises
     ------
-    FileNotFoundError
-        There is no such folder.
+    OSError
+        There is no such folder, or the file cannot be written there.
     TypeError
         The model is not a Module, whose state is known, or `path` is no path.
     """
@@ -89,6 +96,8 @@ class Checkpoint:
             raise FileNotFoundError(
                 f"fit: checkpoint must be in a folder that exists, got {self.path}"
             )
+        if not self.path.exists():
+            check_writable(self.path)  # now, and not after an epoch
 
     def save(self, snapshot: Snapshot) -> None:
         """Write everything, or leave the file as it was."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
@@ -27,6 +28,7 @@ __all__ = [
     "CHECKPOINT",
     "PathLike",
     "as_path",
+    "check_writable",
     "load",
     "read_safetensors",
     "save",
@@ -100,19 +102,33 @@ def as_path(where: str, name: str, path: PathLike) -> Path:
 
 def write_beside(path: Path, content: bytes) -> None:
     """Write a file under another name, then rename it: all of it is there or none."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        with beside.open("wb") as file:
+    with _beside(path) as part:
+        with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException as error:
+        part.replace(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise what `write_beside` would raise, but for a disk that is full by then."""
+    with _beside(path) as part:
+        part.touch()
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Give a name beside a file's, this thread's own; errors name the file that was meant."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        yield part
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
         with suppress(OSError):
-            beside.unlink()
-        if isinstance(error, OSError) and error.errno is not None:  # says which file was meant
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        raise
+            part.unlink()
 
 
 def load(path: PathLike) -> Any:

@@ -140,8 +140,9 @@ def fit(
     ValueError, TypeError
         Something does not fit, there is NaN or infinity in the data, or `checkpoint` is of another
         model or version. All this is found before the first step.
-    FileExistsError
-        There is a checkpoint already and `resume` is False.
+    OSError
+        The checkpoint cannot be written, which is tried before the first step, or read; or there is
+        one already and `resume` is False.
     FloatingPointError
         The loss, the gradient or a parameter has become NaN or infinite, or the gradient so large
         that the optimiser's state would. The message has epoch and step; the model holds the last

@@ -140,6 +140,17 @@ def test_a_checkpoint_is_not_overwritten_by_accident(tmp_path: Path) -> None:
         Run().fit(checkpoint=tmp_path / "nowhere" / "run.safetensors")
 
 
+def test_a_checkpoint_that_cannot_be_written_is_named_before_the_first_step(tmp_path: Path) -> None:
+    run = Run()
+    before = run.model.flat_params.copy()
+    path = tmp_path / ("x" * 250)  # leaves no room for what it is written as
+    with pytest.raises(OSError, match=r"x{250}"):
+        run.fit(checkpoint=path)
+    assert np.array_equal(run.model.flat_params, before)
+    assert run.optimizer.steps == 0
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_modules_go_into_a_checkpoint(tmp_path: Path) -> None:
     run, own = Run(), type("Own", (), {"dtype": np.dtype(np.float32)})()
     with pytest.raises(TypeError, match="model must be a Module to go into a checkpoint, got Own"):
