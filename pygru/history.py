@@ -69,7 +69,8 @@ class History:
     epochs : list of EpochRecord
         After a resume those before the stop, too.
     interrupted : bool
-        Whether Ctrl-C ended the training; the model then holds the parameters of `best`.
+        Whether Ctrl-C ended the training; the model then holds the parameters of `best`, or those
+        after the last step where no epoch was complete.
 
     Examples
     --------

@@ -107,12 +107,12 @@ class Trainer:
         KeyboardInterrupt
             Between two steps, after somebody asked for it.
         """
-        loss, metrics, batch_size, _, schedule, *_ = self.settings
+        settings, schedule = self.settings, self.settings.schedule
         started = time.perf_counter()
         plan = self._plan(epoch)
         steps = sum(map(self._pieces_in, plan))
         advance = progress.start_epoch(epoch, steps)
-        means = Means(metrics)
+        means = Means(settings.metrics)
         for i, piece in enumerate(self._pieces(plan)):
             if schedule is not None:
                 factor = _as_factor(schedule(epoch - 1 + i / steps), epoch)
@@ -130,7 +130,9 @@ class Trainer:
             self._fail(f"a parameter became NaN or infinite in epoch {epoch}, step {steps}")
         held_out = None
         if self.validation is not None:
-            held_out = measure(self.model, self.validation, loss, metrics, batch_size)
+            held_out = measure(
+                self.model, self.validation, settings.loss, settings.metrics, settings.batch_size
+            )
             if not math.isfinite(held_out.loss):
                 self._fail(f"the validation loss became {held_out.loss} in epoch {epoch}")
         record = EpochRecord(
