@@ -116,10 +116,11 @@ def _shape(node: Node, inputs: Sequence[Any]) -> Any:
 
 
 def _uniform(node: Node, inputs: Sequence[Any]) -> Fill:
-    """Expand and Tile: of a single number, or of what starts out as one."""
-    if inputs[0].size != 1:
+    """Expand and Tile: of a single number, however often it is there already."""
+    numbers = inputs[0].reshape(-1)
+    if not numbers.size or (numbers != numbers[0]).any():
         raise node.refuse("one number to repeat", f"an array of shape {inputs[0].shape}")
-    return Fill(inputs[0].reshape(-1)[0])
+    return Fill(numbers[0])
 
 
 def _filled(node: Node, _inputs: Sequence[Any]) -> Fill:

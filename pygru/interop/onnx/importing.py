@@ -118,9 +118,9 @@ class _Importer:
         states = tuple((i, d) for i in recurrent for d in range(directions(self.blocks[i])))
         if isinstance(value, Rows) and value.rows == states:
             return Output("h_n", value.axes, 1)
-        leading = [] if not isinstance(value, Flow) else [a for a in value.axes if a in "01"]
         if not isinstance(value, Flow) or value.at != len(self.blocks):
             raise ValueError(f"output {name!r} must be y of the last layer or all final states")
+        leading = [a for axis in value.axes for a in axis.split("*") if a in "01"]
         if leading != sorted(leading) or value.axes[-1] != "C":
             raise ValueError(f"output {name!r} must have the order of the input's axes")
         return Output("y", value.axes, value.D)
@@ -157,7 +157,9 @@ class _Importer:
         if isinstance(value, Rows):
             last = len(self.blocks) - 1
             wanted = tuple((last, d) for d in range(directions(self.blocks[last])))
-            if value.rows != wanted or "D" in value.axes or len(value.axes) != 2:
+            units = value.units()
+            axes = tuple("u" if i in units else axis for i, axis in enumerate(value.axes))
+            if value.rows != wanted or "D" in axes or len(axes) != 2 + len(units):
                 raise ValueError(
                     f"{node.name if node else 'the output'} must read the final states of the "
                     "last layer, all directions side by side"
@@ -165,7 +167,7 @@ class _Importer:
             name, width = "the final state", self.blocks[last].width_out
             pooling = LastStep if len(wanted) == 1 else BothEnds
             self.blocks.append(blocks.plain(name, pooling))
-            return Flow(value.axes, len(self.blocks), 1, width)
+            return Flow(axes, len(self.blocks), 1, width)
         where = node.name if node else "the output"
         if not isinstance(value, Flow):
             raise ValueError(f"{where} must read the data, got another input or a constant")
@@ -268,7 +270,7 @@ class _Importer:
             raise node.refuse("axis=-1, the features", axis)
         w = self.weights(node, given[1], "a scale")
         b = self.weights(node, given[2], "a bias") if len(given) > 2 else np.zeros_like(w)
-        eps = float(node.attributes.get("epsilon", 1e-5))
+        eps = float(str(np.float32(node.attributes.get("epsilon", 1e-5))))  # 1e-5 for its float32
         return [self.append(node, flow, blocks.norm(node.name, w, b, eps))]
 
     def on_Softmax(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
@@ -299,12 +301,15 @@ class _Importer:
         return [made._replace(axes=(*flow.axes, "C"), features=K)]
 
     def on_Expand(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
-        flow, sizes = self.entering(node, given[0]), list(given[1])
-        at = [i for i, size in enumerate(sizes) if size != 1]
-        if len(at) != 1 or len(sizes) != 3 or flow.axes[at[0]] != "u" or flow.axes[2] != "C":
+        flow, sizes = self.entering(node, given[0]), np.asarray(given[1]).tolist()
+        at = [i for i, axis in enumerate(flow.axes) if axis == "u"]
+        others = [size for i, size in enumerate(sizes) if i not in at]
+        if len(at) != 1 or others != [1, 1] or flow.axes[2:] != ("C",):
             raise node.refuse("one vector (B, K) to repeat at every step", sizes)
         n, i = sizes[at[0]], at[0]
-        made = self.append(node, flow, blocks.plain(node.name, RepeatVector, n=int(n)))
+        if not isinstance(n, int):
+            raise node.refuse("a known number of steps", f"the size of axis {n!r}")
+        made = self.append(node, flow, blocks.plain(node.name, RepeatVector, n=n))
         if self.time not in (None, str(i)):
             raise node.refuse(f"axis {self.time} as time, as layers before it have", i)
         self.time = str(i)
