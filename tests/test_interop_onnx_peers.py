@@ -137,6 +137,28 @@ def test_states_and_lengths_of_a_whole_model_go_in_and_out(backend, rng):
     assert np.array_equal(y, np.tanh(y_))
 
 
+def test_layers_of_unequal_sizes_and_merged_axes_give_what_the_graph_gives(backend, rng):
+    import onnx
+
+    ours = pygru.Sequential(pygru.GRU(I, H, rng=0), pygru.GRU(H, 2, rng=1))
+    x = rng.standard_normal((T, B, I)).astype(np.float32)
+    (y,) = backend.run_model(onnx.load_from_string(to_onnx(ours)), [x])
+    assert np.array_equal(y, ours(x))
+    constants = weights() | {"one": np.array([1]), "flat": np.array([-1, H])}
+    constants["m"] = rng.standard_normal((H, I)).astype(np.float32)
+    content = model(
+        [
+            gru_node(),
+            node("Squeeze", ["Y", "one"], ["s"]),
+            node("Reshape", ["s", "flat"], ["f"]),
+            node("MatMul", ["f", "m"], ["y"]),
+        ],
+        constants,
+    )
+    (y,) = backend.run_model(onnx.load_from_string(content), [x])
+    assert np.array_equal(y, from_onnx(content)(x).reshape(T * B, I))
+
+
 # With ONNX Runtime
 
 
@@ -222,6 +244,28 @@ def test_check_runs_both(path, runtime, capsys):
     out = capsys.readouterr().out
     assert out.startswith("from_onnx: largest absolute difference to onnxruntime ")
     assert float(out.rpartition(" ")[2]) < TOLERANCES["interop"]["float32"]
+
+
+@pytest.mark.parametrize("code", [6, 7], ids=["int32", "int64"])
+def test_check_runs_layers_of_unequal_sizes_and_lengths_of_either_type(code, runtime, capsys):
+    """PyTorch's exporter declares lengths as int64 and casts them itself."""
+    import onnx
+
+    constants = weights() | {"one": np.array([1])}
+    constants |= {"W2": np.ones((1, 6, H), "f4"), "R2": np.ones((1, 6, 2), "f4")}
+    content = onnx.load_from_string(model(
+        [
+            node("Cast", ["l"], ["lengths"], to=6),
+            gru_node("lengths", hidden_size=H),
+            node("Squeeze", ["Y", "one"], ["s"]),
+            node("GRU", ["s", "W2", "R2", "", "lengths"], ["Y2"], hidden_size=2),
+            node("Squeeze", ["Y2", "one"], ["y"]),
+        ],
+        constants, ("x", "l"),
+    ))  # fmt: skip
+    content.graph.input[1].CopyFrom(onnx.helper.make_tensor_value_info("l", code, ["B"]))
+    from_onnx(content, check=True)
+    assert "largest absolute difference to onnxruntime" in capsys.readouterr().out
 
 
 def test_check_says_when_onnx_runtime_has_no_kernel(runtime, capsys):

@@ -18,6 +18,7 @@ from pygru.interop.onnx.exporting import export
 from pygru.interop.onnx.graph import Graph, open_graph
 from pygru.interop.onnx.importing import INTEGERS, Imported, import_graph
 from pygru.interop.onnx.running import run_model
+from pygru.interop.onnx.tensors import DTYPES
 from pygru.interop.onnx.wire import Message
 from pygru.model import Sequential
 from pygru.module import Module
@@ -126,7 +127,8 @@ def _check(graph: Graph, imported: Imported, source: Any) -> None:
     T, B, vectors = _sizes(graph.inputs[imported.x], model)
     feeds = {imported.x: random_input(model, T=T, B=B, vectors=vectors)}
     if imported.lengths is not None:
-        feeds[imported.lengths] = np.full(B, T, np.int32)
+        kind = DTYPES[graph.inputs[imported.lengths]["elem_type"]]
+        feeds[imported.lengths] = np.full(B, T, kind)
     if imported.state is not None:
         recurrent = model.recurrent if isinstance(model, Sequential) else [model]
         rows = sum(m.num_layers * (1 + m.bidirectional) for m in recurrent)

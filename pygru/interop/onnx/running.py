@@ -50,11 +50,13 @@ def run_model(imported: Imported, feeds: Mapping[str, Array]) -> list[Array]:
         state = None if h_0 is None else _split(model, h_0)
         y, tape = model.forward(x, lengths=lengths, state=state)
         h_ns = list(tape.state)
-        h_n = np.concatenate(h_ns) if h_ns else None
     else:
         y, h_n = model(x, h_0, lengths=lengths)
-    given: dict[str, Any] = {"y": y, "h_n": h_n}
-    return [_in_layout(output, given[output.kind]) for output in imported.outputs]
+        h_ns = [h_n]
+    return [
+        _in_layout(output, y if output.kind == "y" else np.concatenate(h_ns))
+        for output in imported.outputs
+    ]
 
 
 def _split(model: Sequential, h_0: Array) -> list[Array]:
@@ -68,6 +70,8 @@ def _split(model: Sequential, h_0: Array) -> list[Array]:
 def _in_layout(output: Output, value: Array) -> Array:
     """Return y (..., D*H) or h_n (L*D, B, H) with the axes that the graph gives it."""
     kind, axes, D = output
+    if "0*1" in axes:
+        value = value.reshape(-1, *value.shape[2:])
     if kind == "h_n":
         value = np.moveaxis(value, 0, axes.index("D"))
     elif "D" in axes:
