@@ -14,7 +14,7 @@ from mutations import assert_refused_or_read
 from tolerances import TOLERANCES, assert_close
 
 import pygru
-from pygru.interop import from_keras, to_keras_weights, write_keras_weights
+from pygru.interop import formats, from_keras, to_keras_weights, write_keras_weights
 
 h5py = pytest.importorskip("h5py")
 
@@ -376,6 +376,20 @@ def test_functional_models_and_bare_weights_come_and_go(keras, tmp_path):
     write_keras_weights(ours, tmp_path / "back.weights.h5")
     theirs.load_weights(tmp_path / "back.weights.h5")
     assert all(map(np.array_equal, to_keras_weights(ours), theirs.get_weights()))
+
+
+def test_check_begins_with_what_the_model_reads(keras, tmp_path, capsys):
+    """A vector where there are no steps yet; the first width where the first module has none."""
+    layers = keras.layers
+    from_keras(keras.Sequential([keras.Input((I,)), layers.Dense(H), layers.Dense(M)]), check=True)
+    path = tmp_path / "model.weights.h5"
+    for row in (
+        [pygru.Dropout(0.5), pygru.Tanh(), pygru.GRU(I, H), pygru.LastStep()],
+        [pygru.Linear(I, H), pygru.RepeatVector(4), pygru.GRU(H, M)],
+        [pygru.ReLU()],
+    ):
+        formats.write(pygru.Sequential(*row), path, check=True)
+    assert capsys.readouterr().out.count("difference to keras ") == 4
 
 
 def test_layers_of_a_live_model_without_an_equal_are_refused(keras):

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pygru.activations import Activation
 from pygru.interop.blocks import Array, modules_of
-from pygru.interop.checking import compare
+from pygru.interop.checking import outputs_of, random_input, report
 from pygru.layers import GRU, Embedding, Linear
 from pygru.module import Module
 from pygru.pooling import BothEnds, LastStep, MeanOverTime
@@ -20,15 +19,17 @@ __all__ = ["compare_with_keras", "keras_row"]
 
 
 def compare_with_keras(where: str, model: Module, theirs: Any) -> None:
-    """Compare a model with one of Keras, which is always batch first; see `compare`."""
+    """Compare a model with one of Keras, which is always batch first; see `report`."""
     import keras
 
-    def run(x: Array) -> Sequence[Array]:
-        given = x if model.batch_first else x.swapaxes(0, 1)
-        y = keras.ops.convert_to_numpy(theirs(given, training=False))
-        return [y.swapaxes(0, 1) if given is not x and y.ndim == 3 else y]
-
-    compare(where, model, f"keras {keras.__version__}", run)
+    x = random_input(model)
+    if x.ndim > len(theirs.input_shape):  # of vectors alone, where the model would take steps too
+        x = random_input(model, vectors=True)
+    time_first = not model.batch_first
+    y = theirs(x.swapaxes(0, 1) if time_first and None in _shape(x) else x, training=False)
+    y = keras.ops.convert_to_numpy(y)
+    y = y.swapaxes(0, 1) if time_first and y.ndim == 3 else y
+    report(where, f"keras {keras.__version__}", outputs_of(model, x), [y])
 
 
 def keras_row(where: str, model: Module) -> Any:
@@ -36,8 +37,7 @@ def keras_row(where: str, model: Module) -> Any:
     import keras
 
     rows, layers = [module for _, module in modules_of(model)], keras.layers
-    shape = (None,) if isinstance(rows[0], Embedding) else (None, _width(where, rows[0]))
-    made: list[Any] = [keras.Input(shape)]
+    made: list[Any] = [keras.Input(_shape(random_input(model)))]
     for before, module, after in zip([None, *rows], rows, [*rows[1:], None], strict=False):
         kind: dict[str, Any] = {"dtype": module.dtype.name}
         if isinstance(module, Recurrent):
@@ -75,10 +75,7 @@ def _ends(module: Any) -> type[Module]:
     return BothEnds if getattr(module, "bidirectional", False) else LastStep
 
 
-def _width(where: str, module: Module) -> int:
-    reads = module._widths.reads
-    if reads is None:
-        raise ValueError(
-            f"{where}: the model must begin with a layer of known width, got {module!r}"
-        )
-    return reads
+def _shape(x: Array) -> tuple[int | None, ...]:
+    """Return what Keras calls the shape of an input: without its batch, None for any steps."""
+    features = x.shape[-1:] if x.dtype.kind == "f" else ()
+    return (*[None] * (x.ndim - 1 - len(features)), *features)
