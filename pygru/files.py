@@ -9,7 +9,6 @@ written beside their place and then renamed, so that a half-written one never re
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -101,27 +100,33 @@ def as_path(where: str, name: str, path: PathLike) -> Path:
 
 
 def write_beside(path: Path, content: bytes) -> None:
-    """Write a file under another name, then rename it: all of it is there or none."""
-    with _beside(path) as part:
+    """Write a file under another name, then rename it: all of it is there or none.
+
+    A link stays one, what it points to is replaced; of several writers the last one stays.
+    """
+    with _beside(path) as (part, target):
         with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        part.replace(target)
 
 
 def check_writable(path: Path) -> None:
     """Raise what `write_beside` would raise, but for a disk that is full by then."""
-    with _beside(path) as part:
+    with _beside(path) as (part, _):
         part.touch()
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Give a name beside a file's, this thread's own; errors name the file that was meant."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+def _beside(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Give a new name beside a file, and the file itself; errors name what was meant."""
+    from pathlib import Path
+
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
     try:
-        yield part
+        yield part, target
     except OSError as error:
         if error.errno is None:
             raise

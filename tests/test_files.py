@@ -115,6 +115,17 @@ def test_a_failed_save_leaves_the_good_file_and_nothing_else(tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_link_is_written_through(tmp_path):
+    (tmp_path / "disk").mkdir()
+    real, link = tmp_path / "disk" / "run-1", tmp_path / "latest"
+    link.symlink_to(real)
+    for _ in range(2):  # while there is no such file, and when there is
+        make_model().save(link)
+        assert link.is_symlink()
+        assert [p.name for p in real.parent.iterdir()] == ["run-1"]
+    assert np.array_equal(pygru.load(real).flat_params, make_model().flat_params)
+
+
 def test_two_threads_may_save_to_one_path(tmp_path, monkeypatch):
     path, models = tmp_path / "model", [make_model(rng=seed) for seed in (0, 1)]
     other = threading.Thread(target=models[1].save, args=[path])
