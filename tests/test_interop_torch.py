@@ -254,6 +254,15 @@ def test_nested_rows_are_one_row(torch):
     assert isinstance(from_torch(nn.Sequential(nn.GRU(3, 4)), check=True), pygru.Sequential)
 
 
+def test_check_runs_layers_after_a_recurrent_one_and_half_precision(torch, capsys):
+    """PyTorch's Sequential cannot run the first, and half precision does not take our input."""
+    nn = torch.nn
+    row = nn.Sequential(nn.GRU(3, 4), nn.Sequential(nn.RNN(4, 4), nn.Tanh()), nn.Linear(4, 2))
+    for theirs in (row, nn.GRU(3, 4, dtype=torch.float16), nn.GRU(3, 4, dtype=torch.bfloat16)):
+        from_torch(theirs, check=True)
+    assert capsys.readouterr().out.count("largest absolute difference to torch") == 3
+
+
 def test_check_finds_what_is_wrong(torch):
     class Doubled(torch.nn.GRU):
         def forward(self, x):
@@ -273,6 +282,7 @@ def test_check_without_torch_says_so(monkeypatch, capsys):
 def test_modules_without_an_equal_are_refused_by_name(torch):
     nn = torch.nn
     for module, message in (
+        (nn.BatchNorm1d(2), "must be a module that pygru has, got BatchNorm1d"),
         (nn.LSTM(2, 3), "must be a module that pygru has, got LSTM"),
         (nn.Sequential(nn.Linear(2, 2), nn.GELU()), "module 1 must be .*, got GELU"),
         (nn.Softmax(dim=0), r"got Softmax\(dim=0\)"),

@@ -119,14 +119,15 @@ def _of_module(module: Any, name: str) -> list[Block]:
         return [b for k, child in enumerate(module) for b in _of_module(child, f"module {k}")]
     if isinstance(module, (nn.GRU, nn.RNN)):
         return [_of_recurrent(module, at, isinstance(module, nn.GRU))]
-    w = {key: as_array(key, value) for key, value in module.state_dict().items()}
     if type(module) is nn.Linear:
+        w = _weights(module)
         return [blocks.linear(at, w["weight"], w.get("bias"))]
     if type(module) is nn.Embedding:
         if module.max_norm is not None:
             raise ValueError(f"{at} must have max_norm=None, got {module.max_norm}")
-        return [blocks.embedding(at, w["weight"])]
+        return [blocks.embedding(at, _weights(module)["weight"])]
     if type(module) is nn.LayerNorm:
+        w = _weights(module)
         if len(module.normalized_shape) != 1 or "weight" not in w:
             raise ValueError(f"{at} must scale and normalise the last axis alone, got {module}")
         shift = w.get("bias", np.zeros_like(w["weight"]))
@@ -146,7 +147,6 @@ def _of_module(module: Any, name: str) -> list[Block]:
 
 
 def _of_recurrent(module: Any, name: str, is_gru: bool) -> Block:
-    arrays = {key: as_array(key, value) for key, value in module.state_dict().items()}
     options: dict[str, Any] = {"batch_first": module.batch_first}
     if is_gru:
         options["reset"] = "after"
@@ -154,7 +154,11 @@ def _of_recurrent(module: Any, name: str, is_gru: bool) -> Block:
         options["nonlinearity"] = module.nonlinearity
     if module.num_layers > 1:
         options["dropout"] = float(module.dropout)
-    return recurrent_block(name, arrays, options)
+    return recurrent_block(name, _weights(module), options)
+
+
+def _weights(module: Any) -> dict[str, Array]:
+    return {key: as_array(key, value) for key, value in module.state_dict().items()}
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -249,12 +253,20 @@ def compare_with_torch(where: str, model: Module, theirs: Any) -> None:
         weights = {name: torch.tensor(array) for name, array in theirs.items()}
         theirs = _to_torch(model)
         theirs.load_state_dict(weights)
-    theirs = copy.deepcopy(theirs).eval()
-    runner = torch_modules._classes()["Sequential"](theirs) if _is_sequential(theirs) else theirs
+    theirs = copy.deepcopy(theirs).eval().to(getattr(torch, model.dtype.name))
+    if _is_sequential(theirs):  # PyTorch's own stops at a recurrent layer
+        theirs = torch_modules._classes()["Sequential"](*_row(theirs))
 
     def run(x: Array) -> list[Any]:
         with torch.no_grad():
-            y = runner(torch.from_numpy(x))
+            y = theirs(torch.from_numpy(x))
         return [part.numpy() for part in (y if isinstance(y, tuple) else (y,))]
 
     compare(where, model, f"torch {torch.__version__}", run)
+
+
+def _row(module: Any) -> list[Any]:
+    """Return the modules of a Sequential, and of those inside of it, in order."""
+    if not _is_sequential(module):
+        return [module]
+    return [inner for child in module for inner in _row(child)]
