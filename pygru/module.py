@@ -199,8 +199,10 @@ class Module(ABC):
         if problems:
             told = "; ".join(checks.first_few(problems))
             raise ValueError(f"{where}: the weights do not fit: {told}")
-        for name, array in arrays.items():
-            self._params[name][...] = array
+        flat = np.empty_like(self._flat_params)  # what is given may be views of the buffer itself
+        for name, view in self._views(flat).items():
+            view[...] = arrays[name]
+        self._flat_params[...] = flat
 
     def rng_state(self) -> dict[str, Any]:
         """Return the state of every generator that ``forward`` draws from (dropout)."""

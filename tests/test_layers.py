@@ -311,6 +311,18 @@ def test_state_dict_round_trip_is_exact(cell, dtype):
     assert one.params["weight_ih_l0"].any()
 
 
+def test_weights_that_change_places_are_not_read_after_they_are_written():
+    gru = pygru.GRU(I, H, bidirectional=True, rng=0)
+    before = gru.state_dict()
+    gru.load_state_dict({
+        name: gru.params[name.removesuffix("_reverse") if "_reverse" in name else f"{name}_reverse"]
+        for name in gru.params
+    })  # fmt: skip
+    for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+        assert np.array_equal(gru.params[name], before[f"{name}_reverse"])
+        assert np.array_equal(gru.params[f"{name}_reverse"], before[name])
+
+
 def test_load_state_dict_lists_everything_that_is_wrong_and_changes_nothing():
     gru = pygru.GRU(I, H, rng=0)
     before = gru.flat_params.copy()
