@@ -69,6 +69,15 @@ def as_real(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> F
     return np.array(array, order="C")
 
 
+def as_buffer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a flat array from a pickle as one to compute in.
+
+    Buffers that a pickle leaves apart (protocol 5) may lie at any address, in read-only memory that
+    processes share.
+    """
+    return np.require(array, requirements=("ALIGNED", "WRITEABLE", "ENSUREARRAY"))
+
+
 def as_values(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> FloatArray:
     """Return what `as_real` does; a finite number that ``dtype`` has no room for is an error."""
     given = as_array(where, name, value)

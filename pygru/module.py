@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru import checks
-from pygru.checks import FloatArray, FloatDType, as_real, as_state, as_values
+from pygru.checks import FloatArray, FloatDType, as_buffer, as_real, as_state, as_values
 from pygru.locks import give_lock
 from pygru.parameters import Arrays, Parameter, StateDict, check_size
 from pygru.tape import Tape
@@ -129,7 +129,7 @@ class Module(ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._bind(state["_flat_params"], state["_flat_grads"])
+        self._bind(as_buffer(state["_flat_params"]), as_buffer(state["_flat_grads"]))
 
     # Weights in and out
 

@@ -57,6 +57,12 @@ class Optimizer:
         self._state: tuple[Array, ...] | None = None
         self._scratch: Array = np.empty(0)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._scratch = checks.as_buffer(self._scratch)
+        if self._state is not None:
+            self._state = tuple(checks.as_buffer(array) for array in self._state)
+
     def step(self, flat_params: Array, flat_grads: Array) -> None:
         """Update the parameters in place.
 

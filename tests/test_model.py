@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from model_problems import LENGTHS, B, H, I, T, make_model
+from model_problems import LENGTHS, B, H, I, T, make_model, through_shared_memory
 from tolerances import assert_close, finite_difference
 
 import pygru
@@ -150,6 +150,18 @@ def test_a_layer_may_compare_by_value(rng):
     model = pygru.Sequential(linear, Scale(2.0), Scale(2.0))
     x = rng.standard_normal((B, I))
     assert np.array_equal(copy.deepcopy(model)(x), 4 * linear(x))
+
+
+def test_a_model_from_memory_that_processes_share_can_be_trained(rng):
+    model = make_model()
+    x = rng.standard_normal((B, T, I))
+    other = through_shared_memory(model)
+    assert np.array_equal(other(x), model(x))
+    other.zero_grad()
+    y, tape = other.forward(x)
+    other.backward(tape, y)
+    other.flat_params[:] = 0.0
+    assert not other[1].flat_params.any()
 
 
 def test_what_does_not_fit_together_is_refused_and_nothing_moves():

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from model_problems import through_shared_memory
 from tolerances import assert_close
 
 from pygru import clipping, optim
@@ -85,6 +86,17 @@ def test_stopping_and_going_on_equals_never_stopping(name: str, stop: int) -> No
         second.step(resumed, gradient)
     assert np.array_equal(params, resumed)
     assert second.steps == 10
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_an_optimiser_from_memory_that_processes_share_goes_on(name: str) -> None:
+    params, gradients = draw(100, 2)
+    optimizer = MAKERS[name]()
+    optimizer.step(params, gradients[0])
+    resumed, other = params.copy(), through_shared_memory(optimizer)
+    optimizer.step(params, gradients[1])
+    other.step(resumed, gradients[1])
+    assert np.array_equal(params, resumed)
 
 
 def test_the_state_is_a_copy_and_takes_the_settings_along() -> None:
