@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Composite(Module):
     """
 
     _parts: Mapping[str, Module] = {}  # still empty while Module.__init__ binds
+    _made_anew = (*Module._made_anew, "_flat_params", "_flat_grads")  # the parts carry theirs
 
     def __init__(self, parts: Mapping[str, Module]) -> None:
         modules = list(parts.values())
@@ -46,13 +47,24 @@ class Composite(Module):
             for p in module._parameters
         ]
         super().__init__(parameters, dtype)
-        flat_params, flat_grads = self._flat_params, self._flat_grads
-        if modules:
-            np.concatenate([module.flat_params for module in modules], out=flat_params)
-            np.concatenate([module.flat_grads for module in modules], out=flat_grads)
         self._parts = dict(parts)
-        self._bind(flat_params, flat_grads)
+        self._join()
         self._adopt_layout(layout)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._join()
+
+    def _join(self) -> None:
+        """Move the parameters and gradients of the parts into buffers of the model's own."""
+        parts = self._parts.values()
+        if parts:
+            self._bind(
+                np.concatenate([module.flat_params for module in parts]),
+                np.concatenate([module.flat_grads for module in parts]),
+            )
+        else:
+            self._bind(np.zeros(0, np.float32), np.zeros(0, np.float32))
 
     def _bind(self, flat_params: FloatArray, flat_grads: FloatArray) -> None:
         super()._bind(flat_params, flat_grads)

@@ -152,6 +152,19 @@ def test_a_layer_may_compare_by_value(rng):
     assert np.array_equal(copy.deepcopy(model)(x), 4 * linear(x))
 
 
+def test_a_pickle_holds_the_weights_of_a_model_once():
+    one, another = (pygru.GRU(50, 50, rng=seed) for seed in (0, 1))
+    alone = len(pickle.dumps(one)) + len(pickle.dumps(another))
+    model = pygru.Sequential(pygru.Sequential(one), pygru.Sequential(another))
+    model.flat_grads[:] = 1.0
+    content = pickle.dumps(model)
+    assert len(content) < 1.05 * alone
+    other = pickle.loads(content)
+    assert np.array_equal(other.flat_params, model.flat_params)
+    assert np.array_equal(other.flat_grads, model.flat_grads)
+    assert len(pickle.loads(pickle.dumps(pygru.Sequential())).flat_params) == 0
+
+
 def test_a_model_from_memory_that_processes_share_can_be_trained(rng):
     model = make_model()
     x = rng.standard_normal((B, T, I))
