@@ -27,11 +27,23 @@ inline bool aligned(py::handle array) {
   return (py::reinterpret_borrow<py::array>(array).flags() & kAligned) != 0;
 }
 
-// What an object is, for errors: "an array of int64", or the name of its type.
+// For errors: what Python's str() says of an object.
+inline std::string text_of(py::handle object) {
+  return py::str(object).cast<std::string>();
+}
+
+// A shape as Python writes it.
+inline std::string text_of(const Index* shape, Index axes) {
+  std::string text = "(";
+  for (Index i = 0; i < axes; ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return text + (axes == 1 ? ",)" : ")");
+}
+
+// What an object is: "an array of int64", or the name of its type.
 inline std::string kind_of(py::handle object) {
   if (!py::isinstance<py::array>(object))
-    return py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>();
-  return "an array of " + py::str(object.attr("dtype")).cast<std::string>();
+    return text_of(py::type::handle_of(object).attr("__name__"));
+  return "an array of " + text_of(object.attr("dtype"));
 }
 
 // An array of one dtype and shape, or nothing where None is allowed.
@@ -44,16 +56,16 @@ class View {
     name_ = name;
     if (object.is_none() && may_be_none) return;
     if (!py::isinstance<py::array_t<Real>>(object))
-      throw py::type_error(must_be() + "an array of " +
-                           py::str(py::dtype::of<Real>()).cast<std::string>() + ", got " +
+      throw py::type_error(must_be() + "an array of " + text_of(py::dtype::of<Real>()) + ", got " +
                            kind_of(object));
     const auto array = py::reinterpret_borrow<py::array>(object);
     bool fits = array.ndim() == static_cast<Index>(shape.size());
     Index axis = 0;
     for (const Index n : shape) fits = fits && array.shape(axis++) == n;
     if (!fits)
-      throw std::invalid_argument(must_be() + "of shape " + symbols + " = " + text(shape) +
-                                  ", got " + py::str(array.attr("shape")).cast<std::string>());
+      throw std::invalid_argument(must_be() + "of shape " + symbols + " = " +
+                                  text_of(shape.begin(), static_cast<Index>(shape.size())) +
+                                  ", got " + text_of(array.attr("shape")));
     if (access == Access::write && !array.writeable())
       throw std::invalid_argument(must_be() + "writeable");
     empty_ = array.size() == 0;
@@ -104,11 +116,6 @@ class View {
   void contiguous(Index axis) const {
     if (data_ && !empty_ && strides_[axis] != 1)
       throw std::invalid_argument(must_be() + "contiguous in its last axis");
-  }
-  static std::string text(std::initializer_list<Index> shape) {
-    std::string s = "(";
-    for (const Index n : shape) s += (s.size() > 1 ? ", " : "") + std::to_string(n);
-    return s + (shape.size() == 1 ? ",)" : ")");
   }
 
   Real* data_ = nullptr;

@@ -3,6 +3,8 @@
 // makes one call.
 #include "../runtime/layer.h"
 
+#include <array>
+
 #include "../runtime/isa.h"
 #include "arrays.h"
 #include "register.h"
@@ -59,8 +61,8 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
   const Cell cell = cell_named(cell_name);
   with_dtype(x, "x", [&](auto real) {
     using Real = decltype(real);
-    const Index G = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].gates;
-    const Index S = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].slots;
+    const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
+    const Index G = kernel.gates, S = kernel.slots;
     std::vector<ForwardRun<Real>> calls;
     const Index* length = nullptr;
     const auto given = tuples(runs, at::entries);  // keeps the arrays while the GIL is dropped
@@ -96,8 +98,8 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
   const Cell cell = cell_named(cell_name);
   with_dtype(x, "x", [&](auto real) {
     using Real = decltype(real);
-    const Index G = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].gates;
-    const Index S = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)].slots;
+    const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
+    const Index G = kernel.gates, S = kernel.slots;
     std::vector<BackwardRun<Real>> calls;
     const Index* length = nullptr;
     const auto given = tuples(runs, at::entries);  // keeps the arrays while the GIL is dropped
@@ -133,10 +135,11 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
   });
 }
 
-Shape linear_shape(const py::array& x, const py::array& W) {
+// N, K, M of x (N, K) and W (M, K).
+std::array<Index, 3> linear_sizes(const py::array& x, const py::array& W) {
   if (x.ndim() != 2) throw std::invalid_argument("_core: x must be of shape (N, K)");
   if (W.ndim() != 2) throw std::invalid_argument("_core: W must be of shape (M, K)");
-  return {.T = 0, .B = x.shape(0), .I = x.shape(1), .H = W.shape(0)};
+  return {x.shape(0), x.shape(1), W.shape(0)};
 }
 
 void linear_forward(const py::array& x, const py::array& W, py::handle b, py::handle y) {
@@ -144,7 +147,7 @@ void linear_forward(const py::array& x, const py::array& W, py::handle b, py::ha
     using Real = decltype(real);
     using V = View<Real>;
     constexpr auto in = Access::read, out = Access::write;
-    const auto [unused, N, K, M] = linear_shape(x, W);
+    const auto [N, K, M] = linear_sizes(x, W);
     Linear<Real> a;
     a.N = N, a.K = K, a.M = M;
     a.x = constant(V(x, "x", "(N, K)", {N, K}, in).rows());
@@ -162,7 +165,7 @@ void linear_backward(const py::array& x, const py::array& W, py::handle dy, py::
     using Real = decltype(real);
     using V = View<Real>;
     constexpr auto in = Access::read, out = Access::write;
-    const auto [unused, N, K, M] = linear_shape(x, W);
+    const auto [N, K, M] = linear_sizes(x, W);
     LinearBackward<Real> a;
     a.N = N, a.K = K, a.M = M;
     a.x = constant(V(x, "x", "(N, K)", {N, K}, in).rows());

@@ -45,12 +45,12 @@ double read(const py::array& x) {
   });
 }
 
-py::object activation(const std::string& name, py::array x) {
+py::object activation(const std::string& name, const py::array& x) {
   if (name != "exp" && name != "sigmoid" && name != "tanh")
     throw std::invalid_argument("_core: activation must be exp, sigmoid or tanh, got " + name);
   return with_dtype(x, "x", [&](auto real) -> py::object {
     using Real = decltype(real);
-    const Real* from = View<Real>(x, "x", "(N,)", {x.size()}, Access::read).vector();
+    const Real* const from = View<Real>(x, "x", "(N,)", {x.size()}, Access::read).vector();
     py::array_t<Real> y(x.size());
     const Kernels<Real>& k = kernels_of<Real>(kernels());
     const auto f = name == "exp" ? k.exp : name == "tanh" ? k.tanh : k.sigmoid;

@@ -29,7 +29,7 @@ std::pair<Index, Index> size_of(const py::handle& W, Index G) {
   const auto array = py::reinterpret_borrow<py::array>(W);
   if (array.ndim() != 2 || array.shape(0) % G != 0)
     throw std::invalid_argument("_core: W must be of shape (G*H, I) with G = " + std::to_string(G) +
-                                ", got " + py::str(array.attr("shape")).cast<std::string>());
+                                ", got " + text_of(array.attr("shape")));
   return {array.shape(0), array.shape(1)};
 }
 
@@ -53,7 +53,7 @@ AnyModel pack(const py::list& layers) {
       Index G = 1;
       if (to.recurrent) {
         to.cell = cell_named(layer[0].cast<std::string>());
-        G = kernels_of<Real>(kernels()).cell[static_cast<int>(to.cell)].gates;
+        G = cell_of<Real>(kernels(), to.cell).gates;
       }
       const auto [rows, inputs] = size_of(layer[1], G);
       to.inputs = inputs;
@@ -80,13 +80,12 @@ class AnyStream {
   AnyStream(const AnyModel& model, Index batch)
       : batched_(batch >= 0),
         stream_(std::visit(
-            [&](const auto& packed) -> Streams {
+            [&]<class Real>(const Model<Real>& packed) -> Streams {
               if (batch == 0 || batch > kMostSequences)
                 throw std::invalid_argument(
                     "_core: batch must be from 1 to " + std::to_string(kMostSequences) +
                     ", or negative for no such axis, got " + std::to_string(batch));
-              using Packed = typename std::decay_t<decltype(packed)>::element_type;
-              return make(packed, static_cast<const Packed*>(nullptr), batched_ ? batch : 1);
+              return std::make_unique<Stream<Real>>(packed, batched_ ? batch : 1);
             },
             model.model)) {}
 
@@ -143,11 +142,6 @@ class AnyStream {
 
  private:
   using Streams = std::variant<std::unique_ptr<Stream<float>>, std::unique_ptr<Stream<double>>>;
-
-  template <class Real>
-  static Streams make(const Model<Real>& packed, const PackedModel<Real>*, Index batch) {
-    return std::make_unique<Stream<Real>>(packed, batch);
-  }
 
   // x (I,), (B, I), (T, I) or (T, B, I): a C-contiguous array of the stream's type is used where it
   // lies, anything else is converted by NumPy.
@@ -224,7 +218,7 @@ class AnyStream {
     const char kind = array.dtype().kind();
     if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b')
       throw py::type_error(std::string(where) + " must hold real numbers, got dtype " +
-                           py::str(array.dtype()).cast<std::string>());
+                           text_of(array.dtype()));
     constexpr int flags = py::array::c_style | py::array::forcecast | kAligned;
     return py::array_t<Real, flags>(array);
   }
@@ -249,8 +243,7 @@ class AnyStream {
       if (py::isinstance<py::array_t<Real>>(out))
         got += contiguous ? " that is not aligned" : " that is not C-contiguous";
       throw py::type_error(std::string(where) + " must be a C-contiguous, aligned array of " +
-                           py::str(py::dtype::of<Real>()).template cast<std::string>() + ", got " +
-                           got);
+                           text_of(py::dtype::of<Real>()) + ", got " + got);
     }
     if (!py::reinterpret_borrow<py::array>(out).writeable())
       throw std::invalid_argument(std::string(where) + " must be writeable, got a read-only array");
@@ -267,14 +260,8 @@ class AnyStream {
     bool fits = array.ndim() == axes;
     for (Index i = 0; fits && i < axes; ++i) fits = array.shape(i) == shape[i];
     if (fits) return;
-    std::string expected;
-    for (Index i = 0; i < axes; ++i) {
-      if (i > 0) expected += ", ";
-      expected += std::to_string(shape[i]);
-    }
-    throw std::invalid_argument(std::string(where) + " must have shape (" + expected +
-                                (axes == 1 ? ",)" : ")") + ", got " +
-                                py::str(array.attr("shape")).cast<std::string>());
+    throw std::invalid_argument(std::string(where) + " must have shape " + text_of(shape, axes) +
+                                ", got " + text_of(array.attr("shape")));
   }
 
   bool batched_;

@@ -71,4 +71,9 @@ const Kernels<Real>& kernels_of(const KernelTable& table) {
     return table.f64;
 }
 
+template <class Real>
+const CellKernels<Real>& cell_of(const KernelTable& table, Cell cell) {
+  return kernels_of<Real>(table).cell[static_cast<int>(cell)];
+}
+
 }  // namespace pygru

@@ -8,8 +8,8 @@
 
 #include "isa.h"
 #include "plan.h"
+#include "teams.h"
 #include "thread_count.h"
-#include "thread_pool.h"
 #include "workspace.h"
 
 namespace pygru {
@@ -42,28 +42,11 @@ class Order {
   const Index* cuts;
 };
 
-// Calls work(run, team) as every member of each run's team.
-template <class Work>
-void run_teams(const Plan& plan, Index runs, Work work) {
-  const Index at_once = plan.together ? runs : 1;
-  for (Index first = 0; first < runs; first += at_once) {
-    Barrier barriers[2] = {Barrier(plan.size), Barrier(plan.size)};
-    run_team(plan.size * at_once, plan.operations, [&](Index rank, Index size) {
-      if (size == plan.size * at_once) {
-        const Index run = rank / plan.size;
-        work(first + run, Team{rank % plan.size, plan.size, Barrier::wait_on, &barriers[run]});
-      } else if (rank == 0) {  // fewer threads than planned: one does it all
-        for (Index run = 0; run < at_once; ++run) work(first + run, Team{});
-      }
-    });
-  }
-}
-
 // What forward and backward share: plan, memory and order for every run, then pack and go.
 template <class Real, class Run, class Bytes, class Scratch, class Go>
 void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Bytes packed_bytes,
                Scratch scratch_bytes, Go go) {
-  const CellKernels<Real>& kernel = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)];
+  const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
   const Shape shape = runs[0].args.shape;
   const Plan p = plan_layer(kernels(), shape, steps_of(shape, length), kernel.gates, runs.size(),
                             num_threads());
@@ -85,10 +68,6 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Bytes pac
   });
 }
 
-}  // namespace
-
-namespace {
-
 // Up to here packing the weights of one step would cost more than it saves.
 constexpr Index kFewSequences = 3;
 
@@ -101,7 +80,7 @@ bool run_one_step(Cell cell, const Index* length, std::vector<ForwardRun<Real>>&
   if (args.shape.T != 1 || args.shape.B > kFewSequences || length || runs.size() > 1 ||
       !as_they_lie)
     return false;
-  const CellKernels<Real>& kernel = kernels_of<Real>(kernels()).cell[static_cast<int>(cell)];
+  const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
   args.scratch = workspace(Purpose::scratch).reserve(kernel.one_step_scratch_bytes(args));
   kernel.one_step(args, weights);
   return true;
@@ -143,11 +122,6 @@ namespace {
 
 double operations(Index N, Index K, Index M) {
   return 2.0 * static_cast<double>(N) * static_cast<double>(K) * static_cast<double>(M);
-}
-
-template <class Work>
-void run_one_team(const Plan& plan, Work work) {
-  run_teams(plan, 1, [&](Index, Team team) { work(team); });
 }
 
 }  // namespace

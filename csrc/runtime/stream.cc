@@ -4,21 +4,13 @@
 #include "stream.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "isa.h"
-#include "plan.h"
+#include "teams.h"
 #include "thread_count.h"
-#include "thread_pool.h"
 
 namespace pygru {
-namespace {
-
-template <class Real>
-const CellKernels<Real>& cell_of(const KernelTable& table, Cell cell) {
-  return kernels_of<Real>(table).cell[static_cast<int>(cell)];
-}
-
-}  // namespace
 
 template <class Real>
 PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : table(kernels()) {
@@ -143,14 +135,7 @@ void Stream<Real>::run_recurrent(const typename PackedModel<Real>::Layer& layer,
   args.h_n = {state.data(), H};  // written when h_0 has been read
   args.scratch = scratch_.get();
   const Plan plan = divide(args, layer, threads_);
-  if (plan.size == 1) return kernel.forward(args, Team{});
-  Barrier barrier(plan.size);
-  run_team(plan.size, plan.operations, [&](Index rank, Index size) {
-    if (size == plan.size)
-      kernel.forward(args, Team{rank, size, Barrier::wait_on, &barrier});
-    else if (rank == 0)
-      kernel.forward(args, Team{});
-  });
+  run_one_team(plan, [&](Team team) { kernel.forward(args, team); });
 }
 
 template <class Real>
