@@ -33,8 +33,7 @@ class Bridge:
                 f"encoder, {len(above)}, got {len(below)}"
             )
         for source, sink in zip(above[len(above) - len(below) :], below, strict=True):
-            D = 2 if source.bidirectional else 1
-            wanted = (source.num_layers, D * source.hidden_size, False)
+            wanted = (source.num_layers, source._directions * source.hidden_size, False)
             if (sink.num_layers, sink.hidden_size, sink.bidirectional) != wanted:
                 raise ValueError(
                     "EncoderDecoder: decoder must have (num_layers, hidden_size, bidirectional) = "

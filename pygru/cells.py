@@ -26,7 +26,15 @@ from pygru.checks import (
 from pygru.initializers import Init, fill_recurrent
 from pygru.module import Config, Module
 from pygru.registry import savable
-from pygru.stack import Run, Stack, StackTape, of_run, run_parameters, run_shapes
+from pygru.stack import (
+    MOST_SLOTS,
+    Run,
+    Stack,
+    StackTape,
+    of_run,
+    run_parameters,
+    run_shapes,
+)
 from pygru.tape import Tape
 
 __all__ = ["GRUCell", "RNNCell"]
@@ -162,7 +170,8 @@ class RecurrentCell(Module):
                 f"got {given.shape}"
             )
         shape = (*given.shape[:-1], H)
-        check_bytes(where, "the states", 4 * (given.size // self.input_size) * H, given.dtype)
+        B = given.size // self.input_size
+        check_bytes(where, "the states", MOST_SLOTS * B * H, given.dtype)
         h_0 = None
         if h is not None:
             h_0 = as_real(where, "h", h, given.dtype)

@@ -59,7 +59,7 @@ class FinalState:
     ) -> FloatArray | None:
         dh_n = None
         if d_last is not None:
-            H, D = self.recurrent.hidden_size, 2 if self.recurrent.bidirectional else 1
+            H, D = self.recurrent.hidden_size, self.recurrent._directions
             dh_n = d_last.reshape(-1, D, H).swapaxes(0, 1)  # (D, B, H)
         return self.recurrent._backward(saved, None, dh_n, input_gradient, False)[0]
 

@@ -27,7 +27,16 @@ from pygru.checks import (
 )
 from pygru.initializers import Init, fill_recurrent
 from pygru.module import Config, Module
-from pygru.stack import Run, RunShapes, Stack, StackTape, of_run, run_parameters, run_shapes
+from pygru.stack import (
+    MOST_SLOTS,
+    Run,
+    RunShapes,
+    Stack,
+    StackTape,
+    of_run,
+    run_parameters,
+    run_shapes,
+)
 from pygru.tape import Tape
 from pygru.widths import Widths
 
@@ -237,7 +246,7 @@ class Recurrent(Module):
             dy = self._check_gradient(tape, dy)
         if dh_n is not None:
             where = f"{type(self).__name__}.backward"
-            batch = tape.shape[int(self.batch_first is False)] if len(tape.shape) == 3 else None
+            batch = tape.shape[0 if self.batch_first else 1] if len(tape.shape) == 3 else None
             dh_n = self._check_state(where, "dh_n", dh_n, batch)
         return self._backward(tape.spend(), dy, dh_n, input_gradient, True)
 
@@ -313,7 +322,7 @@ class Recurrent(Module):
             )
         x = self._time_first(given)
         T, B, _ = x.shape
-        check_bytes(self._where, "the states", 4 * T * B * H * D, dtype)
+        check_bytes(self._where, "the states", MOST_SLOTS * T * B * H * D, dtype)
         if lengths is not None:
             lengths = as_lengths(self._where, lengths, T, (B,) if batched else ())
         if h_0 is not None:

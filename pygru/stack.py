@@ -20,6 +20,7 @@ from pygru.regularization import dropout_mask
 
 __all__ = [
     "CELLS",
+    "MOST_SLOTS",
     "Run",
     "RunShapes",
     "Stack",
@@ -44,6 +45,8 @@ CELLS: dict[str, CellSize] = {
     "rnn_relu": CellSize(1, 1),
 }
 """Every cell by the name the kernels know it by."""
+
+MOST_SLOTS = max(cell.slots for cell in CELLS.values())
 
 
 # "weight_ih" and so on -> shape, for one run of a cell.
