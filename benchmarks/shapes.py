@@ -98,9 +98,9 @@ class Problem:
         return {"y": y, "dx": dx, "dW": dW, "dU": dU, "db_x": db_x, "db_h": db_h}
 
 
-def make_problem(shape: Shape, cell: str, seed: int = 0) -> Problem:
+def make_problem(shape: Shape, cell: str) -> Problem:
     """Draw weights as PyTorch initialises them, and normal input."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     T = 8 if shape.streaming else shape.T
     B, I, H = shape.B, shape.I, shape.H  # noqa: E741
     G = CELLS[cell]

@@ -103,12 +103,12 @@ def parse() -> argparse.Namespace:
 def environment(threads: int) -> dict[str, str]:
     """Return the variables that hold every framework to a thread count, and quiet."""
     n = str(threads)
-    limits = dict.fromkeys(
+    variables = dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"), n
     )
     if threads == 1:
-        limits["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    return limits | {
+        variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return variables | {
         "PYGRU_NUM_THREADS": n,
         "JAX_PLATFORMS": "cpu",
         "KERAS_BACKEND": "tensorflow",

@@ -5,7 +5,7 @@
     python benchmarks/threads.py --threads 4 --shapes forecast speech
 
 A ratio is the median over rounds of the time with one thread over the time with more, each round
-timing both. Small sizes follow, from a tenth of the work at which threads start to thirty times it:
+timing both. Small sizes follow, from a tenth of the work that is worth a thread to thirty times it:
 the worst ratio. Then, on one thread, what the 65th unit costs; a bidirectional layer on all
 threads beside one direction on one; and what more threads give where calls are far apart, so that
 threads must be woken, and beside processes that keep one core busy, or as many as the threads.
@@ -32,7 +32,7 @@ from pygru import _core
 
 Call = tuple[int, Callable[[], Any]]  # how many threads, and what to call
 
-THRESHOLD = 1e6  # operations of a forward pass: above, a second thread may be used
+WORTH = 1e6  # operations that are worth a thread (kLeastWork in csrc/runtime/plan.h)
 SWEEP_SHARE = 0.1  # of the seconds of a large shape: what one of the many small ones gets
 DISTURBED = 5  # times the seconds of a large shape: what comes and goes takes longer to average
 TURN = 0.05  # seconds of each before the other's turn, there
@@ -91,7 +91,7 @@ def print_worst(mode: str, args: argparse.Namespace) -> None:
 def small_shapes(cell: str) -> Iterator[Shape]:
     for B, T, H in product((1, 4, 16, 64), (1, 5, 20), (16, 32, 64, 128, 256)):
         shape = Shape(f"B={B} T={T} I=8 H={H}", B, T, 8, H, "a small call")
-        if 0.1 <= shape.forward_flop(CELLS[cell]) / THRESHOLD <= 30:
+        if 0.1 <= shape.forward_flop(CELLS[cell]) / WORTH <= 30:
             yield shape
 
 
