@@ -107,6 +107,12 @@ def test_the_sources_are_where_the_tables_look():
     assert len(all_cpp_files()) > 5
 
 
+def test_the_map_leads_to_every_file():
+    told = set(re.findall(r"[\w*]+\.[\w*]+", (CSRC / "README.md").read_text()))
+    for path in {*CSRC.rglob("*.*")} - {CSRC / "README.md"}:
+        assert told & {path.name, f"{path.stem}.*"}, f"{path.name} is not in csrc/README.md"
+
+
 def test_kernels_include_only_the_levels_below():
     for path in cpp_files("kernels"):
         level = kernel_level(path.name)
