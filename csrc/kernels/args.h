@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What a kernel is given: sizes, pointers with shape and owner, and the team of threads it runs in.
-// Letters as everywhere: T steps, B batch, I inputs, H hidden units, G gates; lower case is the
-// index. Memory belongs to the caller. A kernel neither allocates nor keeps a pointer after it
-// returns.
+// Letters as everywhere: T steps, B batch, I inputs, H hidden units, G gates, S slots of the tape;
+// lower case is the index. Memory belongs to the caller. A kernel neither allocates nor keeps a
+// pointer after it returns.
 #pragma once
 
 #include <cstddef>
@@ -139,13 +139,13 @@ struct Linear {
 template <class Real>
 struct LinearBackward {
   Index N = 0, K = 0, M = 0;
-  Matrix<const Real> x;   // (N, K)
-  Matrix<const Real> W;   // (M, K)
-  Matrix<const Real> dy;  // (N, M)
-  Matrix<Real> dx;        // (N, K)  out, or null
-  Matrix<Real> dW;        // (M, K)  added to; input-major
-  Real* db = nullptr;     // (M,)    added to, or null
-  void* scratch = nullptr;
+  Matrix<const Real> x;     // (N, K)
+  Matrix<const Real> W;     // (M, K)
+  Matrix<const Real> dy;    // (N, M)
+  Matrix<Real> dx;          // (N, K)  out, or null
+  Matrix<Real> dW;          // (M, K)  added to; input-major
+  Real* db = nullptr;       // (M,)    added to, or null
+  void* scratch = nullptr;  // backward_scratch_bytes(), shared by the team
 };
 
 // One step of Adam on n parameters; see flat.h.
@@ -154,8 +154,8 @@ struct Adam {
   Index n = 0;
   Real* p = nullptr;        // (n,)  parameters, updated
   const Real* g = nullptr;  // (n,)  gradients
-  Real* m = nullptr;        // (n,)  moments, updated
-  Real* v = nullptr;
+  Real* m = nullptr;        // (n,)  first moments, updated
+  Real* v = nullptr;        // (n,)  second moments, updated
   Real rate = 0, beta_1 = 0, beta_2 = 0, eps = 0, decay = 1;
 };
 

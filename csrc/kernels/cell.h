@@ -1,11 +1,36 @@
 // SPDX-License-Identifier: MIT
-// What a cell says about itself, for the loops that do not know it.
+// What a cell says about itself, for the loops that do not know it. A cell is a struct of constants
+// and of two functions on registers of units; gru.h and rnn.h hold them.
+//
+//   gates, slots              G; S, what the tape keeps of a unit
+//   Slot                      the slots by name: what one product reads lies side by side
+//   gate_of_slot[slots]       the gate whose gradient BPTT leaves in a slot
+//
+// Forward, a step is `phases` products, each with U of some gates:
+//
+//   gates_together            a panel is all gates of some units; else each gate has its own panels
+//   first_group[phases + 1]   phase p computes the groups of panels from first_group[p] up to
+//                             first_group[p + 1]: all gates together are one, else each is one
+//   second_operand            the slot that phase 1 multiplies with U, where phase 0 takes h'
+//   apart                     the gate of which the cell gets W x + b_x and U h' + b_h apart from
+//                             each other, or none_apart; of the others it gets the sum
+//   forward(u, s), or         on pre-activations s of all gates of some units,
+//   forward<gate>(u, s)       or of one gate after the other
+//
+// Backward, a product brings dh' from the step after, and a second phase has one of its own:
+//
+//   dh_slot, dh_slots         dh' sums U^T times the gradients in these slots
+//   carries                   whether part of dh' needs no product
+//   second_gradient,          the slot that phase 1 multiplies with U^T
+//   second_gate               of this gate
+//   backward<phase>(u, sum)   from dh, or what phase 1 multiplied, to the gates' gradients
+//   dx_slot                   dx = W^T times the gradients in the `gates` slots from here on
+//   gradient_group[],         which slots are the gradients of which rows of the weights
+//   gradient_groups
 #pragma once
 
 namespace {
 
-// The gate whose W x + b_x and U h' + b_h reach the cell apart from each other, where there is one;
-// of the others the cell sees the sum.
 constexpr int none_apart = -1;
 
 // The gradients of `slots` gates, from a slot of the tape on, belong to the weights of the gates

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Products of a few rows with a packed matrix, finished in registers: `product`.
+// `product`: rows of A times a packed matrix B, tile by tile, each finished while it is in L1.
 //
 //   finish(start(i, c) + sum_k A[i, k] B[k, c])        k in ascending order, one chain each
 //

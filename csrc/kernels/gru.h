@@ -68,10 +68,11 @@ struct GruAfter {
     u.set_carry(dh * z_);
   }
 
-  static constexpr int groups = 3;
-  static constexpr GradientGroup group[groups] = {{Slot::r, 2, 0, true, Operand::h_prev},
-                                                  {Slot::n, 1, 2, true, Operand::none},
-                                                  {Slot::q, 1, 2, false, Operand::h_prev}};
+  static constexpr int gradient_groups = 3;
+  static constexpr GradientGroup gradient_group[gradient_groups] = {
+      {Slot::r, 2, 0, true, Operand::h_prev},
+      {Slot::n, 1, 2, true, Operand::none},
+      {Slot::q, 1, 2, false, Operand::h_prev}};
 };
 
 struct GruBefore {
@@ -123,9 +124,9 @@ struct GruBefore {
     }
   }
 
-  static constexpr int groups = 2;
-  static constexpr GradientGroup group[groups] = {{Slot::r, 2, 0, true, Operand::h_prev},
-                                                  {Slot::n, 1, 2, true, Operand::slot_0}};
+  static constexpr int gradient_groups = 2;
+  static constexpr GradientGroup gradient_group[gradient_groups] = {
+      {Slot::r, 2, 0, true, Operand::h_prev}, {Slot::n, 1, 2, true, Operand::slot_0}};
 };
 
 }  // namespace

@@ -33,13 +33,13 @@ constexpr CellKernels<Real> cell_kernels() {
           .slots = Cell::slots,
           .packed_forward_bytes = packed_forward_bytes<Cell, Real>,
           .pack_forward = flushed<pack_forward<Cell, Real>>,
-          .forward_scratch_bytes = forward_scratch<Cell, Real>,
+          .forward_scratch_bytes = forward_scratch_bytes<Cell, Real>,
           .forward = flushed<forward<Cell, Real>>,
-          .one_step_scratch_bytes = one_step_scratch<Cell, Real>,
+          .one_step_scratch_bytes = one_step_scratch_bytes<Cell, Real>,
           .one_step = flushed<one_step<Cell, Real>>,
           .packed_backward_bytes = packed_backward_bytes<Cell, Real>,
           .pack_backward = flushed<pack_backward<Cell, Real>>,
-          .backward_scratch_bytes = backward_scratch<Cell, Real>,
+          .backward_scratch_bytes = backward_scratch_bytes<Cell, Real>,
           .backward = flushed<backward<Cell, Real>>};
 }
 
@@ -94,7 +94,7 @@ constexpr Kernels<Real> all_kernels() {
           .linear = {.packed_bytes = packed_linear_bytes<Real>,
                      .pack = flushed<pack_linear<Real>>,
                      .forward = flushed<linear<Real>>,
-                     .backward_scratch_bytes = linear_backward_scratch<Real>,
+                     .backward_scratch_bytes = linear_backward_scratch_bytes<Real>,
                      .backward = flushed<linear_backward<Real>>},
           .adam = flushed<adam<Real>>,
           .dot = flushed<dot<Real>>,

@@ -57,10 +57,10 @@ void linear(const Linear<Real>& f, Team team) {
 
 template <class Real>
 struct LinearScratch {
-  Real* W;         // panels of depth M over the inputs: dx = dy W
-  Real* dy;        // panels of depth rows over the outputs
-  Real* x_packed;  // x by pack_rows
-  static constexpr Index rows = 256;
+  Real* W;                            // panels of depth M over the inputs: dx = dy W
+  Real* dy;                           // panels of depth `rows` over the outputs
+  Real* x_packed;                     // x by pack_rows
+  static constexpr Index rows = 256;  // at a time: 24 KiB of a panel of dy
 
   LinearScratch(Arena& arena, const LinearBackward<Real>& f) {
     constexpr Index lanes = kLanes<Real>;
@@ -71,7 +71,7 @@ struct LinearScratch {
 };
 
 template <class Real>
-Index linear_backward_scratch(const LinearBackward<Real>& f) {
+Index linear_backward_scratch_bytes(const LinearBackward<Real>& f) {
   Arena arena(nullptr);
   LinearScratch<Real>(arena, f);
   return arena.used;

@@ -146,7 +146,7 @@ void one_step(const Forward<Real>& f, const Weights<Real>& w) {
 }
 
 template <class Cell, class Real>
-Index one_step_scratch(const Forward<Real>& f) {
+Index one_step_scratch_bytes(const Forward<Real>& f) {
   Arena scratch(nullptr);
   OneStep<Cell, Real>(f, Weights<Real>{}, scratch);
   return scratch.used;

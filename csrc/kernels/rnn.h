@@ -48,8 +48,9 @@ struct Elman {
       u.keep(Slot::s, dh * (V::of(1) - h * h));
   }
 
-  static constexpr int groups = 1;
-  static constexpr GradientGroup group[groups] = {{Slot::s, 1, 0, true, Operand::h_prev}};
+  static constexpr int gradient_groups = 1;
+  static constexpr GradientGroup gradient_group[gradient_groups] = {
+      {Slot::s, 1, 0, true, Operand::h_prev}};
 };
 
 }  // namespace

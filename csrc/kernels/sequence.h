@@ -3,10 +3,10 @@
 // sequence_backward.h.
 //
 // A step is a list of phases. A phase is a product of the previous state (or of what an earlier
-// phase made) with the recurrent weights of some gates; the cell finishes each tile in registers.
-// The chains start from x W^T + bias, made for many steps at once while it stays in cache, or, when
-// x has only a few features, panel by panel inside the step. Depends on weights.h, pass.h, units.h
-// and the cells.
+// phase made) with the recurrent weights of some gates; the cell finishes each tile while it is in
+// L1. The chains start from x W^T + bias, made for many steps at once while it stays in cache, or,
+// when x has only a few features, panel by panel inside the step. Depends on weights.h, pass.h,
+// units.h and the cells.
 #pragma once
 
 #include "gru.h"
@@ -21,7 +21,7 @@ using pygru::Forward;
 using pygru::Sequence;
 
 constexpr Index kFewInputs = 32;             // up to here x W^T is made inside the step
-constexpr Index kProjectionBytes = 1 << 18;  // of x W^T at a time: a quarter to half of an L2 cache
+constexpr Index kProjectionBytes = 1 << 18;  // of x W^T at a time: half of an L2 cache or less
 constexpr Index kStateBytes = 1 << 18;       // of states at a time: many sequences go in blocks
 
 // ---- the pass ----
@@ -314,7 +314,7 @@ void forward(const Forward<Real>& f, Team team) {
 }
 
 template <class Cell, class Real>
-Index forward_scratch(const Forward<Real>& f, Index team_size) {
+Index forward_scratch_bytes(const Forward<Real>& f, Index team_size) {
   Arena scratch(nullptr);
   ForwardPass<Cell, Real>(f, Team{.rank = 0, .size = team_size}, scratch);
   return scratch.used;

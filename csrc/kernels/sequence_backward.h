@@ -54,7 +54,7 @@ struct BackwardPass : Pass<Backward<Real>> {
   Real* x_packed;  // x, h' and slot 0 over a slice, by pack_rows
   Real* h_packed;
   Real* slot_0_packed;
-  Real* gates_packed[Cell::groups];  // panels of each gradient group, depth slice
+  Real* gates_packed[Cell::gradient_groups];  // panels of each gradient group, depth slice
   // This member's scratch:
   Real* accumulators;  // kAccumulators
   Entry* entries;      // (chunk_steps B,)
@@ -76,7 +76,7 @@ struct BackwardPass : Pass<Backward<Real>> {
     x_packed = scratch.take<Real>(packed_rows(s.I));
     h_packed = scratch.take<Real>(packed_rows(s.H));
     slot_0_packed = scratch.take<Real>(Cell::phases > 1 ? packed_rows(s.H) : 0);
-    for (int g = 0; g < Cell::groups; ++g)
+    for (int g = 0; g < Cell::gradient_groups; ++g)
       gates_packed[g] = scratch.take<Real>(group_columns(g).panels.vectors * lanes * slice);
     accumulators = scratch.take_own<Real>(kAccumulators<Real>, team);
     entries = scratch.take_own<Entry>(chunk_steps * s.B, team);
@@ -91,7 +91,7 @@ struct BackwardPass : Pass<Backward<Real>> {
     Panels panels;
   };
   GroupColumns group_columns(int g) const {
-    const Index columns = Cell::group[g].slots * s.H;
+    const Index columns = Cell::gradient_group[g].slots * s.H;
     return {columns, Panels(vectors_of<Real>(columns))};
   }
 
@@ -208,8 +208,8 @@ struct BackwardPass : Pass<Backward<Real>> {
       Real* const to_carry = Cell::carries ? carry + (tile.i + r) * carry_stride : nullptr;
       neighbours(tile, s.H, [&]<int N>(Constant<N>, int n) {
         const Index unit = (tile.v + n) * lanes;
-        BackwardUnits<Real, N> u{{s.H, s.H - unit, row.h_prev + unit, row.tape + unit},
-                                 Cell::carries ? to_carry + unit : nullptr};
+        BackwardRow<Real, N> u{{s.H, s.H - unit, row.h_prev + unit, row.tape + unit},
+                               Cell::carries ? to_carry + unit : nullptr};
         auto sum = Wide<Real, N>::map([&](int j) { return load(tile.at(r, n + j)); });
         if (phase == 0 && row.dy) sum = sum + u.load_units(row.dy + unit);
         Cell::template backward<phase>(u, sum);
@@ -287,10 +287,10 @@ struct BackwardPass : Pass<Backward<Real>> {
     pack_rows(x_packed, s.I, count, entry(&Entry::x), team);
     pack_rows(h_packed, s.H, with_state, entry(&Entry::h_prev), team);
     if (Cell::phases > 1) pack_rows(slot_0_packed, s.H, with_state, entry(&Entry::tape), team);
-    for (int g = 0; g < Cell::groups; ++g) pack_gates(g, some, count);
+    for (int g = 0; g < Cell::gradient_groups; ++g) pack_gates(g, some, count);
     team.sync();
-    for (int g = 0; g < Cell::groups; ++g) {
-      const GradientGroup group = Cell::group[g];
+    for (int g = 0; g < Cell::gradient_groups; ++g) {
+      const GradientGroup group = Cell::gradient_group[g];
       if (group.of_W) accumulate(g, count, f.dW, s.I, x_packed, count);
       if (group.of_U != Operand::none)
         accumulate(g, count, f.dU, s.H, group.of_U == Operand::slot_0 ? slot_0_packed : h_packed,
@@ -303,7 +303,7 @@ struct BackwardPass : Pass<Backward<Real>> {
   // other out of the cache.
   void pack_gates(int g, const Entry* all, Index count) const {
     constexpr Index block = 8;
-    const GradientGroup group = Cell::group[g];
+    const GradientGroup group = Cell::gradient_group[g];
     const GroupColumns columns = group_columns(g);
     const Range own = share(columns.panels.count(), team);
     Real* const biases[] = {group.of_W ? f.db_x : nullptr,
@@ -349,7 +349,7 @@ struct BackwardPass : Pass<Backward<Real>> {
   void accumulate(int g, Index count, Matrix<Real> gradient, Index width, const Real* operand,
                   Index depth) const {
     const GroupColumns columns = group_columns(g);
-    const Index gate_0 = Cell::group[g].gate * s.H;
+    const Index gate_0 = Cell::gradient_group[g].gate * s.H;
     product<kTileRows>(
         PackedMatrix<Real>{gates_packed[g], columns.panels, count, depth}, {0, width},
         share(columns.panels.count(), team), accumulators,
@@ -366,7 +366,7 @@ void backward(const Backward<Real>& f, Team team) {
 }
 
 template <class Cell, class Real>
-Index backward_scratch(const Backward<Real>& f, Index team_size) {
+Index backward_scratch_bytes(const Backward<Real>& f, Index team_size) {
   Arena scratch(nullptr);
   BackwardPass<Cell, Real>(f, Team{.rank = 0, .size = team_size}, scratch);
   return scratch.used;

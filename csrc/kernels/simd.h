@@ -2,9 +2,9 @@
 // Vec<Real>: one register of values. This file is the one place that knows how wide a register is.
 //
 // Vec is a GCC/Clang vector type, so + - * / and comparisons are the language's own, lane by lane.
-// Everything else a kernel needs from the machine is here: fused multiply-add, loads of part of a
-// register, reinterpretation, transposition, and what denormal numbers count as. Compiled once per
-// instruction set (CMakeLists.txt).
+// Everything else a kernel needs from the machine is here: loads and stores of part of a register,
+// fused multiply-add, square root, limits, transposition, and what denormal numbers count as.
+// Compiled once per instruction set (CMakeLists.txt).
 #pragma once
 
 #include "args.h"
@@ -115,7 +115,7 @@ inline void store(Real* p, Vec<Real> v) {
 
 template <class Real>
 inline Vec<Real> broadcast(Real a) {
-  return a - Vec<Real>{};
+  return a - Vec<Real>{};  // a + 0 would lose the sign of -0
 }
 
 // The first n lanes from memory, 0 in the others; n in 0..kLanes. Touches nothing past p[n - 1].

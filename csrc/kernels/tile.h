@@ -15,14 +15,14 @@ struct Constant {
 
 // Some rows times a panel, or a few times several, between start and finish. Width and panels are
 // int, or Constant where most tiles have as many.
-template <class Real, class Width = int, class Panels_ = int>
+template <class Real, class Width = int, class Count = int>
 struct Tile {
   Index i = 0;          // first row
   int rows = 0;         // up to kRowBlock
   int R = 0;            // of them in registers at a time
   Index v = 0;          // first register
   Width width = {};     // registers of a panel
-  Panels_ panels = {};  // neighbouring ones, of the same width
+  Count panels = {};    // neighbouring ones, of the same width
   Real* acc = nullptr;  // [rows][panels][width][lanes] in L1
 
   int vectors() const { return width * panels; }

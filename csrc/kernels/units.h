@@ -72,7 +72,7 @@ struct ForwardRow : RowUnits<Real, N> {
 };
 
 template <class Real, int N>
-struct BackwardUnits : RowUnits<Real, N> {
+struct BackwardRow : RowUnits<Real, N> {
   using V = Wide<Real, N>;
   static constexpr Index lanes = kLanes<Real>;
   Real* to_carry;  // what of dh' needs no product, e.g. dh z
