@@ -22,6 +22,7 @@ SHAPES = [
     (8, 3, 40, 200),  # by units, with x W^T for many steps at once
     (40, 9, 3, 33),  # by sequences that are no whole tiles
     (30, 20, 35, 40),  # more than one chunk of gradients
+    (2, 600, 3, 17),  # by sequences, the gradients of a step in slices
 ]
 PER_SEQUENCE = ("y", "h_n", "dx", "dh_0")
 
