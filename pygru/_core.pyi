@@ -5,8 +5,9 @@ All arrays of one call are float32 or all are float64. Unless said otherwise the
 stride and the leading axes may have any. Nothing is allocated for the caller, nothing is cast; what
 does not fit is an error before anything is written. The GIL is released while kernels run.
 
-W (G*H, I) and U (G*H, H) are the transposes of C-contiguous arrays (stored input-major), and so
-are their gradients; G is 3 for a GRU and 1 for an RNN.
+W (G*H, I) and U (G*H, H) may lie either way round, and are read fastest as pygru keeps them,
+input-major: as the transposes of C-contiguous arrays. Their gradients must lie so. G is 3 for a GRU
+and 1 for an RNN.
 """
 
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ def use_isa(name: str) -> None:
     """Force an instruction set; ValueError when this CPU does not support it."""
 
 def set_num_threads(n: int) -> None:
-    """Use at most ``n`` threads from now on; ValueError unless n >= 1."""
+    """Use at most ``n`` threads from now on; ValueError unless 1 <= n <= MOST_THREADS."""
 
 def get_num_threads() -> int:
     """Return the number of threads in use."""
@@ -98,7 +99,7 @@ def backward(
 
 def linear_forward(
     x: _Array,  # (N, K)
-    W: _Array,  # (M, K) input-major
+    W: _Array,  # (M, K)
     b: _Array | None,  # (M,)
     y: _Array,  # (N, M)  out
 ) -> None:
@@ -106,10 +107,10 @@ def linear_forward(
 
 def linear_backward(
     x: _Array,  # (N, K)
-    W: _Array,  # (M, K) input-major
+    W: _Array,  # (M, K)
     dy: _Array,  # (N, M)
     dx: _Array | None,  # (N, K)  out
-    dW: _Array,  # (M, K)  added to
+    dW: _Array,  # (M, K)  added to, input-major
     db: _Array | None,  # (M,)  added to
 ) -> None:
     """Compute dx = dy W, dW += dy^T x, db += the sum of dy over n."""
@@ -117,8 +118,8 @@ def linear_backward(
 def adam(
     p: _Array,  # (N,)  parameters, updated
     g: _Array,  # (N,)  gradients
-    m: _Array,  # (N,)  moments, updated
-    v: _Array,  # (N,)
+    m: _Array,  # (N,)  first moments, updated
+    v: _Array,  # (N,)  second moments, updated
     rate: float,
     beta_1: float,
     beta_2: float,

@@ -8,8 +8,8 @@
 // the relative error of 1 + p, by the Remez algorithm in 50 digits: 0.05 half-ulps of float from
 // degree 4, 0.03 of double from degree 9. What waits for each other decides how fast a cell is, so
 // q is summed by pairs of coefficients, in powers of r^2. tanh(x) = p / (p + 2) with p = e^2x - 1
-// computed without cancellation, so it is exact to a few ulp near 0 too. Measured over every float
-// (tests/test_math.py): see the table in csrc/README.md.
+// computed without cancellation, so it is exact to a few ulp near 0 too. The errors measured are in
+// csrc/README.md.
 #pragma once
 
 #include "simd.h"
