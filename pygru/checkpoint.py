@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from zlib import crc32
 
@@ -290,17 +289,26 @@ def _told(value: object) -> str:
 
 
 def _differences(saved: dict[str, list[str]], here: dict[str, list[str]]) -> list[str]:
-    """Return one sentence for every line that is not the same."""
-    return [
-        f"its {name} has {_quoted(theirs)}, not {_quoted(ours)}"
-        for name, lines in here.items()
-        for theirs, ours in zip_longest(saved[name], lines)
-        if theirs != ours
-    ]
+    """Return one sentence for every run of lines that is not the same."""
+    from difflib import SequenceMatcher
+
+    sentences = []
+    for name, ours in here.items():
+        theirs = saved[name]
+        for tag, i, i_end, j, j_end in SequenceMatcher(None, theirs, ours, False).get_opcodes():
+            there, now = _quoted(theirs[i:i_end]), _quoted(ours[j:j_end])
+            if tag == "replace":
+                sentences.append(f"its {name} has {there}, not {now}")
+            elif tag == "delete":
+                sentences.append(f"its {name} has {there} besides")
+            elif tag == "insert":
+                sentences.append(f"its {name} lacks {now}")
+    return sentences
 
 
-def _quoted(line: str | None) -> str:
-    return "nothing more" if line is None else line.strip().removesuffix(",")
+def _quoted(lines: list[str]) -> str:
+    """Return lines of a model or of settings as one."""
+    return ", ".join(checks.first_few([line.strip().removesuffix(",") for line in lines]))
 
 
 def _record(at: int, *values: Any) -> EpochRecord:

@@ -24,12 +24,29 @@ def test_a_checkpoint_of_another_training_says_what_differs(tmp_path: Path) -> N
     refused(other, path, "its optimizer has Adam, not RMSprop")
     other = Run()
     other.schedule = schedules.CosineDecay(5)
-    refused(other, path, "its schedule has WarmUp, not CosineDecay")
+    refused(other, path, "its schedule has WarmUp, epochs=.*, not CosineDecay, epochs=5")
     refused(Run(bit_generator=np.random.SFC64), path, "its generators has PCG64, not SFC64")
     longer = Run()
     model = longer.model
     longer.model = pygru.Sequential(model, pygru.Linear(1, 1))
-    refused(longer, path, "must be of this training, but its model has")
+    refused(longer, path, "must be of this training, but its model ")
+
+
+def test_a_module_more_or_less_is_all_that_is_told(tmp_path: Path) -> None:
+    plain, with_tanh = (
+        pygru.Sequential(pygru.RNN(1, 2, batch_first=True), *between, pygru.Linear(2, 1))
+        for between in ((), (pygru.Tanh(),))
+    )
+    for first, second, told in (
+        (plain, with_tanh, "its model lacks Tanh()"),
+        (with_tanh, plain, "its model has Tanh() besides"),
+    ):
+        path, X = tmp_path / f"{len(first)}", np.zeros((2, 3, 1))
+        settings = {"loss": "mse", "epochs": 1, "verbose": 0, "checkpoint": path}
+        pygru.fit(first, X, X, optimizer=pygru.Adam(), **settings)
+        with pytest.raises(ValueError) as error:
+            pygru.fit(second, X, X, optimizer=pygru.Adam(), resume=True, **settings)
+        assert str(error.value).endswith(f"must be of this training, but {told}")
 
 
 @pytest.mark.parametrize(
@@ -45,9 +62,9 @@ def test_a_checkpoint_of_another_training_says_what_differs(tmp_path: Path) -> N
             {"loss": "mae", "batch_size": 9},
             "loss has mse, not mae; its batch_size has 7, not 9$",
         ),
-        ({"loss": partial(losses.huber, delta=0.1)}, "loss has mse, not huber; .* delta=0.1$"),
+        ({"loss": partial(losses.huber, delta=0.1)}, r"its loss has mse, not huber, delta=0\.1$"),
         ({"metrics": "mae"}, r"its metrics has \('mae', 'rmse'\), not \('mae',\)$"),
-        ({"sampler": data.ShuffledBatches()}, "its sampler has BucketedBatches, not Shuffled"),
+        ({"sampler": data.ShuffledBatches()}, "its sampler has BucketedBatches, .*, not Shuffled"),
         ({"clip_norm": 1.0}, r"its clip_norm has None, not 1\.0$"),
         ({"on_gradient": print}, "its on_gradient has False, not True$"),
         ({"validation": None}, r"its validation X has \(9, 8, 2\), not None; .* lengths has"),
@@ -103,7 +120,11 @@ class Weighted:
         ({0: 1.0}, {0: 2.0}, r"weights=\(\(0, 1\.0\),\), not weights=\(\(0, 2\.0\),\)$"),
         (np.ones(3), np.zeros(3), r"float64 \(3,\) of checksum \w{8}, not .* of checksum \w{8}$"),
         ((losses.mse, print), (losses.mae, print), r"=\(mse, print\), not .*\(mae, print\)$"),
-        (partial(losses.huber, delta=2), losses.huber, r"weights\.delta=2, not nothing more$"),
+        (
+            partial(losses.huber, delta=2),
+            losses.huber,
+            r"weights\.huber, weights\.delta=2, not weights=huber$",
+        ),
         (np.random.default_rng(0), None, "weights=Generator, not weights=None$"),
     ],
 )
