@@ -172,7 +172,10 @@ def load(path: PathLike) -> Any:
     import json
 
     path = as_path("load", "path", path)
-    problem = f"load: {path} is not a readable safetensors file"
+    problem = (
+        f"load: {path} is not a readable safetensors file (those of other systems are read by "
+        "pygru.interop)"
+    )
     arrays, metadata = read_safetensors(path, problem)
     if metadata.get("format") == CHECKPOINT:
         raise ValueError(

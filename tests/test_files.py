@@ -258,6 +258,7 @@ def test_a_truncated_or_damaged_file_is_refused_by_name(tmp_path):
         with pytest.raises(ValueError) as error:
             pygru.load(bad)
         assert str(error.value).startswith(f"load: {bad} is not a readable safetensors file")
+        assert "those of other systems are read by pygru.interop" in str(error.value)
 
 
 def test_a_file_that_is_not_there_is_an_os_error(tmp_path):
