@@ -120,8 +120,9 @@ def fit(
         error names whatever else does, except the values of the data and what a function does,
         which are not compared.
     callbacks : callable or iterable of callables
-        Each called as ``callback(record, model)`` after every epoch; True ends the training, any
-        other answer does not.
+        Each called as ``callback(record, model)`` after every epoch, where ``record.loss``,
+        ``record.validation``, ``record.metrics`` and more are those of a
+        `pygru.history.EpochRecord`; True ends the training, any other answer does not.
     verbose : int
         0: silent. 1: a progress bar on a terminal, a line after every epoch elsewhere. k > 1: a
         line after every k-th epoch, with the bar below it on a terminal.
