@@ -97,9 +97,12 @@ def evaluate(
     check_layout("evaluate", model)
     data = check_samples("evaluate", model, X, Y, lengths)
     checks.as_size("evaluate", "batch_size", batch_size)
-    means = measure(
-        model, data, losses.get(loss, "evaluate"), metrics_.get(metrics, "evaluate"), batch_size
-    )
+    loss, measured = losses.get(loss, "evaluate"), metrics_.get(metrics, "evaluate")
+    try:
+        means = measure(model, data, loss, measured, batch_size)
+    except (TypeError, ValueError):
+        check_targets("evaluate", model, data, loss)  # says more where it is the targets
+        raise
     named = means.named()
     return {"loss": means.loss, **named} if named else means.loss
 

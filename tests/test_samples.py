@@ -213,7 +213,32 @@ def test_targets_that_lack_their_last_axis_are_told_how_to_get_it():
     settings = {"loss": "mse", "optimizer": pygru.SGD(0.1), "epochs": 1, "verbose": 0}
     with pytest.raises(ValueError, match=r"Y of shape \(6,\) would fit as Y\[\.\.\., np.newaxis\]"):
         pygru.fit(model, X, Y, **settings)
+    with pytest.raises(
+        ValueError, match=r"^evaluate: Y must fit the loss: .* Y\[\.\.\., np.newaxis"
+    ):
+        pygru.evaluate(model, X, Y, loss="mse")
     pygru.fit(model, X, Y[..., np.newaxis], **settings)
+    assert pygru.evaluate(model, X, Y[..., np.newaxis], loss="mse") >= 0.0
+
+
+def test_evaluate_names_targets_that_are_no_list_as_the_samples_are() -> None:
+    message = r"^evaluate: Y must be a list of sequences as X is, .* got shape \(6, 4, 1\)"
+    with pytest.raises(ValueError, match=message):
+        pygru.evaluate(PER_STEP, X_LIST, np.zeros((6, 4, 1)), loss="mse", batch_size=2)
+
+
+@pytest.mark.parametrize("name", ["X", "Y", "validation X", "validation Y"])
+def test_an_array_of_sequences_is_told_to_become_a_list(name: str) -> None:
+    Y = [x[:, :1] for x in X_LIST]
+    arrays: dict[str, Any] = {"X": X_LIST, "Y": Y, "validation X": X_LIST, "validation Y": Y}
+    one = np.empty(6, object)
+    one[:] = arrays[name]
+    message = f"fit: {name} must be a list .* got ndarray of ndarray: list\\({name}\\) makes one"
+    X, Y, *validation = (arrays | {name: one}).values()
+    with pytest.raises(TypeError, match=message):
+        fit(PER_STEP, X, Y, validation=validation)
+    X, Y, *validation = (arrays | {name: list(one)}).values()
+    fit(PER_STEP, X, Y, validation=validation, epochs=1)
 
 
 @pytest.mark.parametrize(

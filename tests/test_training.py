@@ -255,6 +255,7 @@ X_NAN[3, 0], Y_INF[7, 0] = np.nan, -np.inf
         ({"X": [[1.0], [1.0, 2.0]]}, ValueError, r"sequences of real .* \(T, I\), got shape \(1,"),
         ({"X": X_GOOD.astype(complex)}, TypeError, "X must hold real numbers, got dtype complex"),
         ({"Y": np.full((20, 1), None)}, TypeError, "Y must hold real numbers, got dtype object"),
+        ({"X": np.full(20, None)}, TypeError, "X must hold real numbers, got dtype object"),
         ({"lengths": [1, 2]}, ValueError, r"fit: lengths must have shape \(B,\) = \(20,\)"),
         ({"lengths": [2] * 20}, ValueError, "fit: lengths must satisfy .* T = 1, got 2"),
         ({"epochs": 0}, ValueError, "fit: epochs must be an integer >= 1, got 0"),
