@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ImportError, OSError, TypeError, ValueError, FloatingPointError) as error:
-        print(f"pygru: {error}", file=sys.stderr)
+        print("pygru:", *map(str.strip, str(error).splitlines()), file=sys.stderr)
         return 1
     return 0
 
@@ -171,10 +171,13 @@ def _seconds(text: str) -> float:
 def _bench(args: argparse.Namespace) -> None:
     """Print how long one step takes, and how many steps a second a batch does.
 
-    A model that reads a sequence and then writes one does as many steps of both.
+    A model that reads a sequence and then writes one does as many steps of both; one that makes
+    steps of a vector, those that it makes.
     """
     import pygru
+    from pygru.interop.blocks import modules_of
     from pygru.interop.checking import random_input
+    from pygru.samples import reads_vectors
 
     model = _read(args.file, args.into)
     print(f"pygru {pygru.__version__}, {pygru.get_num_threads()} threads")
@@ -190,6 +193,9 @@ def _bench(args: argparse.Namespace) -> None:
     if isinstance(model, pygru.EncoderDecoder):
         model.end = None  # every sequence is written to its last step
         call, steps, each = partial(model.generate, steps=100), 200, "100 steps read, 100 written"
+    elif reads_vectors(model):
+        steps = next(m.n for _, m in modules_of(model) if isinstance(m, pygru.RepeatVector))
+        each = f"{steps} steps written"
     for B, what in ((1, "one sequence"), (100, "100 sequences")):
         x = random_input(model, T=100, B=B)
         _print_time(f"{what} of {each}", partial(call, x), B * steps, args.seconds)

@@ -236,6 +236,21 @@ def test_bench_prints_latency_and_throughput(tmp_path, capsys):
         assert len(lines) == 4
 
 
+def test_bench_counts_the_steps_that_a_model_makes_of_a_vector(tmp_path, capsys, monkeypatch):
+    path, counted = tmp_path / "model.safetensors", []
+    model = pygru.Sequential(pygru.Linear(1, 3), pygru.RepeatVector(4), pygru.RNN(3, 8))
+    pygru.Sequential(model, pygru.Linear(8, 1)).save(path)
+    monkeypatch.setattr(
+        cli, "_print_time", lambda what, _, steps, __: counted.append((what, steps))
+    )
+    assert cli.main(["bench", str(path)]) == 0
+    assert "one step: cannot be streamed" in capsys.readouterr().out
+    assert counted == [
+        ("one sequence of 4 steps written", 4),
+        ("100 sequences of 4 steps written", 400),
+    ]
+
+
 def encoder_decoder(classes):
     if classes:
         reads, writes = ([pygru.Embedding(K, 3, rng=0), pygru.GRU(3, 8, rng=0)] for K in (5, 6))
@@ -272,6 +287,15 @@ def test_a_file_that_is_absent_or_not_ours_is_one_line_and_exit_1(tmp_path, caps
         assert err.startswith("pygru: ")
         assert path.name in err
         assert err.count("\n") == 1
+
+
+def test_an_error_that_shows_a_model_is_one_line_too(tmp_path, capsys):
+    path = tmp_path / "model.safetensors"
+    encoder_decoder(True).save(path)
+    assert cli.main(["convert", str(path), str(tmp_path / "model.onnx")]) == 1
+    err = capsys.readouterr().err
+    assert "must be of modules that ONNX has, got EncoderDecoder( Sequential( Embedding(" in err
+    assert err.count("\n") == 1
 
 
 def test_version_is_the_package_version(capsys):
