@@ -163,9 +163,12 @@ def test_a_header_that_claims_more_than_there_is_takes_no_memory(tmp_path):
 # With torch
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def torch():
-    return pytest.importorskip("torch")
+    """PyTorch, whose weights are the same in every run."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(20140612)
+    return torch
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["unbiased", "bias"])
