@@ -257,7 +257,7 @@ def _finite(where: str, name: str, values: Any, dtype: Any) -> Array | Ragged:
         return _unequal(where, name, values, dtype)
     if array.dtype == object and array.ndim == 1 and not isinstance(values, (list, tuple)):
         first = array[0] if len(array) else None
-        if isinstance(first, (list, tuple)) or getattr(first, "ndim", 0):
+        if isinstance(first, (list, tuple)) or getattr(first, "ndim", 0) > 0:
             raise TypeError(
                 f"{where}: {name} must be a list where sequences have lengths of their own, got "
                 f"{type(values).__name__} of {type(first).__name__}: list({name}) makes one"
