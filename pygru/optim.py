@@ -43,7 +43,7 @@ class SGD(Optimizer):
     ----------
     lr : float
     momentum : float
-        0 <= momentum < 1.
+        0 <= momentum < 1. Where it is changed from 0 to more, the velocity starts from 0.
     nesterov : bool
         Needs a momentum.
 
@@ -64,10 +64,21 @@ class SGD(Optimizer):
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
         super().__init__(lr)
-        self.momentum = self._number("momentum", momentum)
+        self.momentum = momentum
         self.nesterov = bool(nesterov)
         if nesterov and not momentum:
             raise ValueError("SGD: nesterov needs a momentum above 0, got 0")
+
+    @property
+    def momentum(self) -> float:
+        """The part of the velocity that a step leaves; may be changed between steps."""
+        return self._momentum
+
+    @momentum.setter
+    def momentum(self, momentum: float) -> None:
+        self._momentum = self._number("momentum", momentum)
+        if self._like is not None and len(self._state or ()) != len(self.slots):
+            self._allocate(*self._like)
 
     @property
     def slots(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -41,7 +41,7 @@ class Optimizer:
     Attributes
     ----------
     lr : float
-        The learning rate; may be changed between steps.
+        The learning rate; like all settings it may be changed between steps.
     steps : int
         Steps taken so far.
     """
@@ -170,6 +170,7 @@ class Optimizer:
         from copy import copy  # here, so that importing pygru does not wait for it
 
         other = copy(self)  # whose slots follow from its settings
+        other._like = other._state = None
         for name in state_dict.keys() & set(self.settings):
             setattr(other, name, self._setting(who, name, state_dict[name]))
         wanted = {"type", "steps", *self.settings}
@@ -187,7 +188,6 @@ class Optimizer:
             raise ValueError(
                 f"{who}: the state arrays must have one shape (P,) and dtype, got {shapes}"
             )
-        other._like = other._state = None
         for name, array in arrays.items():
             _check_floating(who, name, array)
             low = 0.0 if name in other.squares else -math.inf
@@ -196,7 +196,8 @@ class Optimizer:
                 valid = "finite numbers" + " >= 0" * (low == 0.0)
                 raise ValueError(f"{who}: {name} must hold {valid}, got {wrong[0]}")
         if arrays:
-            other._allocate(next(iter(arrays.values())))
+            first = next(iter(arrays.values()))
+            other._allocate(first.shape, first.dtype)
             other._state = tuple(arrays.values())
         vars(self).update(vars(other))
 
@@ -209,12 +210,12 @@ class Optimizer:
                 f"{self._like[0]} {self._like[1]}, got {params.shape} {params.dtype}"
             )
         _check_floating(where, "flat_params", params)
-        self._allocate(params)
+        self._allocate(params.shape, params.dtype)
 
-    def _allocate(self, like: Array) -> None:
-        self._like = (like.shape, like.dtype)
-        self._state = tuple(np.zeros_like(like) for _ in self.slots)
-        self._scratch = np.empty(min(like.size, BLOCK), like.dtype)
+    def _allocate(self, shape: tuple[int], dtype: np.dtype[Any]) -> None:
+        self._like = (shape, dtype)
+        self._state = tuple(np.zeros(shape, dtype) for _ in self.slots)
+        self._scratch = np.empty(min(*shape, BLOCK), dtype)
 
     def _setting(self, where: str, name: str, value: Any) -> Any:
         """Return a setting if it is of the kind it has now, and in its range."""

@@ -122,6 +122,21 @@ def test_the_learning_rate_may_change_between_steps() -> None:
     assert params[0] == -1.5
 
 
+def test_a_momentum_may_change_between_steps_and_come_or_go() -> None:
+    optimizer, params = optim.SGD(1.0), np.zeros(1)
+    optimizer.step(params, np.ones(1))
+    for momentum, p in [(0.5, -2.0), (0.25, -3.25), (0.0, -4.25), (0.5, -5.25), (0.5, -6.75)]:
+        optimizer.momentum = momentum
+        optimizer.step(params, np.ones(1))
+        assert params[0] == p
+        again = optim.SGD()
+        again.load_state_dict(optimizer.state_dict())
+        assert again.momentum == momentum
+    with pytest.raises(ValueError, match=r"^SGD: momentum must satisfy .* < 1, got 1$"):
+        optimizer.momentum = 1
+    assert optimizer.momentum == 0.5
+
+
 def test_a_state_takes_along_which_arrays_there_are() -> None:
     params, gradients = draw(3, 2)
     first, second = optim.SGD(0.1, momentum=0.9), optim.SGD(0.01)
