@@ -36,8 +36,9 @@ from pygru.stack import (
     run_shapes,
 )
 from pygru.tape import Tape
+from pygru.widths import Widths
 
-__all__ = ["GRUCell", "RNNCell"]
+__all__ = ["GRUCell", "RNNCell", "RecurrentCell"]
 
 
 class RecurrentCell(Module):
@@ -60,6 +61,7 @@ class RecurrentCell(Module):
         self.input_size = as_size(name, "input_size", input_size)
         self.hidden_size = as_size(name, "hidden_size", hidden_size)
         self.bias = bool(bias)
+        self._widths = Widths(self.input_size, self.hidden_size)
         self._cell = cell
         runs = {"": run_shapes(cell, self.input_size, self.hidden_size, self.bias)}
         self._rng = as_generator(name, rng)

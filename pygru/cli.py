@@ -172,9 +172,10 @@ def _bench(args: argparse.Namespace) -> None:
     """Print how long one step takes, and how many steps a second a batch does.
 
     A model that reads a sequence and then writes one does as many steps of both; one that makes
-    steps of a vector, those that it makes.
+    steps of a vector, those that it makes; a cell, one.
     """
     import pygru
+    from pygru.cells import RecurrentCell
     from pygru.interop.blocks import modules_of
     from pygru.interop.checking import random_input
     from pygru.samples import reads_vectors
@@ -196,6 +197,8 @@ def _bench(args: argparse.Namespace) -> None:
     elif reads_vectors(model):
         steps = next(m.n for _, m in modules_of(model) if isinstance(m, pygru.RepeatVector))
         each = f"{steps} steps written"
+    elif isinstance(model, RecurrentCell):
+        steps, each = 1, "1 step"
     for B, what in ((1, "one sequence"), (100, "100 sequences")):
         x = random_input(model, T=100, B=B)
         _print_time(f"{what} of {each}", partial(call, x), B * steps, args.seconds)

@@ -278,6 +278,17 @@ def test_bench_and_check_run_a_model_that_reads_and_writes(classes, tmp_path, ca
     assert capsys.readouterr().out.splitlines()[0].endswith("on random input: 0.0e+00")
 
 
+@pytest.mark.parametrize("cell", [pygru.GRUCell, pygru.RNNCell])
+def test_bench_and_check_run_a_cell(cell, tmp_path, capsys):
+    path, copy = tmp_path / "cell.safetensors", tmp_path / "copy.safetensors"
+    pygru.save(cell(3, 8, rng=0), path)
+    assert cli.main(["bench", str(path), "--seconds", "0.01"]) == 0
+    told = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert told == ["one step", "one sequence of 1 step", "100 sequences of 1 step"]
+    assert cli.main(["convert", str(path), str(copy), "--check"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("on random input: 0.0e+00")
+
+
 def test_a_file_that_is_absent_or_not_ours_is_one_line_and_exit_1(tmp_path, capsys):
     garbage = tmp_path / "garbage.safetensors"
     garbage.write_bytes(b"not a model")

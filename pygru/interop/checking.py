@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pygru.cells import RecurrentCell
 from pygru.encoder_decoder import EncoderDecoder
 from pygru.interop.blocks import modules_of
 from pygru.module import Module
@@ -34,14 +35,14 @@ def random_input(
     T, B : int
         Steps and batch: (T, B, K), or (B, T, K) when batch_first; of integers without K.
     vectors : bool, optional
-        Give (B, K), or integers (B,), instead. Absent, that is what a model gets that makes steps
-        of a vector itself.
+        Give (B, K), or integers (B,), instead. Absent, that is what a cell gets, and a model that
+        makes steps of a vector itself.
     """
     first = model.encoder if isinstance(model, EncoderDecoder) else model
     rng, modules = np.random.default_rng(0), [module for _, module in modules_of(first)]
     if vectors is None:
         timed = next((m for m in modules if isinstance(m, (Recurrent, TimeLayer))), None)
-        vectors = isinstance(timed, RepeatVector)
+        vectors = isinstance(timed, RepeatVector) or isinstance(model, RecurrentCell)
     shape = (B,) if vectors else (B, T) if model.batch_first else (T, B)
     for module in modules:
         classes = getattr(module, "input_classes", None)
