@@ -11,6 +11,8 @@ Letters, everywhere: T steps, B batch, I inputs, H hidden units, L layers, D dir
 
 from __future__ import annotations
 
+import typing as _typing
+
 try:
     from pygru._core import __version__
 except ModuleNotFoundError as error:
@@ -95,6 +97,16 @@ __all__ = [
 # A variable that makes no sense is an error now, not at the first call.
 _core.isa()
 _core.get_num_threads()
+
+if not _typing.TYPE_CHECKING:  # for which every name would be there
+
+    def __getattr__(name: str) -> object:
+        """Import what belongs to other systems when it is first named."""
+        if name not in ("interop", "torch"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
 
 
 def set_num_threads(n: int) -> None:

@@ -45,6 +45,11 @@ class EpochRecord(NamedTuple):
     metrics: Mapping[str, float] = MappingProxyType({})
     validation_metrics: Mapping[str, float] = MappingProxyType({})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what copies are made of: no views of mappings, which cannot be pickled."""
+        *columns, metrics, validation_metrics = self
+        return type(self), (*columns, dict(metrics), dict(validation_metrics))
+
     @property
     def monitored(self) -> float:
         """What tells good from bad: the validation loss if there is one, else the training loss."""
@@ -116,8 +121,9 @@ class History:
     def __repr__(self) -> str:
         if self.best is None:
             return "History(no epochs)"
+        plural = "s" * (len(self.epochs) > 1)
         return (
-            f"History({len(self.epochs)} epochs in {self.seconds:.3g} s, "
+            f"History({len(self.epochs)} epoch{plural} in {self.seconds:.3g} s, "
             f"best {self.best.monitored:.4g} in epoch {self.best.epoch})"
         )
 

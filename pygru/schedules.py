@@ -35,6 +35,10 @@ class Schedule:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
 
+    def __repr__(self) -> str:
+        told = (f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_")
+        return f"{type(self).__name__}({', '.join(told)})"
+
 
 class Constant(Schedule):
     """The optimiser's learning rate as it is.

@@ -33,3 +33,15 @@ def test_every_public_name_is_there():
     assert len(set(pygru.__all__)) == len(pygru.__all__)
     for name in pygru.__all__:
         assert hasattr(pygru, name)
+
+
+def test_other_systems_are_loaded_when_they_are_first_named(python):
+    code = "import sys, pygru; early = {'pygru.interop', 'pygru.torch', 'torch'} & {*sys.modules}; "
+    assert python(code + "print(early, pygru.interop.to_onnx.__name__)").stdout == "set() to_onnx\n"
+    with pytest.raises(AttributeError, match=r"^module 'pygru' has no attribute 'LSTM'$"):
+        _ = pygru.LSTM
+
+
+def test_the_drop_in_is_loaded_when_it_is_first_named(python):
+    pytest.importorskip("torch")
+    assert python("import pygru; print(pygru.torch.GRU.__module__)").stdout == "pygru.torch\n"

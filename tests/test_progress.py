@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
+import pickle
 from pathlib import Path
 
 import pytest
 from affine import Affine, fit, make_data
 
-from pygru.history import EpochRecord
+from pygru.history import EpochRecord, History
 from pygru.progress import Progress
 
 X_GOOD, Y_GOOD = make_data(20)
@@ -82,6 +84,16 @@ def test_history_as_a_table(tmp_path: Path) -> None:
     assert [float(row["loss"]) for row in rows] == history.loss
     assert [float(row["validation"]) for row in rows] == history.validation
     assert history.seconds == pytest.approx(sum(float(row["seconds"]) for row in rows))
+
+
+def test_a_history_by_hand_is_copied_and_pickled_and_says_how_long_it_is() -> None:
+    history = History([EpochRecord(1, 0.5, None, 1e-3, 9, 0.25)])
+    for again in (copy.deepcopy(history), pickle.loads(pickle.dumps(history))):
+        assert again.epochs == history.epochs
+        assert repr(again) == "History(1 epoch in 0.25 s, best 0.5 in epoch 1)"
+    history.epochs.append(EpochRecord(2, 0.75, None, 1e-3, 9, 0.25, {"mae": 0.5}))
+    assert pickle.loads(pickle.dumps(history)).epochs == history.epochs
+    assert repr(history) == "History(2 epochs in 0.5 s, best 0.5 in epoch 1)"
 
 
 def test_history_as_a_picture() -> None:

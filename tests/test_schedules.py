@@ -105,6 +105,18 @@ def test_a_factor_may_be_an_array_without_axes() -> None:
     assert fit(Affine(), *make_data(), schedule=Mine(), epochs=1).epochs[0].lr > 0
 
 
+def test_a_schedule_is_printed_as_it_is_made() -> None:
+    plateau = schedules.ReduceOnPlateau(0.5, patience=2)
+    plateau.observe(1.0)
+    for schedule, told in (
+        (schedules.Constant(), "Constant()"),
+        (schedules.WarmUp(2, schedules.StepDecay(10)),
+         "WarmUp(epochs=2.0, then=StepDecay(every=10.0, factor=0.1))"),
+        (plateau, "ReduceOnPlateau(factor=0.5, patience=2, threshold=0.0001, minimum=0.0)"),
+    ):  # fmt: skip
+        assert repr(schedule) == told
+
+
 def test_settings_out_of_range_are_named() -> None:
     with pytest.raises(ValueError, match=r"StepDecay: every must be above 0, got 0"):
         schedules.StepDecay(every=0)

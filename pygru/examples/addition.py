@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     right = (answers == Y[test]).all(1)
     print(f"new sums exactly right: {right.mean():.4f} of {len(right):,}, written alone")
     characters = (answers == Y[test])[:, :-1].mean()  # the published measure
-    print(f"characters right: {characters:.4f} after {len(history.epochs)} epochs")
+    print(f"characters right: {characters:.4f} after epoch {len(history.epochs)}")
     print("published: 0.99 of the characters after 100 epochs, on sums with more short numbers")
     print(f"training took {history.seconds:.1f} s with {pygru.get_num_threads()} thread(s)")
     save_model(model, args.output / "addition.safetensors")
