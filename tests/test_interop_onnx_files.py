@@ -24,6 +24,17 @@ def test_broken_files_are_refused_by_name(name, tmp_path):
     assert_refused_or_read(from_onnx, good, range(200), where="from_onnx")
 
 
+def test_broken_bytes_are_refused_as_a_broken_file_is(tmp_path):
+    broken = node("Squeeze", ["x"], ["y"])
+    broken["attribute"] = [{"name": "axes", "type": 4}]  # a tensor that is not there
+    path, content = tmp_path / "model.onnx", model([broken])
+    path.write_bytes(content)
+    for source, at in ((content, "from_onnx: "), (path, f"from_onnx: {path}: ")):
+        with pytest.raises(ValueError) as error:
+            from_onnx(source)
+        assert str(error.value) == f"{at}corrupt or not of this format: 't'"
+
+
 def outside(location, **where):
     entries = [{"key": k, "value": str(v)} for k, v in {"location": location, **where}.items()]
     given = {"name": "m", "dims": [3, 2], "data_type": 1, "data_location": 1}

@@ -31,7 +31,7 @@ CHUNK = 1 << 20
 
 
 @contextmanager
-def reading(where: str, path: PathLike | None) -> Iterator[None]:
+def reading(where: str, path: PathLike | None, *, content: bool = False) -> Iterator[None]:
     """Turn whatever a broken file makes a reader run into, into a ValueError that names the file.
 
     Parameters
@@ -40,6 +40,8 @@ def reading(where: str, path: PathLike | None) -> Iterator[None]:
         The public function.
     path : path-like or None
         None for a source in memory.
+    content : bool
+        Whether that is what a file holds, and so may be as broken as one.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def reading(where: str, path: PathLike | None) -> Iterator[None]:
     except ImportError:
         raise
     except Exception as error:
-        if path is None:
+        if path is None and not content:
             raise
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"{at}corrupt or not of this format: {reason}") from error

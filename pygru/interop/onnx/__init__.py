@@ -15,7 +15,7 @@ from pygru.interop.checking import random_input, report, unavailable
 from pygru.interop.containers import is_path, reading
 from pygru.interop.onnx.backend import backend
 from pygru.interop.onnx.exporting import export
-from pygru.interop.onnx.graph import Graph, open_graph
+from pygru.interop.onnx.graph import Graph, content_of, open_graph
 from pygru.interop.onnx.importing import INTEGERS, Imported, import_graph
 from pygru.interop.onnx.running import run_model
 from pygru.interop.onnx.tensors import DTYPES
@@ -65,11 +65,12 @@ def from_onnx(source: Any, *, check: bool = False) -> Any:
     True
     """
     path = Path(source) if is_path(source) else None
-    with reading("from_onnx", path):
-        graph = open_graph(source, path)
+    content = content_of(source)
+    with reading("from_onnx", path, content=True):
+        graph = open_graph(content, None if path is None else path.parent)
         imported = import_graph(graph)
     if check and not unavailable("from_onnx", "ONNX Runtime", "onnxruntime"):
-        _check(graph, imported, source if path is None else path)
+        _check(graph, imported, content if path is None else str(path))
     return imported.model
 
 
@@ -115,12 +116,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _check(graph: Graph, imported: Imported, source: Any) -> None:
+def _check(graph: Graph, imported: Imported, source: bytes | str) -> None:
     """Run the same graph in ONNX Runtime, on input of the sizes that it declares."""
     import onnxruntime
 
-    if hasattr(source, "SerializeToString"):
-        source = source.SerializeToString()
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 4
     model = imported.model
@@ -134,9 +133,7 @@ def _check(graph: Graph, imported: Imported, source: Any) -> None:
         rows = sum(m.num_layers * (1 + m.bidirectional) for m in recurrent)
         feeds[imported.state] = np.full((rows, B, recurrent[0].hidden_size), 0.1, model.dtype)
     try:
-        session = onnxruntime.InferenceSession(
-            source if isinstance(source, bytes) else str(source), quiet
-        )
+        session = onnxruntime.InferenceSession(source, quiet)
         theirs = session.run(graph.outputs, feeds)
     except Exception as error:  # what it has no kernel for (float64, layout=1) is its own affair
         reason = str(error).partition("\n")[0]

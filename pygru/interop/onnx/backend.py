@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pygru.interop.blocks import Array
-from pygru.interop.onnx.graph import Graph, open_graph
+from pygru.interop.onnx.graph import Graph, content_of, open_graph
 from pygru.interop.onnx.importing import Imported, import_graph
 from pygru.interop.onnx.running import run_model, run_node
 
@@ -24,7 +24,7 @@ class Prepared:
     """A model that is ready to run; what ``Backend.prepare`` gives."""
 
     def __init__(self, model: Any) -> None:
-        self.graph: Graph = open_graph(model, None)
+        self.graph: Graph = open_graph(content_of(model), None)
         ops = [node.op for node in self.graph.nodes]
         self.imported: Imported | None = None
         if ops not in (["GRU"], ["RNN"]):

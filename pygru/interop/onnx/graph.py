@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pygru.interop.blocks import Array
-from pygru.interop.containers import SLACK
+from pygru.interop.containers import SLACK, is_path
 from pygru.interop.onnx.tensors import Tensors
 from pygru.interop.onnx.wire import Message, decode
 
-__all__ = ["Graph", "Node", "open_graph"]
+__all__ = ["Graph", "Node", "content_of", "open_graph"]
 
 DOMAINS = ("", "ai.onnx")
 
@@ -41,27 +41,37 @@ class Graph(NamedTuple):
     size: int  # bytes, files beside the model's included
 
 
-def open_graph(source: Any, path: Path | None) -> Graph:
-    """Open a model: the bytes of one, an onnx.ModelProto, or a file.
+def content_of(source: Any) -> bytes:
+    """Return the bytes of a model: of a file, of an onnx.ModelProto, or as they are.
 
     Raises
     ------
+    OSError
+        When the file cannot be read.
     TypeError
         When the source is none of these.
+    """
+    if is_path(source):
+        return Path(source).read_bytes()
+    if hasattr(source, "SerializeToString"):
+        content: bytes = source.SerializeToString()
+        return content
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    raise TypeError(
+        "from_onnx: source must be a path, bytes or an onnx.ModelProto, "
+        f"got {type(source).__name__}"
+    )
+
+
+def open_graph(content: bytes, folder: Path | None) -> Graph:
+    """Open a model; what it keeps in other files lies in the folder.
+
+    Raises
+    ------
     ValueError
         When it is no model that pygru can read.
     """
-    if path is not None:
-        content = path.read_bytes()
-    elif hasattr(source, "SerializeToString"):
-        content = source.SerializeToString()
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        content = bytes(source)
-    else:
-        raise TypeError(
-            "from_onnx: source must be a path, bytes or an onnx.ModelProto, "
-            f"got {type(source).__name__}"
-        )
     model = decode(content)
     if "graph" not in model or not model["opset_import"]:
         raise ValueError("must be an ONNX model, got one without graph or operator set")
@@ -69,7 +79,7 @@ def open_graph(source: Any, path: Path | None) -> Graph:
     graph = model["graph"]
     if graph["sparse"]:
         raise ValueError("must have dense weights, got sparse ones")
-    tensors = Tensors(None if path is None else path.parent)
+    tensors = Tensors(folder)
     constants = {t.get("name", ""): tensors.array(t) for t in graph["initializer"]}
     inputs = {
         value.get("name", ""): value.get("type", {}).get("tensor_type", {})
