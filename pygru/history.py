@@ -183,6 +183,7 @@ class History:
                     'History.plot: needs matplotlib: pip install "pygru[plot]"'
                 ) from error
             _, ax = plt.subplots()
+            ax.xaxis.get_major_locator().set_params(integer=True)  # no half epochs
         drawn = self[of]
         of_validation = of.startswith("validation")
         ax.plot(self["epoch"], drawn, label="validation" if of_validation else "training")

@@ -102,6 +102,7 @@ def test_history_as_a_picture() -> None:
 
     history = fit(Affine(), X_GOOD, Y_GOOD, validation=(X_GOOD, Y_GOOD))
     ax = history.plot()
+    assert all(tick == round(tick) for tick in ax.get_xticks())
     assert [line.get_label() for line in ax.lines] == ["training", "validation"]
     _, own = plt.subplots()
     assert history.plot(own) is own

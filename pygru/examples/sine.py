@@ -121,6 +121,7 @@ def _draw(
     ax = axes["b"]
     ax.plot(range(1, len(loss) + 1), loss, color=BLUE)
     ax.set(title="Training", xlabel="epoch", ylabel="mean absolute error", yscale="log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax = axes["c"]
     t = 100 + SPACING * (WINDOW + np.arange(len(curves[0])))
     ax.plot(t, np.sin(t), **true, label="true curve")

@@ -108,9 +108,11 @@ def _draw(plt: Any, history: pygru.History, answers: Array, X: list[Array], Y: A
 
     table = np.zeros((SPEAKERS, SPEAKERS), np.int64)
     np.add.at(table, (Y, answers[-1].argmax(-1)), 1)
-    b.pcolormesh(names, names, table / table.sum(1, keepdims=True), cmap="Blues")
+    shares = table / table.sum(1, keepdims=True)
+    b.pcolormesh(names, names, shares, cmap="Blues", vmin=0, vmax=1)
     for (y, x), n in np.ndenumerate(table):
-        b.text(x + 1, y + 1, n or "", ha="center", va="center", color="w" if x == y else "k")
+        color = "w" if shares[y, x] > 0.5 else "k"
+        b.text(x + 1, y + 1, n or "", ha="center", va="center", color=color)
     b.set(title="Who is taken for whom, number of test utterances", xlabel="taken for speaker")
     b.set(ylabel="speaker", xticks=names, yticks=names, ylim=(SPEAKERS + 0.5, 0.5))
 
@@ -135,6 +137,6 @@ def _draw(plt: Any, history: pygru.History, answers: Array, X: list[Array], Y: A
         ax.margins(x=0.01)
     for ax in (a, c, d):
         ax.legend(frameon=False)
-    for ax in (a, c, d):
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.spines[["top", "right"]].set_visible(False)
     return figure
