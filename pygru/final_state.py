@@ -64,19 +64,24 @@ class FinalState:
         return self.recurrent._backward(saved, None, dh_n, input_gradient, False)[0]
 
 
-def plan(
-    modules: tuple[Layer | Recurrent, ...],
-) -> tuple[Layer | Recurrent | FinalState, ...]:
-    """Return the modules as a model runs them."""
+def plan(modules: tuple[Layer | Recurrent, ...]) -> tuple[Layer | Recurrent | FinalState, ...]:
+    """Return the modules as a model runs them; refuse both ends of one direction.
+
+    Half of these would be units that have seen one step.
+    """
     steps: list[Layer | Recurrent | FinalState] = []
-    for module in modules:
+    for i, module in enumerate(modules):
         below = steps[-1] if steps else None
-        # (A subclass may pool as it likes.)
-        if isinstance(below, Recurrent) and (
-            (type(module) is LastStep and not below.bidirectional)
-            or (type(module) is BothEnds and below.bidirectional)
-        ):
-            steps[-1] = FinalState(below, module)
-        else:
-            steps.append(module)
+        if isinstance(below, Recurrent) and isinstance(module, (LastStep, BothEnds)):
+            # (A subclass may pool as it likes.)
+            if type(module) is (BothEnds if below.bidirectional else LastStep):
+                steps[-1] = FinalState(below, module)
+                continue
+            if type(module) is BothEnds:
+                raise ValueError(
+                    f"Sequential: module {i} (BothEnds) must read two directions, got a "
+                    f"{type(below).__name__} with bidirectional=False, whose last state LastStep "
+                    "gives"
+                )
+        steps.append(module)
     return tuple(steps)

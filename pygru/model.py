@@ -43,8 +43,9 @@ class Sequential(Composite, Layer):
         When something is not one of these.
     ValueError
         When a module occurs twice or belongs to another model, when dtypes or layouts differ, when
-        one reads vectors of another size than the modules before it give, or when one that reads
-        sequences comes after one that gives a single vector, or the reverse.
+        one reads vectors of another size than the modules before it give, when one that reads
+        sequences comes after one that gives a single vector, or the reverse, or when `BothEnds`
+        comes after a layer of one direction.
 
     Examples
     --------
@@ -68,10 +69,9 @@ class Sequential(Composite, Layer):
                     + "; give its layers one by one"
                     * isinstance(module, (list, tuple))
                 )
+        self._modules, self._steps = modules, plan(modules)
         super().__init__({str(i): module for i, module in enumerate(modules)})
-        self._modules = modules
         self._recurrent = tuple(m for m in self._leaves() if isinstance(m, Recurrent))
-        self._steps = plan(modules)
         self.keeps_time = all(step.keeps_time for step in self._steps)
         # Below the lowest step with parameters, only the caller can want a gradient.
         sizes = [step.flat_params.size for step in self._steps]

@@ -67,6 +67,8 @@ def check_directions(model, run, x, rng, count=4):
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_of_every_combination_are_finite_differences(cell, reader, lengths, rng):
     for layers, bidirectional, first in itertools.product((1, 2), (False, True), (False, True)):
+        if reader == "both ends" and not bidirectional:
+            continue
         K = H * (1 + bidirectional)
         options = {"batch_first": first, "dtype": np.float64, "rng": rng}
         dropout = {"dropout": 0.4} if layers > 1 else {}

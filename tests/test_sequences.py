@@ -268,7 +268,9 @@ def decoding() -> Any:
 @pytest.mark.parametrize("nested", [False, True])
 def test_lengths_end_where_the_time_axis_does(pooling: Any, nested: bool) -> None:
     rng = np.random.default_rng(0)
-    parts: Any = [pygru.GRU(3, 4, batch_first=True, rng=rng), pooling()]
+    both = pooling is pygru.BothEnds
+    gru = pygru.GRU(3, 4 // (1 + both), batch_first=True, bidirectional=both, rng=rng)
+    parts: Any = [gru, pooling()]
     first = [pygru.Sequential(*parts)] if nested else parts
     decoder = pygru.GRU(4, 4, batch_first=True, rng=rng)
     model = pygru.Sequential(*first, pygru.RepeatVector(3), decoder)

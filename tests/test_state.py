@@ -121,7 +121,6 @@ POOLINGS = {
     "last step": (pygru.LastStep, False),
     "both ends": (pygru.BothEnds, True),
     "last step of two directions": (pygru.LastStep, True),
-    "both ends of one direction": (pygru.BothEnds, False),
     "mean": (pygru.MeanOverTime, False),
 }
 
