@@ -58,8 +58,7 @@ def as_real(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> F
         array: FloatArray = value
     else:
         array = as_array(where, name, value)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"{where}: {name} must hold real numbers, got dtype {array.dtype}")
+        check_real(where, name, array)
         array = array.astype(dtype, copy=False)
     flags = array.flags
     if flags.aligned and (
@@ -67,6 +66,16 @@ def as_real(where: str, name: str, value: npt.ArrayLike, dtype: FloatDType) -> F
     ):
         return array
     return np.array(array, order="C")
+
+
+def check_real(where: str, name: str, array: npt.NDArray[Any]) -> None:
+    """Refuse text, complex numbers and objects, which pandas makes of its nullable types."""
+    if array.dtype.kind not in "fiub":
+        hint = "; a pandas table gives them by to_numpy(dtype=float)"
+        raise TypeError(
+            f"{where}: {name} must hold real numbers, got dtype {array.dtype}"
+            + hint * (array.dtype == object)
+        )
 
 
 def as_buffer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -220,12 +229,18 @@ def check_names(where: str, state_dict: Mapping[str, Any], names: Iterable[str])
     """Refuse a state with other entries than these."""
     wanted = set(names)
     missing = sorted(wanted - state_dict.keys())
-    unknown = first_few(sorted(state_dict.keys() - wanted, key=str))
+    unknown = sorted(state_dict.keys() - wanted, key=str)
     if missing or unknown:
         raise ValueError(
             f"{where}: state_dict must hold {sorted(wanted)}, got one with missing {missing}, "
-            f"unknown {unknown}"
+            f"unknown {listed(unknown)}"
         )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as an error prints a list of them, as many as it can."""
+    more = len(names) - _MOST_LISTED
+    return f"{list(names[:_MOST_LISTED])}" + f" and {more} more" * (more > 0)
 
 
 def first_few(names: Sequence[str]) -> list[str]:

@@ -96,8 +96,7 @@ def windows(series: npt.ArrayLike, length: int, horizon: int = 1) -> tuple[Array
     array = checks.as_array("windows", "series", series)
     length = checks.as_size("windows", "length", length)
     horizon = checks.as_size("windows", "horizon", horizon)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"windows: series must hold real numbers, got dtype {array.dtype}")
+    checks.check_real("windows", "series", array)
     if array.ndim not in (1, 2):
         raise ValueError(f"windows: series must have shape (S,) or (S, F), got {array.shape}")
     N = len(array) - length - horizon + 1

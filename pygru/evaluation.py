@@ -258,8 +258,7 @@ def _is_ours(loss: losses.Loss) -> bool:
 def _as_gradient(dy: Any, shape: tuple[int, ...]) -> Array:
     """Return what a loss gave as its gradient; the model, which would refuse it, knows no loss."""
     array = checks.as_array("loss", "dy", dy)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"loss: dy must hold real numbers, got dtype {array.dtype}")
+    checks.check_real("loss", "dy", array)
     if array.shape != shape:
         raise ValueError(f"loss: dy must have the shape of y, {shape}, got {array.shape}")
     return array

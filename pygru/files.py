@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy.typing as npt
 
 from pygru import _core
-from pygru.checks import first_few
+from pygru.checks import listed
 from pygru.module import Module
 from pygru.registry import build, describe
 
@@ -197,7 +197,7 @@ def load(path: PathLike) -> Any:
         module = build(json.loads(metadata["model"]), most)
         wrong = [name for name, array in arrays.items() if array.dtype != module.dtype]
         if wrong:
-            raise ValueError(f"dtype of {first_few(wrong)} must be {module.dtype}")
+            raise ValueError(f"dtype of {listed(wrong)} must be {module.dtype}")
         module.load_state_dict(arrays)
     except (KeyError, TypeError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError(f"load: {path} is corrupt: {error}") from error

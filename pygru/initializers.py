@@ -31,7 +31,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import Random, as_choice, as_generator, as_real, first_few
+from pygru.checks import Random, as_choice, as_generator, as_real, listed
 from pygru.parameters import Arrays
 
 Values: TypeAlias = npt.NDArray[np.float64]
@@ -198,8 +198,7 @@ def fill_recurrent(
     unknown = [name for name in custom if name not in known]
     if unknown:
         raise ValueError(
-            f"{where}: init must name parameters out of {first_few(known)}, "
-            f"got {first_few(unknown)}"
+            f"{where}: init must name parameters out of {listed(known)}, got {listed(unknown)}"
         )
     given: Mapping[str, object] = custom
     for name, value in given.items():

@@ -325,8 +325,7 @@ def _floating(name: str, values: npt.ArrayLike, argument: str = "y") -> Array:
     array = checks.as_array(name, argument, values)
     if array.dtype.kind == "f":
         return array
-    if array.dtype.kind not in "biu":
-        raise TypeError(f"{name}: {argument} must hold real numbers, got dtype {array.dtype}")
+    checks.check_real(name, argument, array)
     return array.astype(np.float64)
 
 

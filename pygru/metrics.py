@@ -60,8 +60,7 @@ def accuracy(
     """
     y, target = checks.as_array("accuracy", "y", y), checks.as_array("accuracy", "target", target)
     for name, array in (("y", y), ("target", target)):
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"accuracy: {name} must hold real numbers, got dtype {array.dtype}")
+        checks.check_real("accuracy", name, array)
     if target.shape == y.shape:
         right = ((y > 0) == (target > 0.5)) & ~np.isnan(y)
     elif target.shape == y.shape[:-1]:

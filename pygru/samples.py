@@ -287,8 +287,7 @@ def _unequal(where: str, name: str, values: Sequence[Any], dtype: Any) -> Ragged
 
 def _real(where: str, name: str, array: Array, dtype: Any) -> Array:
     """Return finite real numbers, floating ones in the model's dtype."""
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{where}: {name} must hold real numbers, got dtype {array.dtype}")
+    checks.check_real(where, name, array)
     if array.dtype.kind != "f":
         return array
     with np.errstate(over="ignore"):

@@ -127,3 +127,11 @@ def test_a_batch_that_holds_no_samples_is_named_before_the_first_step(
 def test_the_same_seed_gives_the_same_batches(sampler: data.Sampler) -> None:
     first, second = (list(sampler(50, 7, np.random.default_rng(3))) for _ in range(2))
     assert [str(batch) for batch in first] == [str(batch) for batch in second]
+
+
+def test_a_table_of_objects_is_told_how_it_becomes_numbers() -> None:
+    told = r"^windows: series must hold real numbers, got dtype object; .* to_numpy\(dtype=float\)$"
+    with pytest.raises(TypeError, match=told):
+        data.windows([1.0, None, 2.0], length=2)  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"got dtype complex128$"):
+        data.windows(np.ones(3, complex), length=2)

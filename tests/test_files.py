@@ -246,6 +246,9 @@ def test_an_error_lists_a_few_of_many_names():
     with pytest.raises(ValueError, match="missing weight; missing bias; unknown alien0; ") as error:
         pygru.Linear(3, 2).load_state_dict(weights)
     assert str(error.value).endswith("; unknown alien17; and 99982 more")
+    with pytest.raises(ValueError) as error:
+        pygru.Adam().load_state_dict(pygru.Adam().state_dict() | weights)
+    assert str(error.value).endswith("'alien10013'] and 99980 more")
 
 
 def test_a_truncated_or_damaged_file_is_refused_by_name(tmp_path):

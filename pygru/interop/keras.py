@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pygru.checks import first_few
+from pygru.checks import listed
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block, modules_of, runs_of
 from pygru.interop.checking import unavailable
@@ -163,7 +163,7 @@ def _group(kind: str, used: dict[str, int]) -> str:
 
 def _all_used(groups: dict[str, list[Array]]) -> None:
     if groups:
-        got = first_few(sorted(groups))
+        got = listed(sorted(groups))
         raise ValueError(f"must hold the weights of its layers alone, got also {got}")
 
 

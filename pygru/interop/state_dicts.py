@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pygru.checks import first_few
+from pygru.checks import first_few, listed
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block, Run
 from pygru.layers import GRU, RNN
@@ -180,7 +180,7 @@ def recurrent_block(name: str, arrays: Mapping[str, Array], options: dict[str, A
             b_x, b_h = left.pop(f"bias_ih_{suffix}", None), left.pop(f"bias_hh_{suffix}", None)
             runs.append(Run(W, U, b_x, b_h))
     if left:
-        got = first_few(sorted(left))
+        got = listed(sorted(left))
         raise ValueError(f"{name} must hold whole layers of a GRU or RNN, got also {got}")
     cls = GRU if "reset" in options else RNN
     return blocks.recurrent(name, cls, runs, bidirectional=bidirectional, **options)
