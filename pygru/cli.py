@@ -13,6 +13,7 @@ import argparse
 import importlib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -111,7 +112,13 @@ def _read(path: Path, into: Path | None, *, check: bool = False) -> Any:
     import pygru
     from pygru.interop import formats
 
-    return formats.read(path, None if into is None else pygru.load(into), check=check)
+    model = None if into is None else pygru.load(into)
+    try:
+        return formats.read(path, model, check=check)
+    except ValueError as error:  # of functions, whose argument it is
+        raise ValueError(
+            re.sub(r"\binto(?= must)|(?<=needs )into\b", "--into", str(error))
+        ) from error
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +150,7 @@ def _info(args: argparse.Namespace) -> None:
     kind = formats.kind_of(args.file)
     if kind == CHECKPOINT:
         if args.into is not None:
-            raise ValueError(f"{args.file}: into must be left out for a checkpoint")
+            raise ValueError(f"{args.file}: --into must be left out for a checkpoint")
         print(summary(args.file))
     else:
         model = _read(args.file, args.into)
