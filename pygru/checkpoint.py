@@ -48,7 +48,6 @@ class Snapshot(NamedTuple):
 
     epochs: list[EpochRecord]
     best: Array  # (P,)  parameters after the best epoch
-    base_lr: float  # what the schedule is a factor on
 
 
 class Checkpoint:
@@ -109,7 +108,6 @@ class Checkpoint:
         for name in self._optimizer.slots:
             if name in state["optimizer"]:
                 arrays[f"optimizer.{name}"] = state["optimizer"].pop(name)
-        state["base_lr"] = snapshot.base_lr
         state["epochs"] = [_plain(record) for record in snapshot.epochs]
         metadata = {
             "format": CHECKPOINT,
@@ -163,9 +161,6 @@ class Checkpoint:
         epochs = [_record(at, *values) for at, values in enumerate(state["epochs"], start=1)]
         if not epochs:
             raise ValueError("it must hold at least one epoch")
-        base_lr = checks.as_number("state", "base_lr", state["base_lr"])
-        if not 0 <= base_lr < np.inf:
-            raise ValueError(f"base_lr must satisfy 0 <= base_lr < inf, got {base_lr}")
         # Only NumPy's generators and the schedule know what they can take, and they may find out
         # half-way.
         before = self._state()
@@ -175,7 +170,7 @@ class Checkpoint:
             self._set_state(before)
             raise
         np.copyto(self._model.flat_params, params)
-        return Snapshot(epochs, best, base_lr)
+        return Snapshot(epochs, best)
 
     def _check_arrays(self, arrays: dict[str, Array]) -> None:
         """Refuse arrays that are not as the parameters are, and parameters that are not finite."""

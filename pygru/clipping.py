@@ -43,8 +43,9 @@ def clip_by_global_norm(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
     norm = math.sqrt(dot(flat_grads, flat_grads))
     if norm == math.inf:  # squares overflow, in float32 from 1.8e19 on
         largest = float(np.abs(flat_grads).max())
-        parts = flat_grads.astype(np.float64) / largest
-        norm = largest * math.sqrt(dot(parts, parts)) if largest < math.inf else largest
+        if largest < math.inf:
+            parts = flat_grads.astype(np.float64) / largest
+            norm = largest * math.sqrt(dot(parts, parts))
     if max_norm < norm < math.inf:
         flat_grads *= max_norm / norm
     return norm

@@ -275,11 +275,11 @@ class Trainer:
 
     def snapshot(self) -> Snapshot:
         """Return how far the training has come."""
-        return Snapshot(self.history.epochs, self.best, self.base_lr)
+        return Snapshot(self.history.epochs, self.best)
 
     def go_on_from(self, snapshot: Snapshot) -> None:
         """Take over how far another training had come."""
-        epochs, best, self.base_lr = snapshot
+        epochs, best = snapshot
         self.history.epochs[:] = epochs
         self.best_record = self.history.best
         np.copyto(self.best, best)

@@ -278,7 +278,7 @@ def _decisive(trainer: Trainer) -> dict[str, object]:
         "batch_size": settings.batch_size,
         "sampler": settings.sampler,
         "bptt": settings.bptt,
-        "stateful": settings.bptt is not None and settings.stateful,
+        "stateful": settings.stateful,
         "clip_norm": settings.clip_norm,
         "clip_value": settings.clip_value,
         "on_gradient": settings.on_gradient is not None,

@@ -65,6 +65,7 @@ def test_a_module_more_or_less_is_all_that_is_told(tmp_path: Path) -> None:
         ({"loss": partial(losses.huber, delta=0.1)}, r"its loss has mse, not huber, delta=0\.1$"),
         ({"metrics": "mae"}, r"its metrics has \('mae', 'rmse'\), not \('mae',\)$"),
         ({"sampler": data.ShuffledBatches()}, "its sampler has BucketedBatches, .*, not Shuffled"),
+        ({"stateful": False}, "its stateful has True, not False$"),
         ({"clip_norm": 1.0}, r"its clip_norm has None, not 1\.0$"),
         ({"on_gradient": print}, "its on_gradient has False, not True$"),
         ({"validation": None}, r"its validation X has \(9, 8, 2\), not None; .* lengths has"),

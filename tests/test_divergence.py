@@ -24,7 +24,7 @@ def test_a_loss_that_breaks_names_epoch_and_step_and_restores(bad: float) -> Non
         return (bad, dy) if len(calls) == 14 else (value, dy)
 
     model, optimizer = Affine(), optim.SGD(0.1)
-    schedule = schedules.Constant()
+    schedule = schedules.StepDecay(every=1)
     with pytest.raises(FloatingPointError, match=rf"the loss became {bad} in epoch 2, step 4;"):
         fit(model, *make_data(), loss=loss, optimizer=optimizer, schedule=schedule)
     assert np.array_equal(model.flat_params, calls[12])
@@ -58,12 +58,15 @@ def test_a_gradient_that_breaks_is_found_and_does_not_reach_the_optimiser(
     fit(model, *make_data(), optimizer=optimizer)  # goes on
 
 
-def test_a_gradient_too_large_for_its_square_is_still_a_gradient() -> None:
+@pytest.mark.parametrize("large, momentum", [(1e30, 0.9), (1e38, 0.0)])  # the latter: no state
+def test_a_gradient_too_large_for_its_square_is_still_a_gradient(
+    large: float, momentum: float
+) -> None:
     def enlarge(flat_grads: Any) -> None:
-        flat_grads[:] = 1e30
+        flat_grads[:] = large
 
-    model = Affine(dtype=np.float32)
-    fit(model, *make_data(10), optimizer=optim.SGD(1e-30), on_gradient=enlarge, epochs=1)
+    model, optimizer = Affine(dtype=np.float32), optim.SGD(1 / large, momentum)
+    fit(model, *make_data(10), optimizer=optimizer, on_gradient=enlarge, epochs=1)
     assert_close(model.flat_params, [-1.0, -1.0], "rounding")
 
 

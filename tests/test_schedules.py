@@ -35,10 +35,10 @@ def test_warm_up_hands_over_time_and_losses() -> None:
 def test_plateau_waits_for_its_patience_and_stops_at_its_minimum() -> None:
     schedule = schedules.ReduceOnPlateau(factor=0.1, patience=2, minimum=0.05)
     factors = []
-    for loss in [1.0, 0.5, 0.5, 0.5, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4]:
+    for loss in [1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4]:
         schedule.observe(loss)
         factors.append(schedule(0))
-    assert factors == [1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05]
+    assert factors == [1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05]
 
 
 @pytest.mark.parametrize("loss", [0.0, -1.0])

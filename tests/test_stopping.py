@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pygru
-from pygru import optim
+from pygru import optim, schedules
 from pygru.interrupts import Interrupts
 
 
@@ -61,6 +61,12 @@ def test_the_best_epoch_is_restored_when_patience_was_not_needed(tmp_path: Any) 
     assert np.array_equal(model.flat_params, spoil.kept[6])
 
 
+def test_a_loss_that_stays_the_same_does_not_improve() -> None:
+    history = fit(build(), patience=2, optimizer=optim.SGD(0.0), batch_size=30)
+    assert len(history.epochs) == 3
+    assert history.best.epoch == 1
+
+
 def test_patience_watches_the_validation_loss() -> None:
     model = build()
     validation = (np.ones((4, 1)), np.zeros((4, 1)))  # the better the training, the worse this
@@ -68,6 +74,9 @@ def test_patience_watches_the_validation_loss() -> None:
     assert len(history.epochs) == 3
     assert history.best.epoch == 1
     assert history.best.validation == min(history.validation)
+    schedule = schedules.ReduceOnPlateau(0.5, patience=0)
+    history = fit(build(), validation=validation, schedule=schedule, epochs=3)
+    assert history["lr"] == [0.1, 0.1, 0.05]
     with pytest.raises(ValueError, match="fit: patience must be an integer >= 1, got 0"):
         fit(model, patience=0)
 
@@ -126,9 +135,11 @@ def test_ctrl_c_after_an_epoch_does_not_lose_it() -> None:
         if record.epoch == 2:
             signal.raise_signal(signal.SIGINT)
 
-    history = fit(build(), callbacks=[press])
+    optimizer = optim.SGD(0.1)
+    history = fit(build(), callbacks=[press], optimizer=optimizer)
     assert history.interrupted
     assert len(history.epochs) == 2
+    assert optimizer.steps == 6
 
 
 def test_a_second_ctrl_c_stops_at_once_and_leaves_whole_parameters() -> None:
