@@ -43,7 +43,7 @@ class FinalState:
         /,
     ) -> tuple[FloatArray, Any]:
         y, saved = self.recurrent._carry_forward(x, lengths, training, h_0s, h_ns)
-        if lengths is None and h_0s is None and not self.recurrent.bidirectional:
+        if h_0s is None and not self.recurrent.bidirectional:
             return h_ns[-1][-1].copy(), saved
         # An empty sequence has a state, what was carried into it, but no last step.
         return self.pooling._apply(y, lengths, False)[0], saved

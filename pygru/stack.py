@@ -181,7 +181,7 @@ class Stack:
         for layer in reversed(range(len(self.layers))):
             x, ys, tapes, mask = saved.layers[layer]
             if above is not None and mask is not None:
-                above = above * mask
+                above *= mask  # what the layer above wrote: the last one has no mask
             below = dx if layer == 0 else np.empty(x.shape, x.dtype)  # what is passed down
             dxs = [] if below is None else [below]
             if below is not None and D == 2:

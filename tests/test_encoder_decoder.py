@@ -166,6 +166,8 @@ def test_free_running_of_values_and_of_drawn_classes(rng):
     assert model.generate(x[:, 0], 6).shape == (6, 2)
     classes = make_classes()
     one = classes.generate(X, 20, temperature=2.0, rng=1)
+    for written, end in zip(one.T, classes.target_lengths(one), strict=True):
+        assert (written[end:] == END).all()
     assert np.array_equal(one, classes.generate(X, 20, temperature=2.0, rng=1))
     assert not np.array_equal(one, classes.generate(X, 20, temperature=2.0, rng=2))
 

@@ -106,6 +106,7 @@ def test_dropout_keeps_the_mean_and_draws_from_its_own_generator():
 
 def test_last_step_and_mean_over_time_end_where_each_sequence_ends(rng):
     x = rng.standard_normal((T, B, I))
+    x[np.arange(T)[:, None] >= np.array(LENGTHS)] = np.nan
     last, mean = pygru.LastStep()(x, lengths=LENGTHS), pygru.MeanOverTime()(x, lengths=LENGTHS)
     for b, length in enumerate(LENGTHS):
         own = x[:length, b]

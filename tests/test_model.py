@@ -83,6 +83,13 @@ def test_what_nobody_reads_is_not_computed(rng):
     assert model.backward(tape, y).shape == (T, B, I)
 
 
+def test_a_result_and_the_state_after_it_are_two_arrays(rng):
+    model = pygru.Sequential(pygru.GRU(I, H, rng=0), pygru.LastStep())
+    y, (h_n,) = model.run(rng.standard_normal((T, B, I)))
+    assert np.array_equal(y, h_n[0])
+    assert not np.shares_memory(y, h_n)
+
+
 def test_integers_come_in_through_an_embedding(rng):
     model = pygru.Sequential(
         pygru.Embedding(11, I, rng=0), pygru.GRU(I, H, rng=0), pygru.Linear(H, 11, rng=0)

@@ -128,6 +128,14 @@ def test_streams_of_one_model_share_its_packed_weights_until_they_change():
     assert pygru.Stream(model)._packed is not first._packed
 
 
+def test_a_stream_computes_with_the_instruction_set_that_is_in_use(rng, keep_isa):
+    model, x, streams = stack(), sequences(rng, 9, 1), []
+    for isa in _core.available_isas():
+        _core.use_isa(isa)
+        streams.append(pygru.Stream(model, batch=1))  # beside those that are there
+        np.testing.assert_array_equal(streams[-1].process(x), model(x))
+
+
 def test_later_training_does_not_reach_a_stream(rng):
     model, x = stack(), sequences(rng, 1, 1)[0, 0]
     stream = pygru.Stream(model)
