@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import pygru
 from pygru import optim
-from pygru.checkpoint import Checkpoint
+from pygru.checkpoint import Checkpoint, summary
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,7 @@ def test_what_callbacks_change_is_in_the_checkpoint(tmp_path: Path) -> None:
     whole, first, second = Run(), Run(), Run()
     whole.fit(epochs=3, callbacks=[shrink])
     first.fit(epochs=3, callbacks=[shrink, end], checkpoint=path)
+    assert "2 epochs so far" in summary(path)
     second.fit(epochs=3, callbacks=[shrink], checkpoint=path, resume=True)
     assert second.state() == whole.state()
 
