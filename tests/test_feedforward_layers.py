@@ -21,6 +21,7 @@ def cell(request):
 @pytest.mark.parametrize("bias", [False, True], ids=["unbiased", "bias"])
 def test_linear_works_along_the_last_axis_of_anything(shape, bias, isa, dtype, rng):
     linear = pygru.Linear(I, H, bias, dtype=dtype, rng=rng)
+    assert [*linear.params] == ["weight", "bias"][: 1 + bias]
     x = rng.standard_normal(shape).astype(dtype)
     y, tape = linear.forward(x)
     W, b = linear.params["weight"], linear.params["bias"] if bias else 0.0

@@ -42,6 +42,10 @@ def test_orthogonal_has_orthonormal_columns_or_rows(shape, rng):
     assert_close(orthogonal(shape, 2.0, rng=1), 2.0 * orthogonal(shape, rng=1), "rounding")
 
 
+def test_orthogonal_draws_both_signs():
+    assert {orthogonal((1, 1), rng=seed).item() for seed in range(9)} == {-1.0, 1.0}
+
+
 def test_orthogonal_is_for_matrices_only():
     with pytest.raises(
         ValueError, match=r"orthogonal: shape must be \(outputs, inputs\), got \(3,"
@@ -58,9 +62,11 @@ def test_a_seed_decides_everything_and_no_global_state_is_touched(initializer):
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
-def test_pytorch_scheme_is_uniform_in_one_over_root_h():
-    gru = pygru.GRU(5, 64, num_layers=2, rng=0)
-    for name, values in gru.params.items():
+@pytest.mark.parametrize(
+    "layer", [pygru.GRU(5, 64, num_layers=2, rng=0), pygru.Linear(64, 99, rng=0)]
+)
+def test_pytorch_scheme_is_uniform_in_one_over_root_h(layer):
+    for name, values in layer.params.items():
         assert np.abs(values).max() <= 1 / 8, name
         assert np.abs(values).max() > 0.9 / 8, name
 

@@ -20,6 +20,7 @@ def test_accuracy_of_classes_and_of_decisions() -> None:
     logits = np.array([[[0.0, 1.0, 2.0], [5.0, 1.0, 2.0]], [[0.0, 3.0, 2.0], [0.0, 1.0, 2.0]]])
     assert metrics.accuracy(logits, [[2, 1], [1, 0]]) == 0.5
     assert metrics.accuracy([[0.3], [-0.2], [2.0]], [[1.0], [1.0], [0.0]]) == pytest.approx(1 / 3)
+    assert metrics.accuracy([[-0.2]], [[0.5]]) == 1
     with pytest.raises(ValueError, match=r"target must .* y, \(2, 3\), .* got \(2, 1\)"):
         metrics.accuracy(np.zeros((2, 3)), np.zeros((2, 1)))
 
