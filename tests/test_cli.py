@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
+import time
 
 import numpy as np
 import pytest
@@ -192,6 +193,8 @@ def test_convert_needs_to_be_told_what_weights_alone_are_weights_of(tmp_path, ca
     assert cli.main(["info", str(ours), "--into", str(ours)]) == 1
     assert "--into must be None for what is a whole model" in capsys.readouterr().err
     assert cli.main(["convert", str(weights), str(back), "--into", str(ours)]) == 0
+    for command in (["info"], ["bench", "--seconds", "0.01"]):
+        assert cli.main([*command, str(weights), "--into", str(ours)]) == 0
     assert np.array_equal(pygru.load(back).flat_params, gru.flat_params)
 
 
@@ -236,6 +239,29 @@ def test_bench_prints_latency_and_throughput(tmp_path, capsys):
         assert ("through Stream" in lines[1]) is streamed
         assert all(" us (99 of 100 within " in line for line in lines[1 if streamed else 2 :])
         assert len(lines) == 4
+
+
+def test_bench_takes_the_time_that_it_is_given(tmp_path, monkeypatch):
+    path, seconds = tmp_path / "model.safetensors", []
+    pygru.save(pygru.GRU(3, 8, rng=0), path)
+    monkeypatch.setattr(cli, "_print_time", lambda *given: seconds.append(given[-1]))
+    assert cli.main(["bench", str(path), "--seconds", "9"]) == 0
+    assert seconds == [9.0] * 3
+
+
+def test_bench_divides_the_steps_by_the_median(capsys):
+    cli._print_time("naps", lambda: time.sleep(1e-3), 7, 0.01)
+    median, _, rate = re.findall(r"[\d,]+\.?\d*(?= us| steps)", capsys.readouterr().out)
+    assert float(rate.replace(",", "")) == pytest.approx(7e6 / float(median.replace(",", "")), 1e-3)
+
+
+def test_ctrl_c_is_a_line_and_the_exit_code_that_shells_give_it(capsys, monkeypatch):
+    def press(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(formats, "kind_of", press)
+    assert cli.main(["info", "model.onnx"]) == 130
+    assert capsys.readouterr().err == "pygru: interrupted\n"
 
 
 def test_bench_counts_the_steps_that_a_model_makes_of_a_vector(tmp_path, capsys, monkeypatch):

@@ -137,6 +137,7 @@ def test_metrics_are_in_the_table_the_picture_and_the_lines(
 
 def test_epochs_with_other_metrics_still_make_a_table(tmp_path: Path) -> None:
     first = EpochRecord(1, 0.5, None, 1e-3, 9, 0.25)
+    assert (first.monitored, first._replace(validation=0.0).monitored) == (0.5, 0.0)
     history = History([first, EpochRecord(2, 0.25, None, 1e-3, 9, 0.25, {"mae": 0.75})])
     assert history["mae"] == [None, 0.75]
     with pytest.raises(KeyError, match=r"name must be one of .*'mae'.*, got 'rmse'"):
