@@ -262,7 +262,10 @@ def test_check_runs_layers_after_a_recurrent_one_and_half_precision(torch, capsy
     nn = torch.nn
     row = nn.Sequential(nn.GRU(3, 4), nn.Sequential(nn.RNN(4, 4), nn.Tanh()), nn.Linear(4, 2))
     for theirs in (row, nn.GRU(3, 4, dtype=torch.float16), nn.GRU(3, 4, dtype=torch.bfloat16)):
+        dtype = next(theirs.parameters()).dtype
         from_torch(theirs, check=True)
+        assert theirs.training
+        assert next(theirs.parameters()).dtype == dtype
     assert capsys.readouterr().out.count("largest absolute difference to torch") == 3
 
 

@@ -80,7 +80,7 @@ def test_a_list_trains_as_the_padded_array_with_its_lengths_does(per_step: bool)
     assert history.validation == pytest.approx(expected.validation)
 
     outputs = pygru.predict(one, sequences, batch_size=3)
-    whole = pygru.predict(one, padded(sequences), lengths=LENGTHS)
+    whole = pygru.predict(one, padded(sequences), lengths=LENGTHS, batch_size=3)
     for n, (y, row) in enumerate(zip(outputs, whole, strict=True)):
         assert_close(y, row[: LENGTHS[n]] if per_step else row, "reference")
     assert pygru.evaluate(one, sequences, targets, loss="mse", batch_size=3) == pytest.approx(

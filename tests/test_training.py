@@ -148,6 +148,15 @@ def test_predict_of_a_recurrent_layer_is_its_output() -> None:
     assert_close(evaluation.predict(model, X), Y, "convergence")
 
 
+def test_lengths_are_not_those_of_an_output_without_time() -> None:
+    class Mean(Affine):
+        def __call__(self, x: Any, *, lengths: Any = None) -> Any:
+            return super().__call__(x.mean(axis=1), lengths=lengths)
+
+    X, Y, lengths = np.ones((4, 3, 2)), np.full((4, 1), 2.0), [1, 2, 3, 3]
+    assert evaluation.evaluate(Mean(2), X, Y, loss="mse", lengths=lengths) == 4
+
+
 def test_real_numbers_get_the_models_dtype_and_integers_stay() -> None:
     model = Affine(dtype=np.float32)
     fit(model, *make_data(), epochs=1)
