@@ -79,10 +79,10 @@ class Composite(Module):
         """Refuse modules that do not fit one after the other, where they run so."""
 
     def _adopt_layout(self, batch_first: bool | None) -> None:
-        """Give the layout to those parts that were not told one."""
+        """Give the layout, which is that of those parts that were told one, to the others."""
         self.batch_first = batch_first
         for module in self._parts.values():
-            if isinstance(module, (Composite, TimeLayer)) and module.batch_first is None:
+            if isinstance(module, (Composite, TimeLayer)):
                 module._adopt_layout(batch_first)
 
     def _functions(self) -> dict[str, str]:

@@ -68,6 +68,20 @@ def test_threads_that_share_a_module_lose_no_gradient(problem, keep_threads):
     np.testing.assert_array_equal(module.flat_grads, expected)
 
 
+@pytest.mark.parametrize("problem", list(problems()), ids=lambda p: p[0])
+def test_backward_waits_for_whoever_adds(problem):
+    _, module, x = problem
+    y, *_, tape = module.forward(x)
+    held = module[-1] if isinstance(module, pygru.Sequential) else module
+    worker = threading.Thread(target=module.backward, args=(tape, np.ones_like(y)))
+    with held._adding:
+        worker.start()
+        worker.join(0.05)
+        assert not held.flat_grads.any()
+    worker.join()
+    assert held.flat_grads.any()
+
+
 def test_a_tape_serves_one_of_the_threads_that_share_it():
     linear = pygru.Linear(2, 1, bias=False, rng=0)
     tapes = [linear.forward(np.ones(2))[1] for _ in range(2000)]

@@ -153,8 +153,14 @@ def test_lengths_are_not_those_of_an_output_without_time() -> None:
         def __call__(self, x: Any, *, lengths: Any = None) -> Any:
             return super().__call__(x.mean(axis=1), lengths=lengths)
 
+        def forward(self, x: Any, *, lengths: Any = None) -> Any:
+            return self(x, lengths=lengths), x.mean(axis=1)
+
     X, Y, lengths = np.ones((4, 3, 2)), np.full((4, 1), 2.0), [1, 2, 3, 3]
     assert evaluation.evaluate(Mean(2), X, Y, loss="mse", lengths=lengths) == 4
+    assert fit(Mean(2), X, Y, lengths=lengths).loss[0] == 4
+    listed = [x[:n] for x, n in zip(X, lengths, strict=True)]
+    assert evaluation.predict(Mean(2), listed).shape == (4, 1)
 
 
 def test_real_numbers_get_the_models_dtype_and_integers_stay() -> None:
