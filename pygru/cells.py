@@ -153,12 +153,13 @@ class RecurrentCell(Module):
             When the tape was used before.
         """
         saved, gradient = self._spend(tape, dh, "h")
-        dh_n = gradient.reshape(-1, self.hidden_size)
+        dh_n = gradient.reshape(1, -1, self.hidden_size)
         x_shape = (*tape.shape[:-1], self.input_size)
         dx = np.empty(x_shape, self.dtype) if input_gradient else None
-        dh_0 = None if saved.h_0 is None else np.empty((1, *dh_n.shape), self.dtype)
+        _, h_0, _ = saved
+        dh_0 = None if h_0 is None else np.empty(dh_n.shape, self.dtype)
         with self._adding:
-            self._stack.backward(saved, None, [dh_n], None if dx is None else _one_step(dx), dh_0)
+            self._stack.backward(saved, None, dh_n, None if dx is None else _one_step(dx), dh_0)
         return dx, None if dh_0 is None else dh_0.reshape(tape.shape)
 
     def _step(

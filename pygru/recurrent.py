@@ -313,12 +313,13 @@ class Recurrent(Module):
     ) -> tuple[FloatArray, FloatArray, _Saved | None]:
         dtype, H, D = self._flat_params.dtype, self.hidden_size, self._directions
         given = as_real(self._where, "x", x, dtype)
-        batched = given.ndim == 3
-        if not (batched or given.ndim == 2) or given.shape[-1] != self.input_size:
+        shape = given.shape
+        batched = len(shape) == 3
+        if not (batched or len(shape) == 2) or shape[-1] != self.input_size:
             symbols = "(B, T, I)" if self.batch_first else "(T, B, I)"
             raise ValueError(
                 f"{self._where}: x must have shape {symbols} or (T, I) with I = {self.input_size}, "
-                f"got {given.shape}"
+                f"got {shape}"
             )
         x = self._time_first(given)
         T, B, _ = x.shape
@@ -329,9 +330,9 @@ class Recurrent(Module):
             h_0 = self._check_state(self._where, "h_0", h_0, B if batched else None)
 
         h_n = np.empty((self.num_layers * D, B, H), dtype)
-        out = np.empty((*given.shape[:-1], D * H), dtype)
+        out = np.empty((*shape[:-1], D * H), dtype)
         tape = self._stack.forward(x, h_0, lengths, self._time_first(out), h_n, training)
-        saved = None if tape is None else (tape, given.shape)
+        saved = None if tape is None else (tape, shape)
         return out, h_n if batched else h_n[:, 0], saved
 
     def _backward(
@@ -345,18 +346,15 @@ class Recurrent(Module):
         """Back-propagate; dh_n may hold the last few of the L*D states only."""
         tape, x_shape = saved
         dx = np.empty(x_shape, self._flat_params.dtype) if input_gradient else None
+        _, h_0, _ = tape
         dh_0 = None
-        if state_gradient and tape.h_0 is not None:
-            dh_0 = np.empty(tape.h_0.shape, tape.h_0.dtype)
-        runs = self.num_layers * self._directions
-        dh_ns: list[FloatArray | None] = [None] * runs
-        if dh_n is not None:
-            dh_ns[runs - len(dh_n) :] = dh_n
+        if state_gradient and h_0 is not None:
+            dh_0 = np.empty(h_0.shape, h_0.dtype)
         with self._adding:
             self._stack.backward(
                 tape,
                 None if dy is None else self._time_first(dy),
-                dh_ns,
+                dh_n,
                 None if dx is None else self._time_first(dx),
                 dh_0,
             )

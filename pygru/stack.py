@@ -94,12 +94,8 @@ def of_run(
 _LayerTape: TypeAlias = tuple[FloatArray, list[FloatArray], FloatArray, "FloatArray | None"]
 
 
-class StackTape(NamedTuple):
-    """What a whole stack keeps."""
-
-    layers: list[_LayerTape]
-    h_0: FloatArray | None  # (L*D, B, H)
-    lengths: IntArray | None  # (B,)
+# What a whole stack keeps: of its layers; h_0 (L*D, B, H); lengths (B,).
+StackTape: TypeAlias = tuple[list[_LayerTape], "FloatArray | None", "IntArray | None"]
 
 
 class Stack:
@@ -152,8 +148,9 @@ class Stack:
             runs = []
             for d, run in enumerate(directions):
                 k = layer * D + d
+                W, U, b_x, b_h = run.weights
                 runs.append((
-                    run.reverse, *run.weights,
+                    run.reverse, W, U, b_x, b_h,
                     None if h_0 is None else h_0[k],
                     ys[d], h_n[k],
                     None if tapes is None else tapes[d],
@@ -165,21 +162,23 @@ class Stack:
                     mask = dropout_mask(self.rng, out.shape, self.dropout, dtype)
                 kept.append((x, ys, tapes, mask))
             x = out if mask is None else out * mask
-        return StackTape(kept, h_0, lengths) if training else None
+        return (kept, h_0, lengths) if training else None
 
     def backward(
         self,
         saved: StackTape,
         dy: FloatArray | None,  # (T, B, D*H), None is 0
-        dh_n: list[FloatArray | None],  # (B, H) or None, which is 0, of every layer and direction
+        dh_n: FloatArray | None,  # (L*D, B, H), or the last few of these; None is 0
         dx: FloatArray | None,  # (T, B, I)  out
         dh_0: FloatArray | None,  # (L*D, B, H)  out
     ) -> None:
         """Add to the gradients of the weights, write dx and dh_0 where they are wanted."""
+        kept, h_0, lengths = saved
         H, D = self.H, self.D
+        first = 0 if dh_n is None else len(self.layers) * D - len(dh_n)  # that dh_n holds
         above = dy
         for layer in reversed(range(len(self.layers))):
-            x, ys, tapes, mask = saved.layers[layer]
+            x, ys, tapes, mask = kept[layer]
             if above is not None and mask is not None:
                 above *= mask  # what the layer above wrote: the last one has no mask
             below = dx if layer == 0 else np.empty(x.shape, x.dtype)  # what is passed down
@@ -189,17 +188,19 @@ class Stack:
             runs = []
             for d, run in enumerate(self.layers[layer]):
                 k = layer * D + d
+                W, U, _, _ = run.weights
+                dW, dU, db_x, db_h = run.gradients
                 runs.append((
-                    run.reverse, run.weights[0], run.weights[1],
-                    None if saved.h_0 is None else saved.h_0[k],
+                    run.reverse, W, U,
+                    None if h_0 is None else h_0[k],
                     ys[d], tapes[d],
                     above if above is None or D == 1 else above[:, :, d * H : (d + 1) * H],
-                    dh_n[k],
+                    None if dh_n is None or k < first else dh_n[k - first],
                     dxs[d] if dxs else None,
                     None if dh_0 is None else dh_0[k],
-                    *run.gradients,
+                    dW, dU, db_x, db_h,
                 ))  # fmt: skip
-            _core.backward(self.cell, x, saved.lengths, runs)
+            _core.backward(self.cell, x, lengths, runs)
             if len(dxs) == 2:
                 dxs[0] += dxs[1]
             above = below
