@@ -258,8 +258,8 @@ def as_float_dtype(where: str, dtype: npt.DTypeLike | None) -> FloatDType:
     if dtype is None or result not in (np.float32, np.float64):
         got = dtype if dtype is None else result
         raise TypeError(f"{where}: dtype must be float32 or float64, got {got}")
-    native: FloatDType = result.newbyteorder("=")
-    return native
+    # NumPy's own object, which an array's dtype is compared with at a glance.
+    return _FLOAT32 if result == _FLOAT32 else _FLOAT64
 
 
 def as_choice(where: str, name: str, value: object, choices: Iterable[str]) -> str:
