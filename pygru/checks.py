@@ -25,6 +25,7 @@ FloatDType: TypeAlias = np.dtype[np.floating[Any]]
 Random: TypeAlias = "int | np.random.Generator | None"
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_NUMBERS = (float, int, np.floating, np.integer)
 _MOST_LISTED = 20
 LARGEST = np.iinfo(np.intp).max  # bytes in one array, hence the limit of every product of sizes
 
@@ -181,7 +182,7 @@ def _as_integer(where: str, name: str, value: int, least: int, most: int | None)
 
 def as_number(where: str, name: str, value: float, valid: str = "a number") -> float:
     """Return a real number; ``valid`` says which ones the caller goes on to accept."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         raise TypeError(f"{where}: {name} must be {valid}, got {value!r}")
     try:
         return float(value)

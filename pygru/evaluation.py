@@ -224,7 +224,7 @@ def measure(
 
 def lengths_of(y: Array, x: Array, ends: Array | None) -> Array | None:
     """Return the lengths where y has their time axis: (B, T, ...) of x (B, T, ...), or None."""
-    return ends if y.ndim > 2 or y.shape == x.shape[:2] else None
+    return ends if ends is None or y.ndim > 2 or y.shape == x.shape[:2] else None
 
 
 def weighted_loss(

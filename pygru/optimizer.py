@@ -107,7 +107,7 @@ class Optimizer:
         state, scratch, size = self._state or (), self._scratch, flat_params.size
         self.steps += 1
         if size <= BLOCK:
-            self._update(flat_params, flat_grads, scratch[:size], *state)
+            self._update(flat_params, flat_grads, scratch, *state)
             return
         for start in range(0, size, BLOCK):
             block = slice(start, min(start + BLOCK, size))

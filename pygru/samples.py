@@ -45,10 +45,8 @@ class Samples(NamedTuple):
 
     def take(self, batch: slice | Array) -> tuple[Array, Array, Array | None, Array | None]:
         """Return x (B, ...), targets (B, ...), lengths (B,) and target lengths (B,)."""
-        ends, target_ends = (
-            None if lengths is None else lengths[batch]
-            for lengths in (self.lengths, self.target_lengths)
-        )
+        ends = None if self.lengths is None else self.lengths[batch]
+        target_ends = None if self.target_lengths is None else self.target_lengths[batch]
         return self.X[batch], self.Y[batch], ends, target_ends
 
 

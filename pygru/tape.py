@@ -51,10 +51,9 @@ class Tape:
 
     def check(self, owner: object) -> None:
         """Raise unless ``owner`` made this tape and has not used it."""
-        where = f"{type(owner).__name__}.backward"
         if self._owner is not owner:
             raise ValueError(
-                f"{where}: tape must come from forward of the same module, "
+                f"{type(owner).__name__}.backward: tape must come from forward of the same module, "
                 f"got one of another {type(self._owner).__name__}"
             )
         if not self._saved:

@@ -124,7 +124,7 @@ class Trainer:
                 progress.show(means.loss)
             if interrupts.count:
                 if np.isfinite(self.params).all():  # the step is whole, though no loss shows it yet
-                    np.copyto(self.last_good, self.params)
+                    self.last_good[...] = self.params
                 raise KeyboardInterrupt
         if not np.isfinite(self.params).all():
             self._fail(f"a parameter became NaN or infinite in epoch {epoch}, step {steps}")
@@ -148,7 +148,7 @@ class Trainer:
         self.history.epochs.append(record)
         if self.best_record is None or record.monitored < self.best_record.monitored:
             self.best_record = record
-            np.copyto(self.best, self.params)
+            self.best[...] = self.params
         if schedule is not None:
             schedule.observe(record.monitored)
         return record
@@ -215,7 +215,7 @@ class Trainer:
         value, dy, elements = weighted_loss(settings.loss, y, target, ends, trains=True)
         if not math.isfinite(value):
             return f"the loss became {value}"
-        np.copyto(self.last_good, self.params)
+        self.last_good[...] = self.params
         means.add(value, y, target, ends, elements)
         grads.fill(0)
         self.model.backward(tape, dy, input_gradient=False)
@@ -282,21 +282,21 @@ class Trainer:
         epochs, best = snapshot
         self.history.epochs[:] = epochs
         self.best_record = self.history.best
-        np.copyto(self.best, best)
-        np.copyto(self.last_good, self.params)
+        self.best[...] = best
+        self.last_good[...] = self.params
 
     def keep_best(self) -> str:
         """Put the best epoch's parameters into the model, and say which these are."""
         best = self.best_record
         if best is None:
-            np.copyto(self.params, self.last_good)
+            self.params[...] = self.last_good
             return "its latest parameters, as no epoch was complete"
-        np.copyto(self.params, self.best)
+        self.params[...] = self.best
         kind = "training" if best.validation is None else "validation"
         return f"the parameters of epoch {best.epoch} ({kind} loss {best.monitored:.4g})"
 
     def _fail(self, what: str) -> None:
-        np.copyto(self.params, self.last_good)
+        self.params[...] = self.last_good
         raise FloatingPointError(
             f"fit: {what}; the model holds the last parameters that gave a finite loss "
             "(a lower learning rate or clip_norm may help)"
