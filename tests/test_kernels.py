@@ -34,8 +34,8 @@ FURTHER_SHAPES = [
     (40, 20, 33, 65),  # more than one chunk of x W^T, and of gradients
     (2, 600, 3, 17),  # more sequences than the gradients of a chunk take at once
     (2, 130, 3, 260),  # more sequences, in float64, than stay in cache with their states
-    (2, 9, 3, 260),  # chains that pause in memory
-    (2, 9, 260, 5),
+    (2, 9, 3, 260),  # chains that pause in memory, with wide registers
+    (2, 9, 520, 5),  # with any
     (3, 9, 4, 21),  # as many inputs as dx goes without panels for
     (3, 9, 5, 21),
 ]
