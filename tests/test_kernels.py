@@ -182,8 +182,9 @@ def test_inputs_may_be_broadcast(cell, isa, dtype):
         assert_same_bits({"y": y, "h_n": h_n} | actual, expected, f"along {axes}")
 
 
-def test_weights_may_lie_either_way_round(cell, isa, dtype):
-    p = draw(cell, 7, 5, 35, 33, dtype=dtype)
+@pytest.mark.parametrize("T, B", [(7, 5), (1, 2)])  # packed, and as they lie
+def test_weights_may_lie_either_way_round(cell, isa, dtype, T, B):
+    p = draw(cell, T, B, 35, 33, dtype=dtype)
     expected = solve(p)
     for w, u in itertools.product("CF", repeat=2):
         W, U = np.asarray(p.W, order=w), np.asarray(p.U, order=u)
