@@ -199,7 +199,7 @@ def test_weights_may_lie_either_way_round(cell, isa, dtype, T, B):
 
 
 def test_two_directions_in_one_call_are_two_calls(cell, isa, dtype):
-    for size in ((7, 5, 3, 17), (5, 64, 3, 65)):
+    for size in ((7, 5, 3, 17), (1, 2, 3, 17), (5, 64, 3, 65)):
         for options in OPTIONS[1:4:2]:  # without and with lengths
             ways = [draw(cell, *size, options._replace(reverse=r), dtype) for r in (False, True)]
             ways[1] = ways[1]._replace(b_x=None)
