@@ -56,6 +56,18 @@ def test_packing_refuses_weights_that_do_not_fit(changed, told):
 
 def test_packing_refuses_layers_that_are_none():
     below = packing(W=np.zeros((12, 5), np.float32))
-    for layers in ([], [()], [below[:-1]], [below, below]):
+    no_input = packing(W=np.zeros((12, 0), np.float32))
+    no_unit = ("gru_after", np.zeros((0, 3), np.float32), np.zeros((0, 0), np.float32), None, None)
+    for layers in ([], [()], [below[:-1]], [below, below], [no_input], [no_unit]):
         with pytest.raises(ValueError, match="_core: "):
             _core.PackedModel(layers)
+
+
+def test_a_stream_refuses_states_that_do_not_fit():
+    stream = _core.Stream(_core.PackedModel([packing()]), 2)
+    state = np.ones((2, 4), np.float32)
+    apart = np.repeat(state, 2, axis=0)[::2]
+    for states in ([], [state, state], [state[:1]], [apart]):
+        with pytest.raises(ValueError, match="_core: state"):
+            stream._set_states(states)
+    assert not stream._states()[0].any()
