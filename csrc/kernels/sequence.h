@@ -71,8 +71,9 @@ struct ForwardPass : Pass<Forward<Real>> {
       tape = {scratch.take<Real>(s.B * Cell::slots * s.H), 0, Cell::slots * s.H};
     }
     Index most = rows.end - rows.begin;  // sequences of a member
-    for (Index member = 0; by_sequence && member < team.size && team.size > 1; ++member)
-      most = max(most, f.cuts[member + 1] - f.cuts[member]);
+    if (by_sequence && team.size > 1)
+      for (Index member = 0; member < team.size; ++member)
+        most = max(most, f.cuts[member + 1] - f.cuts[member]);
     const Index state_bytes = gates.per_gate * kRegisterBytes;
     block_rows = max(1, kStateBytes / (max(1, state_bytes) * kRowBlock)) * kRowBlock;
     if (by_sequence) most = min(most, block_rows);

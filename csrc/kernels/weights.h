@@ -22,12 +22,12 @@ struct GatePanels {
   static_assert(!Cell::gates_together || Cell::gates == kTileVectors, "a panel holds all gates");
 
   Panels panels() const { return Panels(vectors / groups); }
-  // Calls visit(group, first register of the group, which column of (G*H) a register holds).
+  // Calls visit(first register of a group, which column of (G*H) a register holds).
   template <class Visit>
   void each(Visit visit) const {
     for (int g = 0; g < groups; ++g) {
       const GatePanels self = *this;
-      visit(g, g * per_gate, [self, g](Index v) -> Lane {
+      visit(g * per_gate, [self, g](Index v) -> Lane {
         if constexpr (Cell::gates_together) return GatesTogether<Real>{self.H}(v);
         const Lane lane = InOrder<Real>{self.H}(v);
         return {g * self.H + lane.first, lane.count};
@@ -62,7 +62,7 @@ void pack_forward(void* memory, Shape s, const Weights<Real>& w, Team team) {
   const GatePanels<Cell, Real> gates{s.H};
   constexpr Index lanes = kLanes<Real>;
   const auto b = [](const Real* bias, Index column) { return bias ? bias[column] : Real(0); };
-  gates.each([&](int, Index v_0, auto columns) {
+  gates.each([&](Index v_0, auto columns) {
     const Panels panels = gates.panels();
     const Range part = share(panels.count(), team);
     pack(to.W + v_0 * lanes * s.I, panels, s.I, {0, s.I}, w.W, columns, part);
