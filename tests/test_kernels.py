@@ -252,7 +252,6 @@ def test_linear_is_the_product(isa, dtype):
 
 # The bindings refuse what does not fit
 
-
 FORWARD = ["reverse", "W", "U", "b_x", "b_h", "h_0", "y", "h_n", "tape"]
 BACKWARD = [
     *("reverse", "W", "U", "h_0", "y", "tape", "dy", "dh_n"),
@@ -339,12 +338,11 @@ def test_forward_refuses_what_does_not_fit(cell, dtype):
 
 def test_backward_refuses_what_does_not_fit(cell, dtype):
     p, _, backward = directions(cell, dtype)
-    names = ["x", *BACKWARD]
 
     def call(x, *run):
         _core.backward(cell, x, p.lengths, [run])
 
-    refuses(call, names, ["tape", *BACKWARD[-6:]], [p.x, *backward])
+    refuses(call, ["x", *BACKWARD], ["tape", *BACKWARD[-6:]], [p.x, *backward])
 
 
 def test_linear_refuses_what_does_not_fit(dtype):
@@ -356,12 +354,19 @@ def test_linear_refuses_what_does_not_fit(dtype):
     refuses(_core.linear_backward, names, names[3:], [x, W, y, *gradients])
 
 
+def test_passes_over_flat_buffers_refuse_what_does_not_fit(dtype):
+    flat = [np.ones(5, dtype) for _ in "pgmv"]
+    refuses(lambda *a: _core.adam(*a, 0.1, 0.9, 0.999, 1e-8, 1.0), [*"pgmv"], [*"pmv"], flat)
+    refuses(_core.dot, ["a", "b"], [], flat[:2])
+
+
 def test_calls_refuse_what_is_no_call(cell):
     p, forward, backward = directions(cell, np.dtype(np.float32))
     wrong_lengths = [
         [7] * 5, np.full(5, 7, np.int32), np.full(5, 7.0), np.zeros(5, np.uint64), "x",
         np.zeros(4, int), np.zeros(6, int), np.zeros((5, 1), int), np.zeros(10, int)[::2],
         np.array([0, 0, 0, 0, -1]), np.array([8, 0, 0, 0, 0]), np.zeros(5, ">i8"),
+        np.frombuffer(bytearray(41), np.int64, 5, 1),
     ]  # fmt: skip
     for function, run in ((_core.forward, tuple(forward)), (_core.backward, tuple(backward))):
         for lengths in wrong_lengths:
