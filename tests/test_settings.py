@@ -86,7 +86,7 @@ def test_bytes_that_are_no_text_are_shown_in_the_error(python):
 GROUPS = {  # version -> /proc/self/cgroup, folder below /sys/fs/cgroup
     "v2": ("0::/a/b\n", ""),
     "v1": ("5:memory:/x\n4:cpu,cpuacct:/a/b\n", "cpu,cpuacct"),
-    "v1, by its short name": ("4:cpuacct,cpu:/a/b\n", "cpu"),
+    "v1, by its short name": ("4:cpuacct,cpu:/a/b\n3:cpuset:/a/other\n", "cpu"),
 }
 
 
