@@ -84,6 +84,8 @@ def test_the_state_can_be_taken_out_and_put_back(rng):
     np.testing.assert_array_equal(stream.process(x[4:]), after)
     stream.reset()
     assert not any(s.any() for s in stream.state)
+    stream.state = state
+    np.testing.assert_array_equal(stream.process(x[4:]), after)
 
 
 def test_a_state_that_does_not_fit_changes_nothing(rng):
