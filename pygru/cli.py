@@ -13,7 +13,6 @@ import argparse
 import importlib
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -112,13 +111,7 @@ def _read(path: Path, into: Path | None, *, check: bool = False) -> Any:
     import pygru
     from pygru.interop import formats
 
-    model = None if into is None else pygru.load(into)
-    try:
-        return formats.read(path, model, check=check)
-    except ValueError as error:  # of functions, whose argument it is
-        raise ValueError(
-            re.sub(r"\binto(?= must)|(?<=needs )into\b", "--into", str(error))
-        ) from error
+    return formats.read(path, None if into is None else pygru.load(into), check=check)
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:

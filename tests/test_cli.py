@@ -189,9 +189,7 @@ def test_convert_needs_to_be_told_what_weights_alone_are_weights_of(tmp_path, ca
     assert cli.main(["convert", str(ours), str(weights)]) == 0
     back = tmp_path / "back.safetensors"
     assert cli.main(["convert", str(weights), str(back)]) == 1
-    assert "needs --into" in capsys.readouterr().err
-    assert cli.main(["info", str(ours), "--into", str(ours)]) == 1
-    assert "--into must be None for what is a whole model" in capsys.readouterr().err
+    assert "needs into" in capsys.readouterr().err
     assert cli.main(["convert", str(weights), str(back), "--into", str(ours)]) == 0
     for command in (["info"], ["bench", "--seconds", "0.01"]):
         assert cli.main([*command, str(weights), "--into", str(ours)]) == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Keras's weights come and go: with h5py alone, both reset variants, files that cannot hurt."""
+"""Keras's files come and go with h5py alone: both reset variants, files that cannot hurt."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import zipfile
 import numpy as np
 import pytest
 from mutations import assert_refused_or_read
-from tolerances import TOLERANCES, assert_close
 
 import pygru
-from pygru.interop import formats, from_keras, to_keras_weights, write_keras_weights
+from pygru.interop import from_keras, to_keras_weights, write_keras_weights
 
 h5py = pytest.importorskip("h5py")
 
@@ -285,123 +284,3 @@ def test_archives_that_unfold_are_refused(tmp_path, archive):
         for name in good.namelist():
             new.writestr(name, good.read(name))
     assert len(from_keras(path)) == 4  # packed again by somebody: as good as before
-
-
-# With Keras
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow has much to say
-    return pytest.importorskip("keras")
-
-
-@pytest.fixture(params=["float32", "float64"])
-def precision(request, keras):
-    """Both precisions, as the one that Keras makes of an array."""
-    before = keras.config.floatx()
-    keras.config.set_floatx(request.param)
-    yield request.param
-    keras.config.set_floatx(before)
-
-
-@pytest.mark.parametrize("bias", [False, True], ids=["unbiased", "bias"])
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "two-way"])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_models_in_memory_come_and_go(variant, bidirectional, bias, precision, keras, rng):
-    layers, kind = keras.layers, {"dtype": precision, "use_bias": bias}
-
-    def cell(**options):
-        if variant in ("tanh", "relu"):
-            one = layers.SimpleRNN(H, activation=variant, **options, **kind)
-        else:
-            one = layers.GRU(H, reset_after=variant == "after", **options, **kind)
-        return layers.Bidirectional(one, dtype=precision) if bidirectional else one
-
-    theirs = keras.Sequential([
-        keras.Input((None, I), dtype=precision), cell(return_sequences=True),
-        cell(return_sequences=True), cell(),
-    ])  # fmt: skip
-    weights = [rng.uniform(-0.5, 0.5, w.shape).astype(precision) for w in theirs.get_weights()]
-    theirs.set_weights(weights)
-    ours = from_keras(theirs)
-    assert all(map(np.array_equal, to_keras_weights(ours), weights))
-    x = rng.standard_normal((2, 3, I)).astype(precision)
-    assert_close(ours(x), keras.ops.convert_to_numpy(theirs(x)), "interop")
-
-
-def test_every_layer_that_has_an_equal_comes_from_a_file(keras, tmp_path, capsys):
-    layers = keras.layers
-    theirs = keras.Sequential([
-        keras.Input((None,)), layers.Embedding(9, I), layers.Dropout(0.3),
-        layers.GRU(H, return_sequences=True, dropout=0.1, recurrent_dropout=0.1),
-        layers.TimeDistributed(layers.Dense(5, activation="relu")),
-        layers.Bidirectional(layers.GRU(H, reset_after=False, return_sequences=True)),
-        layers.LayerNormalization(), layers.SimpleRNN(H, activation="relu", return_sequences=True),
-        layers.ReLU(), layers.GRU(H, return_sequences=True, use_bias=False),
-        layers.GlobalAveragePooling1D(), layers.RepeatVector(4), layers.GRU(H),
-        layers.Activation("sigmoid"), layers.Dense(3), layers.Dense(2, activation="tanh"),
-        layers.Softmax(),
-    ])  # fmt: skip
-    theirs.compile("adam", "mse")
-    theirs.optimizer.build(theirs.trainable_variables)  # the file has Adam's arrays too
-    theirs.save(tmp_path / "model.keras")
-    ours = from_keras(tmp_path / "model.keras", check=True)
-    assert all(map(np.array_equal, to_keras_weights(ours), theirs.get_weights()))
-    out = capsys.readouterr().out
-    assert out.startswith("from_keras: largest absolute difference to keras ")
-    assert float(out.rpartition(" ")[2]) < TOLERANCES["interop"]["float32"]
-    from_keras(theirs, check=True)
-
-
-def test_functional_models_and_bare_weights_come_and_go(keras, tmp_path):
-    layers = keras.layers
-    x = keras.Input((None, I))
-    y = layers.Bidirectional(layers.GRU(H))(layers.GRU(H, return_sequences=True)(x))
-    theirs = keras.Model(x, layers.Dense(M)(y))
-    theirs.save(tmp_path / "model.keras")
-    theirs.save_weights(tmp_path / "model.weights.h5")
-    ours = from_keras(tmp_path / "model.keras", check=True)
-    from_keras(theirs, check=True)
-    for batch_first in (False, True):
-        empty = pygru.Sequential(
-            pygru.GRU(I, H, batch_first=batch_first),
-            pygru.GRU(H, H, bidirectional=True, batch_first=batch_first),
-            pygru.BothEnds(), pygru.Linear(2 * H, M),
-        )  # fmt: skip
-        from_keras(tmp_path / "model.weights.h5", into=empty, check=True)
-        assert np.array_equal(empty.flat_params, ours.flat_params)
-    for array in theirs.weights:
-        array.assign(array * 0)
-    write_keras_weights(ours, tmp_path / "back.weights.h5")
-    theirs.load_weights(tmp_path / "back.weights.h5")
-    assert all(map(np.array_equal, to_keras_weights(ours), theirs.get_weights()))
-
-
-def test_check_begins_with_what_the_model_reads(keras, tmp_path, capsys):
-    """A vector where there are no steps yet; the first width where the first module has none."""
-    layers = keras.layers
-    from_keras(keras.Sequential([keras.Input((I,)), layers.Dense(H), layers.Dense(M)]), check=True)
-    path = tmp_path / "model.weights.h5"
-    for row in (
-        [pygru.Dropout(0.5), pygru.Tanh(), pygru.GRU(I, H), pygru.LastStep()],
-        [pygru.Linear(I, H), pygru.RepeatVector(4), pygru.GRU(H, M)],
-        [pygru.ReLU()],
-    ):
-        formats.write(pygru.Sequential(*row), path, check=True)
-    assert capsys.readouterr().out.count("difference to keras ") == 4
-
-
-def test_layers_of_a_live_model_without_an_equal_are_refused(keras):
-    layers = keras.layers
-    for one, message in (
-        (layers.LSTM(H), r"\(LSTM\) must"),
-        (layers.Bidirectional(layers.GRU(H), merge_mode="sum"), "must have merge_mode='concat'"),
-        (layers.Bidirectional(layers.LSTM(H)), "must hold a GRU or SimpleRNN, got LSTM"),
-        (layers.GRU(H, activation="elu"), "must have activation='tanh', got 'elu'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            from_keras(keras.Sequential([keras.Input((None, I)), one]))
-    masked = [keras.Input((None,)), layers.Embedding(9, I, mask_zero=True), layers.GRU(H)]
-    with pytest.raises(ValueError, match="must have mask_zero=False, got True"):
-        from_keras(keras.Sequential(masked))
