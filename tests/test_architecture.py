@@ -8,6 +8,7 @@ or a law to change on purpose.
 from __future__ import annotations
 
 import ast
+import platform
 import re
 import shutil
 import subprocess
@@ -164,6 +165,20 @@ def test_the_extension_exports_no_kernel():
     exported = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     ours = [line for line in exported.splitlines() if "pygru" in line or "kernel" in line]
     assert not ours, "\n".join(ours)
+
+
+def test_the_kernels_fetch_ahead():
+    """GCC takes a function that only prefetches for one without effect, and drops its calls."""
+    objdump = shutil.which("objdump")
+    if objdump is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs objdump and ELF")
+    if platform.machine() != "x86_64":
+        pytest.skip("knows the instruction of x86-64 alone")
+    assert _core.__file__ is not None
+    command = [objdump, "--disassemble", "--no-show-raw-insn", _core.__file__]
+    code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    fetched = code.count("prefetcht0")  # into L1: what a cell is about to write, in each table
+    assert fetched > 3 * 8, f"{fetched} instructions"
 
 
 # --- Python ---------------------------------------------------------------------------------------

@@ -91,11 +91,11 @@ struct Product {
   // A few rows with every panel, several of which are taken at once.
   void last_rows(Index i, int few) {
     const int computed = computed_rows(few);
-    const Index together = panels_at_once(computed);
+    const int together = panels_at_once(computed);
     for (Index j = 0; j < count;) {
       const int width = b.panels.width(nth(j));
-      const bool several = j + together <= count && b.panels.width(nth(j + together - 1)) == width;
-      const int panels = several ? static_cast<int>(together) : 1;
+      int panels = together;
+      while (j + panels > count || b.panels.width(nth(j + panels - 1)) != width) panels /= 2;
       const Index p = min(nth(j), nth(j + panels - 1));
       const Tile<Real> tile = {.i = i,
                                .rows = few,
@@ -196,9 +196,13 @@ struct FromZero {
 };
 
 // start: chains go on from rows of memory that are `row_stride` apart and have `columns` values.
+// Those of the tile come closer, to L2, while its first ones are in use.
 template <class Real>
 auto from_rows(const Real* rows, Index row_stride, Index columns) {
   return [=](const auto& tile) {
+    each_register(tile, [&](Index i, Index column, const Real*) {
+      fetch_line<For::later>(rows + i * row_stride + column);
+    });
     const Index first = tile.v * kLanes<Real>;
     if (first + tile.vectors() * kLanes<Real> <= columns)
       return begin_at(tile, rows + tile.i * row_stride + first, kLanes<Real>, row_stride);

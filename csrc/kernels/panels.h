@@ -113,17 +113,42 @@ void pack_lane(Real* dst, Index stride, Matrix<const Real> source, Lane lane, In
           c < lane.count ? columns[c * source.row_stride + k * source.column_stride] : Real(0);
 }
 
+// `count` panels of three registers with every lane, side by side, from rows of the source that are
+// columns of the matrix: each row passes once, and with it the cache lines that they share.
+template <int count, class Real, class Columns>
+void copy_panels(Real* dst, Index first, Index depth, Index K, Matrix<const Real> source,
+                 Columns columns) {
+  constexpr int N = count * kTileVectors;
+  constexpr Index lanes = kLanes<Real>, stride = kTileVectors * lanes;
+  const Real* from[N];
+  for (int n = 0; n < N; ++n) from[n] = source.at(columns(first + n).first, 0);
+  for (Index k = 0; k < K; ++k)
+#pragma GCC unroll 12
+    for (int n = 0; n < N; ++n)
+      store(dst + (n / kTileVectors * depth + k) * stride + n % kTileVectors * lanes,
+            load(from[n] + k * source.column_stride));
+}
+
 // The panels [part.begin, part.end) of a packed matrix of depth K; `k` is the slice of it that
 // source.at(c, 0), source.at(c, 1) ... fill.
 template <class Real, class Columns>
 void pack(Real* dst, Panels panels, Index K, Range k, Matrix<const Real> source, Columns columns,
           Range part) {
-  for (Index p = part.begin; p < part.end; ++p) {
-    const Index stride = panels.width(p) * kLanes<Real>;
-    Real* panel = dst + panels.first(p) * kLanes<Real> * K + k.begin * stride;
+  constexpr Index lanes = kLanes<Real>;
+  constexpr int side_by_side = 64 / kRegisterBytes;
+  for (Index p = part.begin; p < part.end;) {
+    const Index first = panels.first(p), stride = panels.width(p) * lanes;
+    Real* const panel = dst + first * lanes * K + k.begin * stride;
+    const Index last = p + side_by_side - 1;
+    if (source.row_stride == 1 && last < part.end && panels.width(last) == kTileVectors &&
+        columns(panels.first(last) + kTileVectors - 1).count == lanes) {
+      copy_panels<side_by_side>(panel, first, K, k.end - k.begin, source, columns);
+      p += side_by_side;
+      continue;
+    }
     for (int n = 0; n < panels.width(p); ++n)
-      pack_lane(panel + n * kLanes<Real>, stride, source, columns(panels.first(p) + n),
-                k.end - k.begin);
+      pack_lane(panel + n * lanes, stride, source, columns(first + n), k.end - k.begin);
+    ++p;
   }
 }
 

@@ -270,10 +270,10 @@ struct ForwardPass : Pass<Forward<Real>> {
     const Index unit = tile.v / (Cell::gates_together ? Cell::gates : 1) * lanes;
     for (int r = 0; r < tile.rows; ++r) {
       const Row& row = step_rows[tile.i + r];
-      __builtin_prefetch(row.y + unit, 1);
+      fetch_line<For::writing>(row.y + unit);
       if (!row.tape) continue;
       for (int slot = 0; slot < Cell::slots; ++slot)
-        __builtin_prefetch(row.tape + slot * s.H + unit, 1);
+        fetch_line<For::writing>(row.tape + slot * s.H + unit);
     }
   }
 

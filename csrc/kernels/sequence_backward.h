@@ -184,10 +184,10 @@ struct BackwardPass : Pass<Backward<Real>> {
       const Row& row = step_rows[tile.i + r];
       for (int n = 0; n < tile.vectors(); n += line) {
         const Index unit = (tile.v + n) * lanes;
-        __builtin_prefetch(row.h_prev + unit);
-        if (row.dy) __builtin_prefetch(row.dy + unit);
+        fetch_line<For::reading>(row.h_prev + unit);
+        if (row.dy) fetch_line<For::reading>(row.dy + unit);
         for (int slot = 0; slot < Cell::slots; ++slot)
-          __builtin_prefetch(row.tape + slot * s.H + unit, 1);
+          fetch_line<For::writing>(row.tape + slot * s.H + unit);
       }
     }
   }

@@ -111,7 +111,7 @@ void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* pa
       }
       panel += N * lanes;
       if constexpr (far) {
-        __builtin_prefetch(reinterpret_cast<const void*>(ahead.address), 0, 2);
+        fetch_line<For::later>(reinterpret_cast<const void*>(ahead.address));
         ahead.address += static_cast<std::uintptr_t>(ahead.per_k);
       }
     } while (++k < K);
@@ -156,23 +156,19 @@ constexpr int computed_rows(int rows) {
   return computed;
 }
 
-// multiply_tile for `rows` rows at a time and `panels` panels, 1 or panels_at_once(rows), of
-// `width` registers; `far`: one that fetches ahead.
-template <int step, class Real, int R = 2 * kTileRows>
+// multiply_tile for `rows` rows at a time and `panels` panels, a power of two up to
+// panels_at_once(rows), of `width` registers; `far`: one that fetches ahead.
+template <int step, class Real, int R = 2 * kTileRows, int P = panels_at_once(R)>
 TileFunction<Real> tile_function(int rows, int panels, int width, bool far) {
-  if (rows == R) {
-    constexpr int P = panels_at_once(R);
+  if (rows == R && panels == P) {
     constexpr bool may_fetch = R == kTileRows && step == 1;
-    if (R > kTileRows || width == 1)
-      return panels == P ? multiply_tile<R, P, 1, step, false, Real>
-                         : multiply_tile<R, 1, 1, step, false, Real>;
-    if (width == 2)
-      return panels == P ? multiply_tile<R, P, 2, step, false, Real>
-                         : multiply_tile<R, 1, 2, step, false, Real>;
+    if (R > kTileRows || width == 1) return multiply_tile<R, P, 1, step, false, Real>;
+    if (width == 2) return multiply_tile<R, P, 2, step, false, Real>;
     if (may_fetch && far) return multiply_tile<R, 1, 3, step, may_fetch, Real>;
-    return panels == P ? multiply_tile<R, P, 3, step, false, Real>
-                       : multiply_tile<R, 1, 3, step, false, Real>;
+    return multiply_tile<R, P, 3, step, false, Real>;
   }
+  if constexpr (P > 1)
+    if (rows == R) return tile_function<step, Real, R, P / 2>(rows, panels, width, far);
   if constexpr (R > 1) return tile_function<step, Real, R / 2>(rows, panels, width, far);
   return nullptr;
 }
