@@ -16,7 +16,7 @@ import pygru
 
 # A layer large enough for four threads, and the bits of all it computes.
 LAYER = """
-import os, sys, time
+import os, pathlib, sys, time
 import numpy as np
 import pygru
 
@@ -252,20 +252,21 @@ def test_a_call_wakes_only_the_members_of_its_team(script):
         assert len(others) == 3
         def switches():
             time.sleep(0.02)  # until they sleep
-            counts = {}
-            for thread in others:
-                with open(f"/proc/self/task/{thread}/status") as status:
-                    counts[thread] = [line for line in status if "ctxt_switches" in line]
-            return counts
+            path = {n: pathlib.Path(f"/proc/self/task/{n}/status") for n in others}
+            return {n: path[n].read_text().split("ctxt_switches") for n in others}
         pygru.set_num_threads(2)
-        asleep, before = switches(), None
-        while asleep != before:
-            asleep, before = switches(), asleep
-        for _ in range(10):
-            assert bits() == expected
-            time.sleep(0.001)
-        now = switches()
-        assert sum(now[thread] == asleep[thread] for thread in others) == 2, (asleep, now)
+        for _ in range(20):  # again where calls ran alone, because the machine is busy
+            asleep, before = switches(), None
+            while asleep != before:
+                asleep, before = switches(), asleep
+            for _ in range(10):
+                assert bits() == expected
+                time.sleep(0.001)
+            now = switches()
+            left_alone = sum(now[thread] == asleep[thread] for thread in others)
+            if left_alone < 3:
+                break
+        assert left_alone == 2
     """)
 
 

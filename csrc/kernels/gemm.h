@@ -57,7 +57,7 @@ struct Product {
                     next);
     }
     for (Index i = full; i < rows.end;) {
-      const int few = rows_at_once(rows.end - i, R);
+      const int few = static_cast<int>(min(rows.end - i, kTileRows));
       last_rows(i, few);
       i += few;
     }
@@ -90,8 +90,7 @@ struct Product {
 
   // A few rows with every panel, several of which are taken at once.
   void last_rows(Index i, int few) {
-    const int computed = computed_rows(few);
-    const int together = panels_at_once(computed);
+    const int together = panels_at_once(few);
     for (Index j = 0; j < count;) {
       const int width = b.panels.width(nth(j));
       int panels = together;
@@ -99,7 +98,7 @@ struct Product {
       const Index p = min(nth(j), nth(j + panels - 1));
       const Tile<Real> tile = {.i = i,
                                .rows = few,
-                               .R = computed,
+                               .R = few,
                                .v = b.panels.first(p),
                                .width = width,
                                .panels = panels,

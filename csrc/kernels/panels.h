@@ -93,8 +93,9 @@ template <class Real>
 void pack_lane(Real* dst, Index stride, Matrix<const Real> source, Lane lane, Index K) {
   constexpr Index lanes = kLanes<Real>;
   const Real* columns = source.at(lane.first, 0);
-  if (source.row_stride == 1 && lane.count == lanes) {
-    for (Index k = 0; k < K; ++k) store(dst + k * stride, load(columns + k * source.column_stride));
+  if (source.row_stride == 1) {
+    for (Index k = 0; k < K; ++k)
+      store(dst + k * stride, load_some(columns + k * source.column_stride, lane.count));
     return;
   }
   Index k = 0;

@@ -221,8 +221,11 @@ struct ForwardPass : Pass<Forward<Real>> {
   [[gnu::noinline]] void finish_groups(const AnyTile& tile, const Beginning<Real>& inputs) const {
     const Index count = tile.rows * tile.panels, unit = tile.v / Cell::gates * lanes;
     Index j = 0;
-    if (unit + tile.panels * lanes <= s.H)
+    if (unit + tile.panels * lanes <= s.H) {
       for (; j + kOverlap <= count; j += kOverlap) finish_units<kOverlap>(tile, inputs, j, unit);
+      if (j + 3 == count) return finish_units<3>(tile, inputs, j, unit);
+      if (j + 2 == count) return finish_units<2>(tile, inputs, j, unit);
+    }
     for (; j < count; ++j) finish_units<1>(tile, inputs, j, unit);
   }
   template <int N, class AnyTile>

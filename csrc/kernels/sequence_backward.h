@@ -316,7 +316,8 @@ struct BackwardPass : Pass<Backward<Real>> {
         const int width = columns.panels.width(p);
         Real* const to = gates_packed[g] + first * count + e_0 * width * lanes;
         const Index from = group.slot * s.H + first, exist = columns.columns - first;
-        Vec<Real> sum[kTileVectors] = {};
+        Vec<Real> sum[kTileVectors];
+        for (Vec<Real>& s_n : sum) s_n = Vec<Real>{};  // as `= {}`, but not by `rep stos`
         if (width == kTileVectors && exist >= kTileVectors * lanes)
           pack_gates_of<true>(some, few, Constant<kTileVectors>{}, from, exist, to, sum);
         else

@@ -127,17 +127,57 @@ inline Vec<Real> broadcast(Real a) {
   return a - Vec<Real>{};  // a + 0 would lose the sign of -0
 }
 
-// The first n lanes from memory, 0 in the others; n in 0..kLanes. Touches nothing past p[n - 1].
+// The first n lanes from memory, 0 in the others; n < kLanes, all of them are 0 where n <= 0.
+// Touches nothing past p[n - 1].
+#if defined(__AVX512F__)
+inline unsigned first_lanes(Index n) {
+  return (1u << (n > 0 ? n : 0)) - 1;
+}
+inline Vec<float> load_part(const float* p, Index n) {
+  return (Vec<float>)_mm512_maskz_loadu_ps(static_cast<__mmask16>(first_lanes(n)), p);
+}
+inline Vec<double> load_part(const double* p, Index n) {
+  return (Vec<double>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(first_lanes(n)), p);
+}
+#elif defined(__AVX2__)
 template <class Real>
-[[gnu::noinline, gnu::cold]] Vec<Real> load_part(const Real* p, Index n) {
+constexpr Bits<Real> kAllAndNone[2] = {~Bits<Real>{}, {}};
+template <class Real>
+inline __m256i first_lanes(Index n) {  // a register from n lanes before the middle
+  const auto* const middle = reinterpret_cast<const Real*>(&kAllAndNone<Real>[1]);
+  __m256i mask;
+  __builtin_memcpy(&mask, middle - (n > 0 ? n : 0), sizeof mask);
+  return mask;
+}
+inline Vec<float> load_part(const float* p, Index n) {
+  return (Vec<float>)_mm256_maskload_ps(p, first_lanes<float>(n));
+}
+inline Vec<double> load_part(const double* p, Index n) {
+  return (Vec<double>)_mm256_maskload_pd(p, first_lanes<double>(n));
+}
+#else
+template <class Real>
+inline Vec<Real> load_part(const Real* p, Index n) {
   Vec<Real> v{};
-  for (Index lane = 0; lane < n; ++lane) v[lane] = p[lane];
+#pragma GCC unroll 4
+  for (Index lane = 0; lane < kLanes<Real>; ++lane)
+    if (lane < n) v[lane] = p[lane];
   return v;
 }
+#endif
 
+// The first n lanes to memory, n in 0 .. kLanes - 1: half a register, a quarter ... by the bits of
+// n. (Masked stores are slow on AMD.)
 template <class Real>
-[[gnu::noinline, gnu::cold]] void store_part(Real* p, Vec<Real> v, Index n) {
-  for (Index lane = 0; lane < n; ++lane) p[lane] = v[lane];
+inline void store_part(Real* p, Vec<Real> v, Index n) {
+  const auto* from = reinterpret_cast<const Real*>(&v);
+#pragma GCC unroll 4
+  for (Index piece = kLanes<Real> / 2; piece > 0; piece /= 2) {
+    if (!(n & piece)) continue;
+    __builtin_memcpy(p, from, static_cast<std::size_t>(piece) * sizeof(Real));
+    p += piece;
+    from += piece;
+  }
 }
 
 // As many of `count` lanes as a register has.

@@ -19,7 +19,7 @@ template <class Real, class Width = int, class Count = int>
 struct Tile {
   Index i = 0;          // first row
   int rows = 0;         // up to kRowBlock
-  int R = 0;            // of them in registers at a time
+  int R = 0;            // of them in registers at a time; divides rows
   Index v = 0;          // first register
   Width width = {};     // registers of a panel
   Count panels = {};    // neighbouring ones, of the same width
@@ -135,29 +135,16 @@ inline int full_rows(const Panels& panels) {
 
 // How many neighbouring panels fewer rows take at once, for the same reason: 1, 2, 4 ...
 constexpr int panels_at_once(int rows) {
-  return rows < kLatencyRows ? kLatencyRows / rows : 1;
+  int panels = 1;
+  while (2 * panels * rows <= kLatencyRows) panels *= 2;
+  return panels;
 }
 inline int log_2(int power_of_two) {
   return __builtin_ctz(static_cast<unsigned>(power_of_two));
 }
 
-// How many of the last `left` rows, fewer than `full`, are taken at once. Three are as quick as
-// four: the panels are read once.
-inline int rows_at_once(Index left, int full) {
-  int rows = full;
-  while (4 * left < 3 * rows) rows /= 2;
-  return static_cast<int>(min(left, rows));
-}
-
-// The rows that are computed for them: 1, 2, 4 ...; the result of those too many is nobody's.
-constexpr int computed_rows(int rows) {
-  int computed = 1;
-  while (computed < rows) computed *= 2;
-  return computed;
-}
-
-// multiply_tile for `rows` rows at a time and `panels` panels, a power of two up to
-// panels_at_once(rows), of `width` registers; `far`: one that fetches ahead.
+// multiply_tile for `rows` rows at a time, up to kTileRows or full_rows(), and `panels` panels, a
+// power of two up to panels_at_once(rows), of `width` registers; `far`: one that fetches ahead.
 template <int step, class Real, int R = 2 * kTileRows, int P = panels_at_once(R)>
 TileFunction<Real> tile_function(int rows, int panels, int width, bool far) {
   if (rows == R && panels == P) {
@@ -169,7 +156,8 @@ TileFunction<Real> tile_function(int rows, int panels, int width, bool far) {
   }
   if constexpr (P > 1)
     if (rows == R) return tile_function<step, Real, R, P / 2>(rows, panels, width, far);
-  if constexpr (R > 1) return tile_function<step, Real, R / 2>(rows, panels, width, far);
+  constexpr int fewer = R > kTileRows ? kTileRows : R - 1;
+  if constexpr (fewer > 0) return tile_function<step, Real, fewer>(rows, panels, width, far);
   return nullptr;
 }
 
@@ -217,17 +205,11 @@ template <int step, class AnyTile, class Real, class Row>
 void advance(const AnyTile& tile, const PackedMatrix<Real>& b, Row row, Range k,
              Beginnings<Real> begin, Ahead ahead = {}) {
   if (k.begin == k.end) return begin_in_accumulators(tile, begin);
-  const int times = (tile.rows + tile.R - 1) / tile.R, computed = times * tile.R;
   const Real* a[kRowBlock];
   for (int r = 0; r < tile.rows; ++r) a[r] = row(tile.i + r) + k.begin * step;
-  if (tile.rows < computed) {  // the others have no beginning of their own
-    for (int r = tile.rows; r < computed; ++r) a[r] = a[0];
-    begin_in_accumulators(tile, begin);
-    begin = begin_at_accumulators(tile);
-  }
   const auto multiply =
       tile_function<step, Real>(tile.R, tile.panels, tile.width, ahead.address != 0);
-  multiply(tile.acc, a, times, b.at(tile.v, k.begin, tile.width),
+  multiply(tile.acc, a, tile.rows / tile.R, b.at(tile.v, k.begin, tile.width),
            tile.width * kLanes<Real> * b.depth, k.end - k.begin, begin, ahead);
 }
 
