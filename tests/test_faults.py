@@ -204,9 +204,9 @@ def test_no_number_slows_a_layer_down(cell, isa, keep_threads):
 
 def test_no_size_is_much_slower_than_the_next_round_one(cell, isa, keep_threads):
     _core.set_num_threads(1)
-    odd = {"10 units": draw(cell, 40, 8, 4, 10), "13 units": draw(cell, 40, 8, 4, 13)}
+    ragged = {"10 units": draw(cell, 40, 8, 4, 10), "13 units": draw(cell, 40, 8, 4, 13)}
     assert_none_takes_twice(
-        layer_calls(draw(cell, 40, 8, 4, 16)), {name: layer_calls(p) for name, p in odd.items()}
+        layer_calls(draw(cell, 40, 8, 4, 16)), {name: layer_calls(p) for name, p in ragged.items()}
     )
     few = {f"{n} sequences": layer_calls(draw(cell, 40, n, 4, 64)) for n in (1, 2, 3)}
     assert_none_takes_twice(layer_calls(draw(cell, 40, 4, 4, 64)), few)

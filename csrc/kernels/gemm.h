@@ -195,13 +195,13 @@ struct FromZero {
 };
 
 // start: chains go on from rows of memory that are `row_stride` apart and have `columns` values.
-// Those of the tile come closer, to L2, while its first ones are in use.
+// The rows of a tile are fetched into L2 while its first ones are in use.
 template <class Real>
 auto from_rows(const Real* rows, Index row_stride, Index columns) {
   return [=](const auto& tile) {
-    each_register(tile, [&](Index i, Index column, const Real*) {
-      fetch_line<For::later>(rows + i * row_stride + column);
-    });
+    for (int r = 0; r < tile.rows; ++r)
+      for (int n = 0; n < tile.vectors(); n += kLineRegisters)
+        fetch_line<For::later>(rows + (tile.i + r) * row_stride + (tile.v + n) * kLanes<Real>);
     const Index first = tile.v * kLanes<Real>;
     if (first + tile.vectors() * kLanes<Real> <= columns)
       return begin_at(tile, rows + tile.i * row_stride + first, kLanes<Real>, row_stride);

@@ -136,15 +136,14 @@ template <class Real, class Columns>
 void pack(Real* dst, Panels panels, Index K, Range k, Matrix<const Real> source, Columns columns,
           Range part) {
   constexpr Index lanes = kLanes<Real>;
-  constexpr int side_by_side = 64 / kRegisterBytes;
   for (Index p = part.begin; p < part.end;) {
     const Index first = panels.first(p), stride = panels.width(p) * lanes;
     Real* const panel = dst + first * lanes * K + k.begin * stride;
-    const Index last = p + side_by_side - 1;
+    const Index last = p + kLineRegisters - 1;
     if (source.row_stride == 1 && last < part.end && panels.width(last) == kTileVectors &&
         columns(panels.first(last) + kTileVectors - 1).count == lanes) {
-      copy_panels<side_by_side>(panel, first, K, k.end - k.begin, source, columns);
-      p += side_by_side;
+      copy_panels<kLineRegisters>(panel, first, K, k.end - k.begin, source, columns);
+      p += kLineRegisters;
       continue;
     }
     for (int n = 0; n < panels.width(p); ++n)

@@ -223,6 +223,7 @@ struct ForwardPass : Pass<Forward<Real>> {
     Index j = 0;
     if (unit + tile.panels * lanes <= s.H) {
       for (; j + kOverlap <= count; j += kOverlap) finish_units<kOverlap>(tile, inputs, j, unit);
+      static_assert(kOverlap == 4, "or more may be left over");
       if (j + 3 == count) return finish_units<3>(tile, inputs, j, unit);
       if (j + 2 == count) return finish_units<2>(tile, inputs, j, unit);
     }
@@ -267,7 +268,7 @@ struct ForwardPass : Pass<Forward<Real>> {
     }
   }
 
-  // Brings closer what the cell will write, while the product is made.
+  // Brings closer the first lines of what the cell will write, while the product is made.
   template <class AnyTile>
   void fetch(const AnyTile& tile) const {
     const Index unit = tile.v / (Cell::gates_together ? Cell::gates : 1) * lanes;

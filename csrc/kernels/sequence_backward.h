@@ -179,10 +179,9 @@ struct BackwardPass : Pass<Backward<Real>> {
   // Brings closer what the cell will read, while the product is made.
   template <class AnyTile>
   void fetch(const AnyTile& tile) const {
-    constexpr int line = 64 / kRegisterBytes;  // registers of a cache line
     for (int r = 0; r < tile.rows; ++r) {
       const Row& row = step_rows[tile.i + r];
-      for (int n = 0; n < tile.vectors(); n += line) {
+      for (int n = 0; n < tile.vectors(); n += kLineRegisters) {
         const Index unit = (tile.v + n) * lanes;
         fetch_line<For::reading>(row.h_prev + unit);
         if (row.dy) fetch_line<For::reading>(row.dy + unit);
@@ -317,7 +316,7 @@ struct BackwardPass : Pass<Backward<Real>> {
         Real* const to = gates_packed[g] + first * count + e_0 * width * lanes;
         const Index from = group.slot * s.H + first, exist = columns.columns - first;
         Vec<Real> sum[kTileVectors];
-        for (Vec<Real>& s_n : sum) s_n = Vec<Real>{};  // as `= {}`, but not by `rep stos`
+        for (Vec<Real>& one : sum) one = Vec<Real>{};  // `= {}` becomes `rep stos`, slow to start
         if (width == kTileVectors && exist >= kTileVectors * lanes)
           pack_gates_of<true>(some, few, Constant<kTileVectors>{}, from, exist, to, sum);
         else

@@ -43,15 +43,6 @@ constexpr int kLatencyRows = 8;
 constexpr int kLatencyRows = 4;
 #endif
 
-// Brings a cache line closer: to be read, to be written, or no further than L2. The empty asm has
-// an effect: GCC drops the calls of a function that has none, however many lines it fetches.
-enum class For { reading, writing, later };
-template <For purpose>
-inline void fetch_line(const void* p) {
-  __builtin_prefetch(p, purpose == For::writing, purpose == For::later ? 2 : 3);
-  asm volatile("");
-}
-
 template <class Real>
 struct VecOf;
 template <>
@@ -110,6 +101,17 @@ class FlushDenormals {
 
 // ---- memory ----
 
+// Brings a cache line closer: to be read, to be written, or no further than L2. The empty asm
+// counts as an effect: GCC takes a function that only prefetches for one without any, and drops its
+// calls.
+enum class For { reading, writing, later };
+template <For purpose>
+inline void fetch_line(const void* p) {
+  __builtin_prefetch(p, purpose == For::writing, purpose == For::later ? 2 : 3);
+  asm volatile("");
+}
+constexpr int kLineRegisters = 64 / kRegisterBytes;
+
 template <class Real>
 inline Vec<Real> load(const Real* p) {
   Vec<Real> v;
@@ -140,13 +142,12 @@ inline Vec<double> load_part(const double* p, Index n) {
   return (Vec<double>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(first_lanes(n)), p);
 }
 #elif defined(__AVX2__)
+constexpr std::int32_t kAllThenNone[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 template <class Real>
-constexpr Bits<Real> kAllAndNone[2] = {~Bits<Real>{}, {}};
-template <class Real>
-inline __m256i first_lanes(Index n) {  // a register from n lanes before the middle
-  const auto* const middle = reinterpret_cast<const Real*>(&kAllAndNone<Real>[1]);
+inline __m256i first_lanes(Index n) {
+  const Index words = (n > 0 ? n : 0) * static_cast<Index>(sizeof(Real) / sizeof(std::int32_t));
   __m256i mask;
-  __builtin_memcpy(&mask, middle - (n > 0 ? n : 0), sizeof mask);
+  __builtin_memcpy(&mask, kAllThenNone + 8 - words, sizeof mask);
   return mask;
 }
 inline Vec<float> load_part(const float* p, Index n) {

@@ -22,7 +22,7 @@ struct Tile {
   int R = 0;            // of them in registers at a time; divides rows
   Index v = 0;          // first register
   Width width = {};     // registers of a panel
-  Count panels = {};    // neighbouring ones, of the same width
+  Count panels = {};    // 1, 2, 4 ... neighbouring ones, of the same width
   Real* acc = nullptr;  // [rows][panels][width][lanes] in L1
 
   int vectors() const { return width * panels; }
@@ -148,10 +148,11 @@ inline int log_2(int power_of_two) {
 template <int step, class Real, int R = 2 * kTileRows, int P = panels_at_once(R)>
 TileFunction<Real> tile_function(int rows, int panels, int width, bool far) {
   if (rows == R && panels == P) {
+    constexpr int at_most_two = P <= 2 ? P : 1;  // of width 2; of width 1 there is one
+    if (R > kTileRows || width == 1) return multiply_tile<R, 1, 1, step, false, Real>;
+    if (width == 2) return multiply_tile<R, at_most_two, 2, step, false, Real>;
     constexpr bool may_fetch = R == kTileRows && step == 1;
-    if (R > kTileRows || width == 1) return multiply_tile<R, P, 1, step, false, Real>;
-    if (width == 2) return multiply_tile<R, P, 2, step, false, Real>;
-    if (may_fetch && far) return multiply_tile<R, 1, 3, step, may_fetch, Real>;
+    if (may_fetch && far) return multiply_tile<R, P, 3, step, may_fetch, Real>;
     return multiply_tile<R, P, 3, step, false, Real>;
   }
   if constexpr (P > 1)
