@@ -5,10 +5,12 @@
     python benchmarks/threads.py --threads 4 --shapes forecast speech
 
 A ratio is the median over rounds of the time with one thread over the time with more, each round
-timing both. Small sizes follow, from a tenth of the work that is worth a thread to thirty times it:
-the worst ratio. Then, on one thread, what the 65th unit costs; a bidirectional layer on all
-threads beside one direction on one; and what more threads give where calls are far apart, so that
-threads must be woken, and beside processes that keep one core busy, or as many as the threads.
+timing both. Beside it stands what the machine gives as many threads of pure arithmetic in the same
+rounds: two CPUs of a virtual machine may be one core. Small sizes follow, from a tenth of the work
+that is worth a thread to thirty times it: the worst ratio. Then, on one thread, what the 65th unit
+costs; a bidirectional layer on all threads beside one direction on one; and what more threads give
+where calls are far apart, so that threads must be woken, and beside processes that keep one core
+busy, or as many as the threads.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
 
@@ -35,6 +38,7 @@ Call = tuple[int, Callable[[], Any]]  # how many threads, and what to call
 WORTH = 1e6  # operations that are worth a thread (kLeastWork in csrc/runtime/plan.h)
 SWEEP_SHARE = 0.1  # of the seconds of a large shape: what one of the many small ones gets
 DISTURBED = 5  # times the seconds of a large shape: what comes and goes takes longer to average
+ARITHMETIC = 500_000  # rounds of multiply-adds: about a millisecond
 TURN = 0.05  # seconds of each before the other's turn, there
 
 
@@ -62,10 +66,31 @@ def main() -> None:
 
 
 def whole_shapes(args: argparse.Namespace) -> None:
-    for mode, name in product(("inference", "training"), args.shapes):
-        call = call_of(mode, SHAPES[name], args.cell)
-        ratio, seconds = compare((1, call), (args.threads, call), args.seconds)
-        print(f"  {mode:9} {name:9} {args.threads} threads: {ratio:.2f}x  ({report(seconds)})")
+    cores: list[float] = []
+    with ThreadPoolExecutor(args.threads) as pool:
+        for mode, name in product(("inference", "training"), args.shapes):
+            call = call_of(mode, SHAPES[name], args.cell)
+            cores.clear()
+            ratio, seconds = compare(
+                (1, call),
+                (args.threads, call),
+                args.seconds,
+                lambda: cores.append(cores_worth(args.threads, pool)),
+            )
+            print(
+                f"  {mode:9} {name:9} {args.threads} threads: {ratio:.2f}x, "
+                f"arithmetic {np.median(cores):.2f}x  ({report(seconds)})"
+            )
+
+
+def cores_worth(threads: int, pool: ThreadPoolExecutor) -> float:
+    """Return what so many threads of pure multiply-adds do beside one."""
+
+    def spent(_: int = 0) -> float:
+        return timed(lambda: _core.multiply_adds(ARITHMETIC, "float32"))
+
+    one = spent()
+    return threads * one / max(pool.map(spent, range(threads)))
 
 
 def print_worst(mode: str, args: argparse.Namespace) -> None:
@@ -164,8 +189,13 @@ def directions(problem: Problem) -> tuple[Callable[[], Any], Callable[[], Any]]:
     return lambda: one(x), lambda: two(x)
 
 
-def compare(first: Call, second: Call, budget: float) -> tuple[float, tuple[float, float]]:
-    """Return the median ratio of two calls' times, and the median times, in `budget` seconds."""
+def compare(
+    first: Call, second: Call, budget: float, between: Callable[[], None] = lambda: None
+) -> tuple[float, tuple[float, float]]:
+    """Return the median ratio of two calls' times, and the median times, in `budget` seconds.
+
+    `between` is called in every round.
+    """
     blocks = []
     for threads, call in (first, second):
         pygru.set_num_threads(threads)
@@ -174,6 +204,7 @@ def compare(first: Call, second: Call, budget: float) -> tuple[float, tuple[floa
     per_round = sum(count * seconds for count, seconds in blocks)
     times = []
     for k in range(int(min(101, max(5, budget / per_round)))):
+        between()
         row = [0.0, 0.0]
         for i in (k % 2, 1 - k % 2):
             threads, call = (first, second)[i]

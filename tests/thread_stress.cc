@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Calls the runtime from several threads at once, for ThreadSanitizer to watch, and holds every
-// result against that of one thread, bit for bit; and looks at how even the parts of a team are,
-// which no result shows. There is no Python, whose lock would put calls in
+// result against that of one thread, bit for bit; and looks at what no result shows: how even the
+// parts of a team are, and when calls run alone. There is no Python, whose lock would put calls in
 // an order, and no fork(), after which ThreadSanitizer gives up when a thread starts. Built where
 // CMake is given PYGRU_THREAD_STRESS.
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include <random>
 #include <thread>
 
+#include "../csrc/runtime/account.h"
 #include "../csrc/runtime/isa.h"
 #include "../csrc/runtime/layer.h"
 #include "../csrc/runtime/plan.h"
@@ -56,7 +57,7 @@ void call_teams() {
     const Index wanted = 1 + call * 5 % 6;
     std::vector<Index> said(count(wanted));
     Barrier barrier(wanted);
-    run_team(wanted, static_cast<double>(call % 7) * 1e6, [&](Index rank, Index size) {
+    run_team(wanted, 1, static_cast<double>(call % 7) * 1e6, [&](Index rank, Index size) {
       const Team team = {rank, size, Barrier::wait_on, &barrier};
       for (Index round = 1; round <= 10; ++round) {
         said[count(rank)] = round;
@@ -97,6 +98,57 @@ void cut_all() {
                  "place of a cut");
         }
       }
+}
+
+// What calls take, simulated: one thread needs 100 us for a million operations, a team `team` times
+// as long, plus `wake` where calls were alone for more than 200 us before.
+struct Machine {
+  double team = 1, wake = 0;
+  Account account = {};
+  double asleep = 0;  // microseconds since a team's last call
+  std::minstd_rand random = {};
+
+  // Makes so many calls of `least` to `most` million operations; returns the time they take, by
+  // that of one thread alone.
+  double run(int calls, double least = 1, double most = 1) {
+    double spent = 0, alone = 0;
+    for (int i = 0; i < calls; ++i) {
+      const double size = std::uniform_real_distribution(least, most + 1e-9)(random);
+      const double noise = std::uniform_real_distribution(0.8, 1.2)(random);
+      const double one = 100 * size * noise;
+      const Call call = {nullptr, 1, 1e6 * size};
+      const bool teams = account.wants_team();
+      const double took = teams ? team * one + (asleep > 200 ? wake : 0) : one;
+      const auto time = std::chrono::nanoseconds(static_cast<Index>(1000 * took));
+      teams ? account.settle_team(call, time) : account.settle_alone(call, time);
+      asleep = teams ? 0 : asleep + one;
+      spent += took;
+      alone += one;
+    }
+    return spent / alone;
+  }
+};
+
+void keep_accounts() {
+  constexpr int learns = 1000, many = 20000;
+  const auto after_learning = [](Machine machine, double least = 1, double most = 1) {
+    machine.run(learns, least, most);
+    return machine.run(many, least, most);
+  };
+  expect(after_learning({.team = 0.5}) < 0.52, "use of a good team");
+  expect(after_learning({.team = 0.9}) < 0.95, "use of a small gain");
+  expect(after_learning({.team = 0.6}, 0.5, 1.0) < 0.63, "use of a team where calls differ");
+  for (const double slower : {1.05, 1.3, 2.0, 50.0})
+    expect(after_learning({.team = slower}) < 1.05, "cost of a team that is slower");
+  expect(after_learning({.team = 0.5, .wake = 1000}) < 0.55, "use of a team that sleeps");
+
+  Machine changing = {.team = 0.6, .wake = 60};
+  for (int times = 0; times < 3; ++times) {
+    changing.team = 1.5;
+    expect(changing.run(4 * many) < 1.05, "cost where cores become one");
+    changing.team = 0.6;
+    expect(changing.run(many) < 0.68, "use where cores become two again");
+  }
 }
 
 // What all threads read, as x, W, U, b_x and b_h, which may overlap.
@@ -168,6 +220,7 @@ Floats stream(const std::shared_ptr<const PackedModel<float>>& model, Index T, I
 int main() {
   using namespace pygru;
   cut_all();
+  keep_accounts();
   at_once(4, [](Index) { call_teams(); });  // the first calls of all
 
   constexpr Shape many = {12, 48, 8, 48}, few = {40, 7, 16, 96}, one = {12, 1, 40, 256};

@@ -120,8 +120,9 @@ void run_backward(Cell cell, const Index* length, std::vector<BackwardRun<Real>>
 
 namespace {
 
-double operations(Index N, Index K, Index M) {
-  return 2.0 * static_cast<double>(N) * static_cast<double>(K) * static_cast<double>(M);
+// Operations of one row.
+double operations(Index K, Index M) {
+  return 2.0 * static_cast<double>(K) * static_cast<double>(M);
 }
 
 }  // namespace
@@ -132,7 +133,7 @@ void run_linear(Linear<Real> args, Matrix<const Real> W, const Real* b) {
   void* packed = workspace(Purpose::packed).reserve(kernel.packed_bytes(args.K, args.M));
   kernel.pack(packed, args.K, args.M, W, b);
   args.packed = packed;
-  run_one_team(plan_rows(operations(args.N, args.K, args.M)),
+  run_one_team(plan_rows(args.N, operations(args.K, args.M)),
                [&](Team team) { kernel.forward(args, team); });
 }
 
@@ -140,7 +141,7 @@ template <class Real>
 void run_linear_backward(LinearBackward<Real> args) {
   const LinearKernels<Real>& kernel = kernels_of<Real>(kernels()).linear;
   args.scratch = workspace(Purpose::scratch).reserve(kernel.backward_scratch_bytes(args));
-  run_one_team(plan_rows(2 * operations(args.N, args.K, args.M)),
+  run_one_team(plan_rows(args.N, 2 * operations(args.K, args.M)),
                [&](Team team) { kernel.backward(args, team); });
 }
 

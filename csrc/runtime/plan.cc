@@ -19,18 +19,19 @@ constexpr double kLeastStep = 1e5;
 Plan plan_layer(const KernelTable& table, Shape s, double steps, int gates, std::size_t runs,
                 Index most) {
   const Index rows = table.tile_rows, lanes = table.lanes_f32;
-  const double per_step = 2.0 * gates * static_cast<double>(s.H) * static_cast<double>(s.I + s.H);
-  const double work = steps * per_step;
+  const double each = 2.0 * gates * static_cast<double>(s.H) * static_cast<double>(s.I + s.H);
+  const double per_step = each * static_cast<double>(s.B), work = steps * each;
   const bool together = runs == 2 && most >= 2 && work >= kLeastWork;
-  const double operations = together ? 2 * work : work;
   const Index size =
       std::clamp<Index>(static_cast<Index>(work / kLeastWork), 1, together ? most / 2 : most);
-  if (size == 1 || s.B >= rows * size) return {size, Split::sequences, together, operations};
+  const auto plan = [&](Index team, Split split) -> Plan {
+    return {team, split, together, per_step, together ? 2 * work : work};
+  };
+  if (size == 1 || s.B >= rows * size) return plan(size, Split::sequences);
   const Index by_units = std::min<Index>(size, s.H / (4 * lanes));
-  if (by_units > 1 &&
-      per_step * static_cast<double>(s.B) / static_cast<double>(by_units) >= kLeastStep)
-    return {by_units, Split::units, together, operations};
-  return {std::max<Index>(1, std::min(size, s.B)), Split::sequences, together, operations};
+  if (by_units > 1 && per_step / static_cast<double>(by_units) >= kLeastStep)
+    return plan(by_units, Split::units);
+  return plan(std::max<Index>(1, std::min(size, s.B)), Split::sequences);
 }
 
 double steps_of(Shape s, const Index* length) {
@@ -57,9 +58,12 @@ void cut_sequences(const KernelTable& table, Shape s, const Lengths& lengths, In
   cuts[team_size] = s.B;
 }
 
-Plan plan_rows(double operations) {
+Plan plan_rows(Index rows, double per_row) {
+  const double operations = static_cast<double>(rows) * per_row;
   const auto worth = static_cast<Index>(operations / kLeastWork);
-  return {.size = std::clamp<Index>(worth, 1, num_threads()), .operations = operations};
+  return {.size = std::clamp<Index>(worth, 1, num_threads()),
+          .per_step = per_row,
+          .operations = operations};
 }
 
 }  // namespace pygru

@@ -20,7 +20,8 @@ struct Plan {
   Index size = 1;
   Split split = Split::sequences;
   bool together = false;
-  double operations = 0;  // floating-point, of all at once
+  double per_step = 0;    // floating-point operations: of a step of all sequences, or of a row
+  double operations = 0;  // of all at once
 };
 
 // `steps`: of all sequences together; `runs`: directions of the layer; `most`: threads there are.
@@ -36,7 +37,7 @@ double steps_of(Shape shape, const Index* length);
 void cut_sequences(const KernelTable& table, Shape shape, const Lengths& lengths, Index team_size,
                    Index* cuts);
 
-// A team for that many operations that divide into any number of parts.
-Plan plan_rows(double operations);
+// A team for so many rows, of so many operations each, that divide into any number of parts.
+Plan plan_rows(Index rows, double per_row);
 
 }  // namespace pygru

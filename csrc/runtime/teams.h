@@ -13,7 +13,7 @@ void run_teams(const Plan& plan, Index runs, const Work& work) {
   const Index at_once = plan.together ? runs : 1;
   for (Index first = 0; first < runs; first += at_once) {
     Barrier barriers[2] = {Barrier(plan.size), Barrier(plan.size)};
-    run_team(plan.size * at_once, plan.operations, [&](Index rank, Index size) {
+    run_team(plan.size * at_once, plan.per_step, plan.operations, [&](Index rank, Index size) {
       if (size == plan.size * at_once) {
         const Index run = rank / plan.size;
         work(first + run, Team{rank % plan.size, plan.size, Barrier::wait_on, &barriers[run]});

@@ -5,13 +5,13 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <time.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -19,6 +19,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "account.h"
 #include "thread_count.h"
 
 #if defined(__x86_64__)
@@ -48,16 +49,6 @@ constexpr nanoseconds kPatience = microseconds(200);
 // others to use, has had its turn when the others come; whoever sleeps comes at once.
 constexpr nanoseconds kLook = microseconds(50);
 
-// How long this thread has looked out for others, in this call, beyond the first moment.
-thread_local nanoseconds looked{};
-
-// How long this thread has had a CPU.
-nanoseconds cpu_time() {
-  timespec time;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return std::chrono::seconds(time.tv_sec) + nanoseconds(time.tv_nsec);
-}
-
 // Signals are for the threads of the program, which may wait for one that it blocks. (The four that
 // a thread raises itself stay with it.)
 void leave_signals_to_others() {
@@ -67,74 +58,43 @@ void leave_signals_to_others() {
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
 }
 
-// What teams may lose. A team waits for a member that must be woken, or whose CPU another process
-// is using, perhaps many times as long as its call takes, and again at the next call. So lost time
-// is charged many times over, and while the account is overdrawn calls run alone and pay it back:
-// threads that are no use cost a thirtieth. A team that nobody disturbs earns what absorbs a
-// disturbance now and then.
-class Account {
- public:
-  bool overdrawn() const { return credit_ < nanoseconds(0); }
-  void earn(nanoseconds time) { credit_ = std::min(credit_ + time, kMost); }
-  // After a call that took a team `total`, and would have taken one thread `alone`. A single call
-  // is charged for ten of its kind at most, whatever held it up.
-  void settle(nanoseconds total, nanoseconds alone) {
-    if (total <= alone) return earn(total);
-    credit_ = std::max(credit_ - kCharge * std::min(total - alone, 10 * alone), -kMost);
-  }
-
- private:
-  static constexpr int kCharge = 30;
-  static constexpr nanoseconds kMost = std::chrono::seconds(1);
-  static constexpr nanoseconds kAtFirst = kMost / 10;  // nobody knows yet what a team is worth
-  nanoseconds credit_ = kAtFirst;
-};
-
 class ThreadPool {
  public:
-  void run(Index wanted, double operations, const TeamWork& work) {
+  void run(Index wanted, const Call& call, const TeamWork& work) {
     std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock()) return work(0, 1);
     const Index size = grow(wanted);
     if (size == 1) return work(0, 1);
-    // Large calls gain where small ones lose, so there is an account for every four times as many.
-    Account& account = accounts_[at(std::ilogb(std::max(1.0, operations)) / 2) % accounts_.size()];
+    Account& account = account_of(call);
     const auto start = Clock::now();
-    if (account.overdrawn()) {
+    if (!account.wants_team()) {
       work(0, 1);
-      return account.earn(Clock::now() - start);
+      return account.settle_alone(call, Clock::now() - start);
     }
     const unsigned before = finished_.now();
     work_ = &work;
     size_ = size;
     unfinished_.store(size - 1, std::memory_order_relaxed);
     for (Index rank = 1; rank < size; ++rank) threads_[at(rank - 1)]->calls.change();
-    const nanoseconds worked = take_part(0);
+    work(0, size);
     finished_.wait(before, kLook);
-    settle(account, Clock::now() - start, worked);
+    account.settle_team(call, Clock::now() - start);
   }
 
  private:
   struct alignas(64) Thread {
-    Signal calls;          // its own, so that a call wakes its members and nobody else
-    nanoseconds worked{};  // in the last call
+    Signal calls;  // its own, so that a call wakes its members and nobody else
   };
 
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-  // Settles the account after a call of a team that took `total`, of which the caller worked so
-  // long. One thread would have worked as long as all members together.
-  void settle(Account& account, nanoseconds total, nanoseconds alone) {
-    for (Index rank = 1; rank < size_; ++rank) alone += threads_[at(rank - 1)]->worked;
-    account.settle(total, alone);
-  }
-
-  // Does a member's share; returns how long it worked: the time of a CPU, without the waiting.
-  nanoseconds take_part(Index rank) {
-    const nanoseconds start = cpu_time();
-    looked = nanoseconds(0);
-    (*work_)(rank, size_);
-    return cpu_time() - start - looked;
+  // Large calls gain where small ones lose, so there is an account for every twice as many
+  // operations. (Few calls share one by chance.)
+  Account& account_of(const Call& call) {
+    const std::size_t kind = std::hash<const void*>()(call.kind);
+    const std::size_t step = std::hash<double>()(call.per_step);
+    const auto size = at(std::ilogb(std::max(1.0, call.operations)));
+    return accounts_[(kind / 16 + step + size) % accounts_.size()];
   }
 
   // Starts threads until there are wanted - 1 of them; returns how large a team can be. Where one
@@ -165,7 +125,7 @@ class ThreadPool {
     leave_signals_to_others();
     for (unsigned seen = 0;; ++seen) {
       thread.calls.wait(seen, kPatience);
-      thread.worked = take_part(rank);
+      (*work_)(rank, size_);
       if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) finished_.change();
     }
   }
@@ -177,7 +137,7 @@ class ThreadPool {
   Index size_ = 1;
   alignas(64) std::atomic<Index> unfinished_ = 0;
   Signal finished_;
-  std::array<Account, 32> accounts_;
+  std::array<Account, 256> accounts_;
 
  public:
   std::atomic<Index> failed_with = 0;
@@ -224,14 +184,12 @@ void Signal::wait(unsigned seen, nanoseconds patience) {
   for (int looks = 1; now() == seen; ++looks) {
     pause();
     if (looks % at_once != 0 || Clock::now() - start < patience) continue;
-    looked += Clock::now() - start;
     asleep_.fetch_add(1);
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [&] { return number_.load() != seen; });
     asleep_.fetch_sub(1);
     return;
   }
-  looked += Clock::now() - start;
 }
 
 void Barrier::wait() {
@@ -249,9 +207,9 @@ void prepare_for_forks() {
   process_generation();
 }
 
-void run_team(Index wanted, double operations, const TeamWork& work) {
+void run_team(Index wanted, double per_step, double operations, const TeamWork& work) {
   if (wanted <= 1) return work(0, 1);
-  pool_of_process()->run(wanted, operations, work);
+  pool_of_process()->run(wanted, {work.kind(), per_step, operations}, work);
 }
 
 Index take_thread_failure() {

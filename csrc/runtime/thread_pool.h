@@ -3,9 +3,8 @@
 // as its members, and go to sleep when nothing comes. A call wakes the members of its team only.
 //
 // One team works at a time; a second Python thread that calls meanwhile runs alone (results do not
-// depend on how many members a team has), and so does every call for a while after members had to
-// wait for one whose CPU was taken by somebody else. After fork() the child starts with a new,
-// empty pool.
+// depend on how many members a team has), and so does every call of a kind for a while after teams
+// turned out to be slower (account.h). After fork() the child starts with a new, empty pool.
 #pragma once
 
 #include <atomic>
@@ -55,6 +54,8 @@ class TeamWork {
           (*static_cast<const Function*>(f))(rank, size);
         }) {}
   void operator()(Index rank, Index size) const { call_(function_, rank, size); }
+  // The same for all work of one type.
+  const void* kind() const { return reinterpret_cast<const void*>(call_); }
 
  private:
   const void* function_;
@@ -63,8 +64,9 @@ class TeamWork {
 
 // Runs work(rank, size) as the members 0 .. size - 1, size = wanted or 1 or as many as there can
 // be, of which the caller is rank 0. Returns when all have finished. `work` must not throw; it does
-// about so many floating-point operations, by which calls of its kind are told from others.
-void run_team(Index wanted, double operations, const TeamWork& work);
+// about so many floating-point operations a step, and in all, by which calls of its kind are told
+// from others (account.h).
+void run_team(Index wanted, double per_step, double operations, const TeamWork& work);
 
 // How many threads there are, the caller included, if the last attempt to start more failed, else
 // 0; num_threads() has become that. Asking resets it.
