@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy.typing as npt
 
+from pygru.activations import Activation
 from pygru.checks import FloatArray
 from pygru.module import Layer
 from pygru.pooling import BothEnds, LastStep
 from pygru.recurrent import Recurrent
+from pygru.regularization import Dropout
 
 __all__ = ["FinalState", "plan"]
 
@@ -70,18 +72,21 @@ def plan(modules: tuple[Layer | Recurrent, ...]) -> tuple[Layer | Recurrent | Fi
     Half of these would be units that have seen one step.
     """
     steps: list[Layer | Recurrent | FinalState] = []
+    source = None  # whose units a module reads, each by itself
     for i, module in enumerate(modules):
+        # (A subclass may pool as it likes.)
+        if type(module) is BothEnds and isinstance(source, Recurrent) and not source.bidirectional:
+            raise ValueError(
+                f"Sequential: module {i} (BothEnds) must read two directions, got a "
+                f"{type(source).__name__} with bidirectional=False, whose last state LastStep gives"
+            )
+        if not isinstance(module, (Activation, Dropout)):
+            source = module
         below = steps[-1] if steps else None
-        if isinstance(below, Recurrent) and isinstance(module, (LastStep, BothEnds)):
-            # (A subclass may pool as it likes.)
-            if type(module) is (BothEnds if below.bidirectional else LastStep):
-                steps[-1] = FinalState(below, module)
-                continue
-            if type(module) is BothEnds:
-                raise ValueError(
-                    f"Sequential: module {i} (BothEnds) must read two directions, got a "
-                    f"{type(below).__name__} with bidirectional=False, whose last state LastStep "
-                    "gives"
-                )
-        steps.append(module)
+        if isinstance(below, Recurrent) and type(module) is (
+            BothEnds if below.bidirectional else LastStep
+        ):
+            steps[-1] = FinalState(below, module)
+        else:
+            steps.append(module)
     return tuple(steps)

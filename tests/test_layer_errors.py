@@ -138,6 +138,14 @@ def test_an_array_that_could_have_a_mask_and_has_none_is_an_array():
             "Sequential: module 2 (BothEnds) must read two directions, got a GRU with "
             "bidirectional=False, whose last state LastStep gives",
         ),
+        (
+            lambda: pygru.Sequential(
+                pygru.GRU(3, 8), pygru.Dropout(0.1), pygru.Tanh(), pygru.BothEnds()
+            ),
+            ValueError,
+            "Sequential: module 3 (BothEnds) must read two directions, got a GRU with "
+            "bidirectional=False, whose last state LastStep gives",
+        ),
         (lambda: pygru.Dropout(-0.1), ValueError, "Dropout: p must be a number from 0 to 1"),
         (lambda: pygru.LayerNorm(3, 0.0), ValueError, "LayerNorm: eps must be above 0, got 0.0"),
         (
