@@ -23,7 +23,7 @@ inline Range share(Index count, const Team& team) {
   return {count * team.rank / team.size, count * (team.rank + 1) / team.size};
 }
 
-inline Index ceil_div(Index a, Index b) {
+constexpr Index ceil_div(Index a, Index b) {
   return (a + b - 1) / b;
 }
 inline Index min(Index a, Index b) {

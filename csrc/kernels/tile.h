@@ -72,7 +72,8 @@ struct Ahead {
 };
 
 // acc[r][p N + n] = begin + sum_k a[r][k step] * panel p[k][n], K > 0, for `times` R rows: each R
-// in registers over K.
+// in registers over K. Of `step` rows, from the first on, the values for one k are neighbours: one
+// address serves them all.
 template <int R, int P, int N, int step, bool far, class Real>
 void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* panels,
                    Index panel_stride, Index K, const Beginnings<Real>& begin, Ahead ahead) {
@@ -81,9 +82,9 @@ void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* pa
   static_assert(R <= 16 && P <= 16 && N <= 4, "or the pragmas below must say more");
   for (int time = 0; time < times; ++time) {
     Vec<Real> sum[R][P * N];
-    const Real* a[R];
+    const Real* a[ceil_div(R, step)];
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) a[r] = rows[time * R + r];
+    for (int r = 0; r < R; r += step) a[r / step] = rows[time * R + r];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
       const Beginning<Real> from = begin.of[n];
@@ -104,7 +105,7 @@ void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* pa
         for (int n = 0; n < N; ++n) b[n] = load(panel + p * panel_stride + n * lanes);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-          const Vec<Real> a_k = broadcast(a[r][k * step]);
+          const Vec<Real> a_k = broadcast(a[r / step][k * step + r % step]);
 #pragma GCC unroll 4
           for (int n = 0; n < N; ++n) sum[r][p * N + n] = fma(a_k, b[n], sum[r][p * N + n]);
         }
