@@ -97,17 +97,29 @@ void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* pa
     }
     const Real* panel = panels;
     Index k = 0;
-    do {  // K > 0: the sums need not survive a loop that never runs
+    do {                      // K > 0: the sums need not survive a loop that never runs
+      if constexpr (P > 1) {  // few rows: their values stay in registers
+        Vec<Real> a_k[R];
 #pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) {
+        for (int r = 0; r < R; ++r) a_k[r] = broadcast(a[r / step][k * step + r % step]);
+#pragma GCC unroll 16
+        for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+          for (int n = 0; n < N; ++n) {
+            const Vec<Real> b = load(panel + p * panel_stride + n * lanes);
+            if constexpr (R > 1) asm volatile("" ::: "memory");  // or it is loaded for each row
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) sum[r][p * N + n] = fma(a_k[r], b, sum[r][p * N + n]);
+          }
+      } else {
         Vec<Real> b[N];
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) b[n] = load(panel + p * panel_stride + n * lanes);
+        for (int n = 0; n < N; ++n) b[n] = load(panel + n * lanes);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
           const Vec<Real> a_k = broadcast(a[r / step][k * step + r % step]);
 #pragma GCC unroll 4
-          for (int n = 0; n < N; ++n) sum[r][p * N + n] = fma(a_k, b[n], sum[r][p * N + n]);
+          for (int n = 0; n < N; ++n) sum[r][n] = fma(a_k, b[n], sum[r][n]);
         }
       }
       panel += N * lanes;
