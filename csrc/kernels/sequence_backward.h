@@ -317,10 +317,12 @@ struct BackwardPass : Pass<Backward<Real>> {
         const Index from = group.slot * s.H + first, exist = columns.columns - first;
         Vec<Real> sum[kTileVectors];
         for (Vec<Real>& one : sum) one = Vec<Real>{};  // `= {}` becomes `rep stos`, slow to start
-        if (width == kTileVectors && exist >= kTileVectors * lanes)
-          pack_gates_of<true>(some, few, Constant<kTileVectors>{}, from, exist, to, sum);
-        else
+        if (exist < width * lanes || width == 1)
           pack_gates_of<false>(some, few, width, from, exist, to, sum);
+        else if (width == 2)
+          pack_gates_of<true>(some, few, Constant<2>{}, from, exist, to, sum);
+        else
+          pack_gates_of<true>(some, few, Constant<3>{}, from, exist, to, sum);
         for (int n = 0; n < width; ++n) {
           const Index at = group.gate * s.H + first + n * lanes, left = exist - n * lanes;
           for (Real* const db : biases)
