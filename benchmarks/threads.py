@@ -38,8 +38,8 @@ Call = tuple[int, Callable[[], Any]]  # how many threads, and what to call
 WORTH = 1e6  # operations that are worth a thread (kLeastWork in csrc/runtime/plan.h)
 SWEEP_SHARE = 0.1  # of the seconds of a large shape: what one of the many small ones gets
 DISTURBED = 5  # times the seconds of a large shape: what comes and goes takes longer to average
-ARITHMETIC = 500_000  # rounds of multiply-adds: about a millisecond
 TURN = 0.05  # seconds of each before the other's turn, there
+ARITHMETIC = 500_000  # rounds of multiply-adds: about a millisecond
 
 
 def main() -> None:

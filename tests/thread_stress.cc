@@ -57,7 +57,7 @@ void call_teams() {
     const Index wanted = 1 + call * 5 % 6;
     std::vector<Index> said(count(wanted));
     Barrier barrier(wanted);
-    run_team(wanted, 1, static_cast<double>(call % 7) * 1e6, [&](Index rank, Index size) {
+    run_team(wanted, 1, static_cast<double>(1 + call % 7) * 1e6, [&](Index rank, Index size) {
       const Team team = {rank, size, Barrier::wait_on, &barrier};
       for (Index round = 1; round <= 10; ++round) {
         said[count(rank)] = round;

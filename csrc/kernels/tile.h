@@ -97,7 +97,8 @@ void multiply_tile(Real* acc, const Real* const* rows, int times, const Real* pa
     }
     const Real* panel = panels;
     Index k = 0;
-    do {                      // K > 0: the sums need not survive a loop that never runs
+    // K > 0: the sums need not survive a loop that never runs.
+    do {
       if constexpr (P > 1) {  // few rows: their values stay in registers
         Vec<Real> a_k[R];
 #pragma GCC unroll 16

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
@@ -75,32 +74,28 @@ class ThreadPool {
     work_ = &work;
     size_ = size;
     unfinished_.store(size - 1, std::memory_order_relaxed);
-    for (Index rank = 1; rank < size; ++rank) threads_[at(rank - 1)]->calls.change();
+    for (Index rank = 1; rank < size; ++rank) calls_[at(rank - 1)]->change();
     work(0, size);
     finished_.wait(before, kLook);
     account.settle_team(call, Clock::now() - start);
   }
 
  private:
-  struct alignas(64) Thread {
-    Signal calls;  // its own, so that a call wakes its members and nobody else
-  };
-
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-  // Large calls gain where small ones lose, so there is an account for every twice as many
-  // operations. (Few calls share one by chance.)
+  // Calls of a kind share an account with those of up to twice the operations, because large ones
+  // gain where small ones lose; others share it by chance. (Functions are 16 bytes apart.)
   Account& account_of(const Call& call) {
     const std::size_t kind = std::hash<const void*>()(call.kind);
     const std::size_t step = std::hash<double>()(call.per_step);
-    const auto size = at(std::ilogb(std::max(1.0, call.operations)));
+    const auto size = at(std::ilogb(call.operations));
     return accounts_[(kind / 16 + step + size) % accounts_.size()];
   }
 
   // Starts threads until there are wanted - 1 of them; returns how large a team can be. Where one
   // cannot be started, calls use from now on those that there are.
   Index grow(Index wanted) {
-    for (Index size = static_cast<Index>(threads_.size()) + 1; size < wanted; ++size) {
+    for (Index size = static_cast<Index>(calls_.size()) + 1; size < wanted; ++size) {
       if (start(size)) continue;
       set_num_threads(size);
       failed_with.store(size, std::memory_order_relaxed);
@@ -110,28 +105,29 @@ class ThreadPool {
   }
 
   bool start(Index rank) {
-    const std::size_t before = threads_.size();
+    const std::size_t before = calls_.size();
     try {  // the system may have no more threads, or no memory for what belongs to one
-      Thread& thread = *threads_.emplace_back(std::make_unique<Thread>());
-      std::thread([this, rank, &thread] { serve(rank, thread); }).detach();
+      Signal& calls = *calls_.emplace_back(std::make_unique<Signal>());
+      std::thread([this, rank, &calls] { serve(rank, calls); }).detach();
       return true;
     } catch (const std::exception&) {
-      if (threads_.size() > before) threads_.pop_back();
+      if (calls_.size() > before) calls_.pop_back();
       return false;
     }
   }
 
-  [[noreturn]] void serve(Index rank, Thread& thread) {
+  [[noreturn]] void serve(Index rank, Signal& calls) {
     leave_signals_to_others();
     for (unsigned seen = 0;; ++seen) {
-      thread.calls.wait(seen, kPatience);
+      calls.wait(seen, kPatience);
       (*work_)(rank, size_);
       if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) finished_.change();
     }
   }
 
-  std::mutex mutex_;                              // held during a call
-  std::vector<std::unique_ptr<Thread>> threads_;  // each stays in its place
+  std::mutex mutex_;  // held during a call
+  // One for each thread, so that a call wakes its members and nobody else. Each stays in its place.
+  std::vector<std::unique_ptr<Signal>> calls_;
   // Written before the members are called and read by them alone, until all have finished.
   const TeamWork* work_ = nullptr;
   Index size_ = 1;
