@@ -137,6 +137,14 @@ def dot(
 ) -> float:
     """Return the sum of a * b, the same bits on every instruction set."""
 
+def residual_loss(
+    loss: str,  # "mae", "mse" or "huber"
+    e: _Array,  # (N,)  y - target; becomes its loss's derivative times scale
+    scale: float,
+    delta: float,  # of Huber's loss
+) -> float:
+    """Return the sum of the losses of e, the same bits on every instruction set."""
+
 class PackedModel:
     """Weights of a model's layers, packed for the instruction set in use."""
 

@@ -40,6 +40,11 @@ def clip_by_global_norm(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
     """
     _check_in_place("clip_by_global_norm", flat_grads)
     max_norm = checks.as_positive("clip_by_global_norm", "max_norm", max_norm)
+    return shrink(flat_grads, max_norm)
+
+
+def shrink(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
+    """Do what `clip_by_global_norm` does, with arguments that have been checked."""
     norm = math.sqrt(dot(flat_grads, flat_grads))
     if norm == math.inf:  # squares overflow, in float32 from 1.8e19 on
         largest = float(np.abs(flat_grads).max())

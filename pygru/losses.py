@@ -5,8 +5,8 @@ Every loss is called ``value, dy = loss(y, target, lengths=None, batch_first=Fal
 mean over the valid elements: all of them, or with `lengths` those before each sequence's end.
 Elements past an end may hold anything, NaN included; they add nothing and their gradient is 0.
 
-`get` finds a loss by name; any callable of this form will do. Depends on NumPy, `checks` and
-`sums`.
+`get` finds a loss by name; any callable of this form will do. Depends on NumPy, the kernels,
+`checks` and `sums`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru import checks
+from pygru import _core, checks
 from pygru.sums import dot
 
 __all__ = [
@@ -73,11 +73,7 @@ def mae(
     >>> value, dy.tolist()
     (1.0, [[-0.5], [0.5]])
     """
-    residual, count = residuals("mae", y, target, lengths, batch_first)
-    dy = np.asarray(np.sign(residual))
-    value = dot(dy, residual) / count
-    dy *= 1 / count
-    return value, dy
+    return _of_residuals("mae", y, target, lengths, batch_first)
 
 
 def mse(
@@ -97,10 +93,7 @@ def mse(
     >>> value, dy.tolist()
     (1.25, [[-0.5], [1.5]])
     """
-    residual, count = residuals("mse", y, target, lengths, batch_first)
-    value = dot(residual, residual) / count
-    residual *= 2 / count
-    return value, residual
+    return _of_residuals("mse", y, target, lengths, batch_first)
 
 
 def huber(
@@ -127,12 +120,7 @@ def huber(
     (1.3125, [[0.25], [0.5]])
     """
     delta = checks.as_positive("huber", "delta", delta)
-    residual, count = residuals("huber", y, target, lengths, batch_first)
-    dy = np.asarray(np.clip(residual, -delta, delta))
-    residual -= 0.5 * dy  # dy * (e - dy / 2) is either branch of the loss
-    value = dot(dy, residual) / count
-    dy *= 1 / count
-    return value, dy
+    return _of_residuals("huber", y, target, lengths, batch_first, delta)
 
 
 def cross_entropy(
@@ -291,6 +279,23 @@ def get(loss: str | Loss, where: str = "get") -> Loss:
     return LOSSES[loss]
 
 
+def _of_residuals(
+    name: str,
+    y: npt.ArrayLike,
+    target: npt.ArrayLike,
+    lengths: npt.ArrayLike | None,
+    batch_first: bool,
+    delta: float = 0.0,
+) -> tuple[float, Array]:
+    """Return the mean of a loss of y - target that the kernels know by name, and its gradient."""
+    residual, count = residuals(name, y, target, lengths, batch_first)
+    given = residual.dtype
+    if given.char not in "fd":
+        residual = residual.astype(np.float64)
+    total = _core.residual_loss(name, residual.ravel("K"), 1 / count, delta)  # becomes dy
+    return total / count, residual if given.char in "fd" else residual.astype(given)
+
+
 def residuals(
     name: str,
     y: npt.ArrayLike,
@@ -322,7 +327,7 @@ def _pair(
 
 def _floating(name: str, values: npt.ArrayLike, argument: str = "y") -> Array:
     """Return real values as a floating array."""
-    array = checks.as_array(name, argument, values)
+    array = values if type(values) is np.ndarray else checks.as_array(name, argument, values)
     if array.dtype.kind == "f":
         return array
     checks.check_real(name, argument, array)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from pygru import checks, losses
 from pygru.checkpoint import Snapshot
-from pygru.clipping import clip_by_global_norm, clip_by_value
+from pygru.clipping import clip_by_value, shrink
 from pygru.data import Batch, Sampler
 from pygru.evaluation import Means, lengths_of, measure, weighted_loss
 from pygru.history import EpochRecord, History
@@ -228,7 +228,7 @@ class Trainer:
         if settings.clip_norm is None:
             squares = dot(grads, grads)
         else:
-            norm = clip_by_global_norm(grads, settings.clip_norm)
+            norm = shrink(grads, settings.clip_norm)
             squares = norm * norm
         if not squares <= self._room:
             largest = float(np.abs(grads).max())

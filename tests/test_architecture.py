@@ -210,7 +210,8 @@ LEVELS = (
 )
 # Who may speak to the kernels.
 KERNEL_USERS = {
-    *("sums", "optim", "stack", "layers", "files", "checkpoint", "streaming", "torch", "__init__"),
+    *("sums", "losses", "optim", "stack", "layers", "files", "checkpoint", "streaming", "torch"),
+    "__init__",
 }
 # Outside packages besides NumPy, and who may import them: inside the function that needs them, so
 # that `import pygru` costs no more than NumPy.

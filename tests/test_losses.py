@@ -90,6 +90,17 @@ def test_float32_stays_float32_and_agrees_with_float64(name: str) -> None:
     assert_close(dy, expected_dy, "rounding")
 
 
+@pytest.mark.parametrize("name", ["mae", "mse", "huber"])
+def test_the_order_of_elements_in_memory_does_not_matter(name: str) -> None:
+    y, target = make_problem(name, (7, 5, 3))
+    expected, expected_dy = LOSSES[name](y, target)
+    moved = [a.transpose(1, 2, 0).copy().transpose(2, 0, 1) for a in (y, target)]
+    for theirs in (moved, (moved[0], target), (y[:, ::-1][:, ::-1], target)):
+        value, dy = LOSSES[name](*theirs)
+        assert_close(value, expected, "rounding")
+        np.testing.assert_array_equal(dy, expected_dy)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_nothing_valid_is_zero_and_not_nan(name: str) -> None:
     y, target = make_problem(name, (3, 2, 4))

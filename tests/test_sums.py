@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The sum behind norms and mean losses."""
+"""The sums behind norms and mean losses, and the gradients that come with the latter."""
 
 from __future__ import annotations
 
@@ -27,6 +27,30 @@ def test_it_is_the_sum_of_the_products(size, dtype, isa):
     assert error <= 4 * np.finfo(dtype).eps * math.fsum(map(abs, exact))
 
 
+def huber(e):
+    clipped = np.clip(e, -0.7, 0.7)
+    return clipped * (e - 0.5 * clipped), clipped
+
+
+# e -> the loss of each element and its derivative
+ERRORS = {"mae": lambda e: (abs(e), np.sign(e)), "mse": lambda e: (e * e, 2 * e), "huber": huber}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("loss", ERRORS)
+def test_losses_of_residuals_are_their_formulas(loss, size, dtype, isa):
+    e = draw(size, dtype)[0]
+    e[::5] = 0
+    e[3::7] = -0.0
+    terms, derivatives = ERRORS[loss](e)
+    padded = np.concatenate([e, [7, 7]]).astype(dtype)  # what lies past the end stays
+    total = _core.residual_loss(loss, padded[:size], 0.25, 0.7)
+    exact = math.fsum(map(float, terms))
+    assert abs(total - exact) <= 4 * np.finfo(dtype).eps * exact
+    np.testing.assert_array_equal(padded[:size], derivatives * dtype.type(0.25))
+    assert padded[size:].tolist() == [7, 7]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_every_instruction_set_gives_the_same_bits(size, dtype):
     a, b = draw(size, dtype)
@@ -34,7 +58,8 @@ def test_every_instruction_set_gives_the_same_bits(size, dtype):
     before = _core.isa()
     for isa in _core.available_isas():
         _core.use_isa(isa)
-        sums.add(dot(a, b))
+        losses = [_core.residual_loss(loss, a.copy(), 1.0, 0.7) for loss in ERRORS]
+        sums.add((dot(a, b), *losses))
     _core.use_isa(before)
     assert len(sums) == 1
 
@@ -52,3 +77,29 @@ def test_what_is_not_finite_shows(dtype):
     assert math.isnan(dot(a, a))
     a[4321] = np.finfo(dtype).max
     assert dot(a, a) == math.inf
+
+
+@pytest.mark.parametrize("loss", ERRORS)
+def test_a_residual_that_is_not_finite_stays_in_its_place(loss, dtype, isa):
+    e = np.array([1, np.nan, -1, np.inf, -np.inf], dtype)
+    assert math.isnan(_core.residual_loss(loss, e, 1.0, 0.5))
+    most = {"mae": 1, "mse": math.inf, "huber": 0.5}[loss]
+    least = {"mae": 1, "mse": 2, "huber": 0.5}[loss]
+    np.testing.assert_array_equal(e, np.array([least, np.nan, -least, most, -most], dtype))
+    assert _core.residual_loss(loss, np.full(9, np.inf, dtype), 1.0, 0.5) == math.inf
+
+
+def test_losses_refuse_what_does_not_fit(dtype):
+    read_only = np.ones(6, dtype)
+    read_only.flags.writeable = False
+    shifted = np.frombuffer(bytearray(49), dtype, 6, 1)
+    with pytest.raises(ValueError, match="loss must be mae, mse or huber, got cross_entropy"):
+        _core.residual_loss("cross_entropy", np.ones(6, dtype), 1.0, 0.0)
+    for e in (np.ones(6, int), np.ones(6, np.float16), [1.0], None):
+        with pytest.raises(TypeError):
+            _core.residual_loss("mae", e, 1.0, 0.0)
+    for e in (np.ones((2, 3), dtype), np.ones(12, dtype)[::2], read_only, shifted):
+        before = e.copy()
+        with pytest.raises(ValueError, match="_core: e must be"):
+            _core.residual_loss("mae", e, 1.0, 0.0)
+        np.testing.assert_array_equal(e, before)

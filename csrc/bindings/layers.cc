@@ -213,6 +213,28 @@ double dot(const py::array& a, py::handle b) {
   });
 }
 
+Error error_named(const std::string& name) {
+  if (name == "mae") return Error::absolute;
+  if (name == "mse") return Error::squared;
+  if (name == "huber") return Error::huber;
+  throw std::invalid_argument("_core: loss must be mae, mse or huber, got " + name);
+}
+
+double residual_loss(const std::string& loss, const py::array& e, double scale, double delta) {
+  const auto error = static_cast<int>(error_named(loss));
+  return with_dtype(e, "e", [&](auto real) {
+    using Real = decltype(real);
+    const Index n = e.size();
+    const Residuals<Real> r = {.n = n,
+                               .e = View<Real>(e, "e", "(N,)", {n}, Access::write).vector(),
+                               .scale = static_cast<Real>(scale),
+                               .delta = static_cast<Real>(delta)};
+    double sum = 0;
+    without_gil([&] { sum = kernels_of<Real>(kernels()).error[error](r); });
+    return sum;
+  });
+}
+
 }  // namespace
 
 void register_layers(py::module_& m) {
@@ -225,6 +247,7 @@ void register_layers(py::module_& m) {
   m.def("adam", &adam, arg("p"), arg("g"), arg("m"), arg("v"), arg("rate"), arg("beta_1"),
         arg("beta_2"), arg("eps"), arg("decay"));
   m.def("dot", &dot, arg("a"), arg("b"));
+  m.def("residual_loss", &residual_loss, arg("loss"), arg("e"), arg("scale"), arg("delta"));
 }
 
 }  // namespace pygru

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Passes over flat buffers: Adam, and the sum of products that norms and mean losses are.
-// Multiplications and additions are not fused, so that every instruction set gives the same bits.
+// Passes over flat buffers: Adam, the sum of products that norms are, and losses of residuals with
+// their gradients. Multiplications and additions are not fused, so that every instruction set gives
+// the same bits.
 //
 // Adam (Kingma & Ba 2015), one pass:
 //
@@ -16,6 +17,7 @@
 namespace {
 
 using pygru::Adam;
+using pygru::Residuals;
 
 template <class Real>
 void adam(const Adam<Real>& a) {
@@ -33,10 +35,11 @@ void adam(const Adam<Real>& a) {
   }
 }
 
-// sum of a[i] b[i]. Element i adds to chain i mod (256 bytes' worth) of its block, whatever a
-// register holds; the chains of a block meet in double precision.
-template <class Real>
-double dot(const Real* a, const Real* b, Index n) {
+// The sum of n terms, of which term(i, count) gives those of one register from i on, 0 from `count`
+// on. Term i adds to chain i mod (256 bytes' worth) of its block, whatever a register holds; the
+// chains of a block meet in double precision.
+template <class Real, class Term>
+inline double sum_in_order(Index n, Term term) {
   constexpr int registers = 256 / kRegisterBytes;
   constexpr Index lanes = kLanes<Real>, chains = registers * lanes, block = 64 * chains;
   static_assert(256 % kRegisterBytes == 0, "or the chains would depend on the register");
@@ -44,19 +47,62 @@ double dot(const Real* a, const Real* b, Index n) {
   for (Index first = 0; first < n; first += block) {
     const Index end = n - first < block ? n : first + block;
     Vec<Real> acc[registers] = {};
-    for (Index i = first; i < end; i += chains)
+    Index i = first;
+    for (; i + chains <= end; i += chains)
 #pragma GCC unroll 16
-      for (int r = 0; r < registers; ++r) {
-        const Index at = i + r * lanes;
-        if (at + lanes <= end)
-          acc[r] += load(a + at) * load(b + at);
-        else if (at < end)
-          acc[r] += load_part(a + at, end - at) * load_part(b + at, end - at);
-      }
+      for (int r = 0; r < registers; ++r) acc[r] += term(i + r * lanes, lanes);
+    for (int r = 0; i < end; ++r, i += lanes) acc[r] += term(i, end - i);
     for (int r = 0; r < registers; ++r)
       for (Index lane = 0; lane < lanes; ++lane) total += static_cast<double>(acc[r][lane]);
   }
   return total;
+}
+
+template <class Real>
+double dot(const Real* a, const Real* b, Index n) {
+  return sum_in_order<Real>(
+      n, [=](Index i, Index count) { return load_some(a + i, count) * load_some(b + i, count); });
+}
+
+template <class Real>
+struct LossOf {
+  Vec<Real> value, derivative;
+};
+
+// The sum of the losses of residuals e = y - target, which give way to their derivatives times
+// `scale`. error(e) gives both for one register.
+template <class Real, class Error>
+inline double losses(const Residuals<Real>& r, Error error) {
+  const Vec<Real> scale = broadcast(r.scale);
+  return sum_in_order<Real>(r.n, [&](Index i, Index count) {
+    const LossOf<Real> loss = error(load_some(r.e + i, count));
+    store_some(r.e + i, loss.derivative * scale, count);
+    return loss.value;
+  });
+}
+
+template <class Real>
+double absolute_error(const Residuals<Real>& r) {
+  return losses(r, [](Vec<Real> e) -> LossOf<Real> {
+    const Vec<Real> zero{}, one = broadcast(Real{1});
+    const Vec<Real> sign = e > zero ? one : (e < zero ? -one : e);  // 0 and NaN are their own
+    return {sign * e, sign};
+  });
+}
+
+template <class Real>
+double squared_error(const Residuals<Real>& r) {
+  return losses(r, [](Vec<Real> e) -> LossOf<Real> { return {e * e, e + e}; });
+}
+
+// e^2 / 2 up to delta, from there on delta (|e| - delta / 2).
+template <class Real>
+double huber_error(const Residuals<Real>& r) {
+  const Vec<Real> delta = broadcast(r.delta), half = broadcast(Real{0.5});
+  return losses(r, [=](Vec<Real> e) -> LossOf<Real> {
+    const Vec<Real> clipped = at_least(at_most(e, delta), -delta);
+    return {clipped * (e - half * clipped), clipped};
+  });
 }
 
 }  // namespace

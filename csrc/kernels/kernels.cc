@@ -98,6 +98,8 @@ constexpr Kernels<Real> all_kernels() {
                      .backward = flushed<linear_backward<Real>>},
           .adam = flushed<adam<Real>>,
           .dot = flushed<dot<Real>>,
+          .error = {flushed<absolute_error<Real>>, flushed<squared_error<Real>>,
+                    flushed<huber_error<Real>>},
           .sigmoid = map_sigmoid<Real>,
           .tanh = map_tanh<Real>,
           .exp = map_exp<Real>,
