@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,7 +116,7 @@ class Pygru(Contender):
     def streaming(self, problem: Problem) -> Step:
         stream = self.pygru.Stream(self.pygru.Sequential(self._layer(problem)))
         out = np.empty(problem.shape.H, np.float32)
-        return partial(stream.step, out=out)
+        return lambda x: stream.step(x, out=out)
 
     def _model(self, task: Experiment) -> Any:
         head = self.pygru.Linear(task.problem.shape.H, 1, init="zeros")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 import numpy as np
@@ -150,3 +151,46 @@ def test_layers_copy_what_is_misaligned():
     gru, linear = pygru.GRU(3, 4, rng=0), pygru.Linear(3, 4, rng=0)
     np.testing.assert_array_equal(gru(x)[0], gru(np.ones((5, 2, 3)))[0])
     np.testing.assert_array_equal(linear(x), linear(np.ones((5, 2, 3))))
+
+
+# How they are called
+
+METHODS = {"step": "x", "process": "block"}  # -> the name of the first argument
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_arguments_go_by_position_or_by_name(method, rng):
+    first, gru = METHODS[method], pygru.GRU(3, 4, rng=0)
+    x = rng.standard_normal((3,) if method == "step" else (5, 3)).astype(np.float32)
+    expected = getattr(pygru.Stream(gru), method)(x)
+    for given, named in (((x,), ["out"]), ((), [first, "out"]), ((), ["out", first]), ((x, 0), [])):
+        out = np.empty_like(expected)
+        values = {first: x, "out": out}
+        arguments = given if len(given) < 2 else (x, out)
+        result = getattr(pygru.Stream(gru), method)(*arguments, **{n: values[n] for n in named})
+        assert result is out
+        np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(getattr(pygru.Stream(gru), method)(x, None), expected)
+    assert list(inspect.signature(getattr(pygru.Stream, method)).parameters) == [
+        "self", first, "out"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_arguments_that_do_not_fit_are_named(method):
+    stream, first = pygru.Stream(pygru.GRU(3, 4)), METHODS[method]
+    call, x = getattr(stream, method), np.zeros(3, np.float32)
+    for given, named, message in (
+        ((), {}, f"needs the argument {first}$"),
+        ((), {"out": x}, f"needs the argument {first}$"),
+        ((x, x, x), {}, "takes at most 2 arguments, got 3$"),
+        ((x,), {first: x}, f"got two values for {first!r}$"),
+        ((x, x), {"out": x}, "got two values for 'out'$"),
+        ((x,), {"inputs": x}, "takes no argument 'inputs'$"),
+        ((x,), {"out\udcff": x}, r"takes no argument 'out\\udcff'$"),
+    ):
+        with pytest.raises(TypeError, match=f"^Stream.{method}: {message}"):
+            call(*given, **named)
+    with pytest.raises(TypeError, match="Stream"):
+        getattr(pygru.Stream, method)(3, x)
+    assert not stream.state[0].any()

@@ -10,6 +10,7 @@
 #include "../runtime/isa.h"
 #include "../runtime/thread_pool.h"
 #include "arrays.h"
+#include "method.h"
 #include "register.h"
 
 namespace pygru {
@@ -89,12 +90,9 @@ class AnyStream {
             },
             model.model)) {}
 
-  py::object step(const py::handle& x, const py::object& out) {
-    return std::visit([&](auto& stream) { return run(*stream, x, out, false); }, stream_);
-  }
-
-  py::object process(const py::handle& block, const py::object& out) {
-    return std::visit([&](auto& stream) { return run(*stream, block, out, true); }, stream_);
+  // step(x, out), or process(x, out) of a block.
+  py::object run(py::handle x, py::handle out, bool block) {
+    return std::visit([&](auto& stream) { return run(*stream, x, out, block); }, stream_);
   }
 
   // Copies of the states, (B, H) each.
@@ -146,7 +144,7 @@ class AnyStream {
   // x (I,), (B, I), (T, I) or (T, B, I): a C-contiguous array of the stream's type is used where it
   // lies, anything else is converted by NumPy.
   template <class Real>
-  py::object run(Stream<Real>& stream, const py::handle& x, const py::object& out, bool block) {
+  py::object run(Stream<Real>& stream, py::handle x, py::handle out, bool block) {
     const char* const where = block ? "Stream.process: block" : "Stream.step: x";
     const char* const where_out = block ? "Stream.process: out" : "Stream.step: out";
     const auto in = converted<Real>(x, where);
@@ -161,7 +159,7 @@ class AnyStream {
     shape[axes++] = stream.inputs();
     check(in, where, shape, axes);
     shape[axes - 1] = stream.outputs();
-    py::object result = out;
+    auto result = py::reinterpret_borrow<py::object>(out);
     if (out.is_none()) {
       result = py::array_t<Real>(std::vector<Index>(shape, shape + axes));
     } else {
@@ -209,7 +207,7 @@ class AnyStream {
   }
 
   template <class Real>
-  static py::array_t<Real, py::array::c_style> converted(const py::handle& x, const char* where) {
+  static py::array_t<Real, py::array::c_style> converted(py::handle x, const char* where) {
     using Contiguous = py::array_t<Real, py::array::c_style>;
     if (masked(x))
       throw std::invalid_argument(std::string(where) + " must have no masked elements, got some");
@@ -224,7 +222,7 @@ class AnyStream {
   }
 
   // An array of whatever x holds. What x's own __array__ raises is passed on.
-  static py::array any_array(const py::handle& x, const char* where) {
+  static py::array any_array(py::handle x, const char* where) {
     try {
       return py::array(py::reinterpret_borrow<py::object>(x));
     } catch (const py::error_already_set& error) {
@@ -236,7 +234,7 @@ class AnyStream {
   }
 
   template <class Real>
-  static void check_out(const py::object& out, const char* where) {
+  static void check_out(py::handle out, const char* where) {
     const bool contiguous = py::isinstance<py::array_t<Real, py::array::c_style>>(out);
     if (!contiguous || !aligned(out)) {
       std::string got = kind_of(out);
@@ -250,7 +248,7 @@ class AnyStream {
   }
 
   // Whether x is an array with masked elements, which would silently count as their values.
-  static bool masked(const py::handle& x) {
+  static bool masked(py::handle x) {
     const auto* const plain = py::detail::npy_api::get().PyArray_Type_;
     if (Py_TYPE(x.ptr()) == plain || !py::isinstance<py::array>(x)) return false;
     return py::module_::import("numpy").attr("ma").attr("is_masked")(x).cast<bool>();
@@ -270,7 +268,10 @@ class AnyStream {
 };
 
 constexpr const char* kStepDoc =
-    R"(Take one step: x (I,), or (B, I) with a batch, to (O,) or (B, O).
+    R"(step($self, /, x, out=None)
+--
+
+Take one step: x (I,), or (B, I) with a batch, to (O,) or (B, O).
 
 Parameters
 ----------
@@ -296,7 +297,10 @@ RuntimeError
     fork, until `reset`.)";
 
 constexpr const char* kProcessDoc =
-    R"(Take T steps: block (T, I), or (T, B, I), to (T, O) or (T, B, O).
+    R"(process($self, /, block, out=None)
+--
+
+Take T steps: block (T, I), or (T, B, I), to (T, O) or (T, B, O).
 
 The same bits as T calls of `step`, and faster; parameters and errors are those of `step`.)";
 
@@ -326,17 +330,32 @@ class pybind11::detail::type_caster<pygru::AnyStream>
 
 namespace pygru {
 
+namespace {
+
+template <bool block>
+PyObject* run(PyObject* self, PyObject* const* given, Py_ssize_t positional, PyObject* names) {
+  return as_python([&] {
+    const XAndOut a = block ? x_and_out("Stream.process", "block", given, positional, names)
+                            : x_and_out("Stream.step", "x", given, positional, names);
+    return py::cast<AnyStream&>(py::handle(self)).run(a.x, a.out, block);
+  });
+}
+
+}  // namespace
+
 void register_stream(py::module_& m) {
   using py::arg;
   m.attr("MOST_SEQUENCES") = kMostSequences;
   py::class_<AnyModel>(m, "PackedModel").def(py::init(&pack), arg("layers"));
-  py::class_<AnyStream>(m, "Stream")
-      .def(py::init<const AnyModel&, Index>(), arg("model"), arg("batch"))
-      .def("step", &AnyStream::step, arg("x"), arg("out") = py::none(), kStepDoc)
-      .def("process", &AnyStream::process, arg("block"), arg("out") = py::none(), kProcessDoc)
+  py::class_<AnyStream> stream(m, "Stream");
+  stream.def(py::init<const AnyModel&, Index>(), arg("model"), arg("batch"))
       .def("_states", &AnyStream::states)
       .def("_set_states", &AnyStream::set_states, arg("states"))
       .def("reset", &AnyStream::reset, "Set the state of every layer to 0.");
+  static PyMethodDef step = method("step", &run<false>, kStepDoc);
+  static PyMethodDef process = method("process", &run<true>, kProcessDoc);
+  add_method(stream, step);
+  add_method(stream, process);
 }
 
 }  // namespace pygru
