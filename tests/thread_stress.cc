@@ -101,9 +101,10 @@ void cut_all() {
 }
 
 // What calls take, simulated: one thread needs 100 us for a million operations, a team `team` times
-// as long, plus `wake` where calls were alone for more than 200 us before.
+// as long, plus `wake` where calls were alone for more than 200 us before, plus `hiccup` in some
+// calls: one of `calls_to_hiccup`.
 struct Machine {
-  double team = 1, wake = 0;
+  double team = 1, wake = 0, hiccup = 0, calls_to_hiccup = 1;
   Account account = {};
   double asleep = 0;  // microseconds since a team's last call
   std::minstd_rand random = {};
@@ -118,7 +119,8 @@ struct Machine {
       const double one = 100 * size * noise;
       const Call call = {nullptr, 1, 1e6 * size};
       const bool teams = account.wants_team();
-      const double took = teams ? team * one + (asleep > 200 ? wake : 0) : one;
+      double took = teams ? team * one + (asleep > 200 ? wake : 0) : one;
+      if (teams && std::uniform_real_distribution(0.0, calls_to_hiccup)(random) < 1) took += hiccup;
       const auto time = std::chrono::nanoseconds(static_cast<Index>(1000 * took));
       teams ? account.settle_team(call, time) : account.settle_alone(call, time);
       asleep = teams ? 0 : asleep + one;
@@ -143,6 +145,10 @@ void keep_accounts() {
   expect(after_learning({.team = 0.6}, 0.5, 1.0) < 0.63, "use of a team where calls differ");
   for (const double slower : {1.05, 1.15, 1.3, 2.0, 50.0})
     expect(after_learning({.team = slower}) < 1.05, "cost of a team that is slower");
+  const Machine shaky = {.team = 0.5, .hiccup = 6000, .calls_to_hiccup = 300};  // 0.7 always
+  expect(after_learning(shaky) < 0.76, "use of a good team on a machine with hiccups");
+  const Machine busy = {.team = 0.65, .hiccup = 6000, .calls_to_hiccup = 100};  // 1.25 always
+  expect(after_learning(busy) < 1.05, "cost of a team that waits now and then");
 
   Machine changing = {.team = 0.6, .wake = 300};
   for (int times = 0; times < 3; ++times) {
