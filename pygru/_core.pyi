@@ -139,11 +139,14 @@ def dot(
 
 def residual_loss(
     loss: str,  # "mae", "mse" or "huber"
-    e: _Array,  # (N,)  y - target; becomes its loss's derivative times scale
+    e: _Array,  # (N,)  y - target, overwritten
     scale: float,
     delta: float,  # of Huber's loss
 ) -> float:
-    """Return the sum of the losses of e, the same bits on every instruction set."""
+    """Return the sum of the losses of e, the same bits on every instruction set.
+
+    Overwrites e with their derivatives times scale.
+    """
 
 class PackedModel:
     """Weights of a model's layers, packed for the instruction set in use."""

@@ -58,7 +58,8 @@ def mae(
     -------
     value : float
     dy : array of the shape of `y`
-        0 where y equals the target, where the derivative is not defined.
+        0 where y equals the target, or nearly (they differ by a denormal number), where the
+        derivative is not defined. In float32's or float64's precision, whatever that of `y`.
 
     Raises
     ------
@@ -290,10 +291,10 @@ def _of_residuals(
     """Return the mean of a loss of y - target that the kernels know by name, and its gradient."""
     residual, count = residuals(name, y, target, lengths, batch_first)
     given = residual.dtype
-    if given.char not in "fd":
-        residual = residual.astype(np.float64)
-    total = _core.residual_loss(name, residual.ravel("K"), 1 / count, delta)  # becomes dy
-    return total / count, residual if given.char in "fd" else residual.astype(given)
+    dy = residual if given.char in "fd" else residual.astype(np.float64)
+    # A new array has no gaps, so that its ravel("K") is a view, which the kernel overwrites.
+    total = _core.residual_loss(name, dy.ravel("K"), 1 / count, delta)
+    return total / count, dy.astype(given, copy=False)
 
 
 def residuals(
@@ -327,7 +328,7 @@ def _pair(
 
 def _floating(name: str, values: npt.ArrayLike, argument: str = "y") -> Array:
     """Return real values as a floating array."""
-    array = values if type(values) is np.ndarray else checks.as_array(name, argument, values)
+    array = checks.as_array(name, argument, values)
     if array.dtype.kind == "f":
         return array
     checks.check_real(name, argument, array)

@@ -95,10 +95,28 @@ def test_the_order_of_elements_in_memory_does_not_matter(name: str) -> None:
     y, target = make_problem(name, (7, 5, 3))
     expected, expected_dy = LOSSES[name](y, target)
     moved = [a.transpose(1, 2, 0).copy().transpose(2, 0, 1) for a in (y, target)]
-    for theirs in (moved, (moved[0], target), (y[:, ::-1][:, ::-1], target)):
+    backwards = y[:, ::-1].copy()[:, ::-1]
+    for theirs in (moved, (moved[0], target), (backwards, target)):
         value, dy = LOSSES[name](*theirs)
         assert_close(value, expected, "rounding")
         np.testing.assert_array_equal(dy, expected_dy)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble, ">f4"])
+@pytest.mark.parametrize("name", ["mae", "mse", "huber"])
+def test_precisions_that_kernels_do_not_know_stay(name: str, dtype: Any) -> None:
+    y, target = (a.astype(dtype) for a in make_problem(name, (5, 3)))
+    value, dy = LOSSES[name](y, target)
+    expected, expected_dy = LOSSES[name](y.astype(np.float64), target.astype(np.float64))
+    assert dy.dtype == (y - target).dtype
+    assert value == pytest.approx(expected, rel=1e-2)
+    np.testing.assert_allclose(dy.astype(np.float64), expected_dy, rtol=1e-2, atol=1e-3)
+
+
+def test_a_gradient_of_mse_overflows_no_sooner_than_it_has_to() -> None:
+    y = np.array([2e38, 0, 0, 0], np.float32)
+    _, dy = losses.mse(y, np.zeros_like(y))
+    assert dy[0] == np.float32(1e38)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -163,12 +163,13 @@ def test_arguments_go_by_position_or_by_name(method, rng):
     first, gru = METHODS[method], pygru.GRU(3, 4, rng=0)
     x = rng.standard_normal((3,) if method == "step" else (5, 3)).astype(np.float32)
     expected = getattr(pygru.Stream(gru), method)(x)
-    for given, named in (((x,), ["out"]), ((), [first, "out"]), ((), ["out", first]), ((x, 0), [])):
-        out = np.empty_like(expected)
-        values = {first: x, "out": out}
-        arguments = given if len(given) < 2 else (x, out)
-        result = getattr(pygru.Stream(gru), method)(*arguments, **{n: values[n] for n in named})
-        assert result is out
+    out = np.empty_like(expected)
+    for given, named in (
+        ((x, out), {}), ((x,), {"out": out}), ((), {first: x, "out": out}),
+        ((), {"out": out, first: x}),
+    ):  # fmt: skip
+        out.fill(0)
+        assert getattr(pygru.Stream(gru), method)(*given, **named) is out
         np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(getattr(pygru.Stream(gru), method)(x, None), expected)
     assert list(inspect.signature(getattr(pygru.Stream, method)).parameters) == [
@@ -193,4 +194,27 @@ def test_arguments_that_do_not_fit_are_named(method):
             call(*given, **named)
     with pytest.raises(TypeError, match="Stream"):
         getattr(pygru.Stream, method)(3, x)
+    with pytest.raises(RuntimeError, match="before its __init__ has run"):
+        getattr(pygru.Stream.__new__(pygru.Stream), method)(x)
     assert not stream.state[0].any()
+
+
+def test_a_subclass_may_add_to_a_step(rng):
+    class Doubled(pygru.Stream):
+        def step(self, x, out=None):
+            return 2 * super().step(x, out)
+
+    gru, x = pygru.GRU(3, 4, rng=0), rng.standard_normal(3).astype(np.float32)
+    np.testing.assert_array_equal(Doubled(gru).step(x), 2 * pygru.Stream(gru).step(x))
+
+
+def test_calls_keep_no_arguments():
+    stream, x, out = pygru.Stream(pygru.GRU(3, 4)), np.zeros(3, np.float32), np.zeros(4, np.float32)
+    before = sys.getrefcount(x), sys.getrefcount(out)
+    for _ in range(10):
+        stream.step(x, out=out)
+        with pytest.raises(ValueError, match="must have shape"):
+            stream.step(out, out=x)
+        with pytest.raises(TypeError, match="no argument"):
+            stream.step(x, inputs=out)
+    assert (sys.getrefcount(x), sys.getrefcount(out)) == before

@@ -213,15 +213,15 @@ double dot(const py::array& a, py::handle b) {
   });
 }
 
-Error error_named(const std::string& name) {
-  if (name == "mae") return Error::absolute;
-  if (name == "mse") return Error::squared;
-  if (name == "huber") return Error::huber;
+Loss loss_named(const std::string& name) {
+  if (name == "mae") return Loss::mae;
+  if (name == "mse") return Loss::mse;
+  if (name == "huber") return Loss::huber;
   throw std::invalid_argument("_core: loss must be mae, mse or huber, got " + name);
 }
 
-double residual_loss(const std::string& loss, const py::array& e, double scale, double delta) {
-  const auto error = static_cast<int>(error_named(loss));
+double residual_loss(const std::string& name, const py::array& e, double scale, double delta) {
+  const auto loss = static_cast<int>(loss_named(name));
   return with_dtype(e, "e", [&](auto real) {
     using Real = decltype(real);
     const Index n = e.size();
@@ -230,7 +230,7 @@ double residual_loss(const std::string& loss, const py::array& e, double scale, 
                                .scale = static_cast<Real>(scale),
                                .delta = static_cast<Real>(delta)};
     double sum = 0;
-    without_gil([&] { sum = kernels_of<Real>(kernels()).error[error](r); });
+    without_gil([&] { sum = kernels_of<Real>(kernels()).loss[loss](r); });
     return sum;
   });
 }

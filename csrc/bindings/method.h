@@ -10,12 +10,11 @@
 #include <stdexcept>
 #include <string>
 
-#include "../kernels/args.h"
-
 namespace pygru {
 
 namespace py = pybind11;
 
+// References of the caller's, good until the method returns.
 struct XAndOut {
   py::handle x, out = Py_None;
 };
@@ -23,7 +22,7 @@ struct XAndOut {
 // The arguments of a call of `method`, whose first is called `first`: those by position, then one
 // for each of `names` (a tuple or null). What is wrong with them is a TypeError.
 inline XAndOut x_and_out(const char* method, const char* first, PyObject* const* given,
-                         Index positional, PyObject* names) {
+                         Py_ssize_t positional, PyObject* names) {
   const auto refuse = [&](const std::string& why) {
     throw py::type_error(std::string(method) + ": " + why);
   };
@@ -31,8 +30,8 @@ inline XAndOut x_and_out(const char* method, const char* first, PyObject* const*
   XAndOut a;
   if (positional > 0) a.x = given[0];
   if (positional > 1) a.out = given[1];
-  const Index named = names ? PyTuple_GET_SIZE(names) : 0;
-  for (Index i = 0; i < named; ++i) {
+  const Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
+  for (Py_ssize_t i = 0; i < named; ++i) {
     PyObject* const name = PyTuple_GET_ITEM(names, i);
     const bool is_out = PyUnicode_CompareWithASCIIString(name, "out") == 0;
     const bool known = is_out || PyUnicode_CompareWithASCIIString(name, first) == 0;
@@ -45,8 +44,8 @@ inline XAndOut x_and_out(const char* method, const char* first, PyObject* const*
   return a;
 }
 
-// The result of work(), or null and a Python error: of the kind that pybind11 makes of what was
-// thrown.
+// The result of work(), or null and what it threw as a Python error: Python's own and pybind11's as
+// they are, std::bad_alloc, std::invalid_argument and the rest as pybind11 takes them.
 template <class Work>
 PyObject* as_python(Work work) {
   try {
@@ -68,6 +67,8 @@ PyObject* as_python(Work work) {
 using Method = PyObject* (*)(PyObject* self, PyObject* const* given, Py_ssize_t positional,
                              PyObject* names);
 
+// The flags tell CPython what kind of function it has in a PyCFunction; the cast through void (*)()
+// tells GCC that this is on purpose.
 inline PyMethodDef method(const char* name, Method function, const char* doc) {
   return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)),
           METH_FASTCALL | METH_KEYWORDS, doc};

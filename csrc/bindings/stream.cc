@@ -90,9 +90,9 @@ class AnyStream {
             },
             model.model)) {}
 
-  // step(x, out), or process(x, out) of a block.
-  py::object run(py::handle x, py::handle out, bool block) {
-    return std::visit([&](auto& stream) { return run(*stream, x, out, block); }, stream_);
+  // step(x, out), or process(x, out) where x is a block.
+  py::object call(py::handle x, py::handle out, bool is_block) {
+    return std::visit([&](auto& stream) { return run(*stream, x, out, is_block); }, stream_);
   }
 
   // Copies of the states, (B, H) each.
@@ -144,14 +144,14 @@ class AnyStream {
   // x (I,), (B, I), (T, I) or (T, B, I): a C-contiguous array of the stream's type is used where it
   // lies, anything else is converted by NumPy.
   template <class Real>
-  py::object run(Stream<Real>& stream, py::handle x, py::handle out, bool block) {
-    const char* const where = block ? "Stream.process: block" : "Stream.step: x";
-    const char* const where_out = block ? "Stream.process: out" : "Stream.step: out";
+  py::object run(Stream<Real>& stream, py::handle x, py::handle out, bool is_block) {
+    const char* const where = is_block ? "Stream.process: block" : "Stream.step: x";
+    const char* const where_out = is_block ? "Stream.process: out" : "Stream.step: out";
     const auto in = converted<Real>(x, where);
     Index shape[3];
     Index axes = 0;
     Index T = 1;
-    if (block) {
+    if (is_block) {
       if (in.ndim() < 1) throw std::invalid_argument(std::string(where) + " must have a time axis");
       T = shape[axes++] = in.shape(0);
     }
@@ -171,7 +171,7 @@ class AnyStream {
     const Real* const from = in.data();
     if (overlap(from, in.size(), y, target.size()))
       throw std::invalid_argument(std::string(where_out) + " must not overlap " +
-                                  (block ? "block" : "x"));
+                                  (is_block ? "block" : "x"));
     {
       const Busy alone(*this);
       if (stream.takes_long(T))
@@ -332,12 +332,12 @@ namespace pygru {
 
 namespace {
 
-template <bool block>
-PyObject* run(PyObject* self, PyObject* const* given, Py_ssize_t positional, PyObject* names) {
+template <bool is_block>
+PyObject* call(PyObject* self, PyObject* const* given, Py_ssize_t positional, PyObject* names) {
   return as_python([&] {
-    const XAndOut a = block ? x_and_out("Stream.process", "block", given, positional, names)
-                            : x_and_out("Stream.step", "x", given, positional, names);
-    return py::cast<AnyStream&>(py::handle(self)).run(a.x, a.out, block);
+    const XAndOut a = is_block ? x_and_out("Stream.process", "block", given, positional, names)
+                               : x_and_out("Stream.step", "x", given, positional, names);
+    return py::cast<AnyStream&>(py::handle(self)).call(a.x, a.out, is_block);
   });
 }
 
@@ -352,8 +352,8 @@ void register_stream(py::module_& m) {
       .def("_states", &AnyStream::states)
       .def("_set_states", &AnyStream::set_states, arg("states"))
       .def("reset", &AnyStream::reset, "Set the state of every layer to 0.");
-  static PyMethodDef step = method("step", &run<false>, kStepDoc);
-  static PyMethodDef process = method("process", &run<true>, kProcessDoc);
+  static PyMethodDef step = method("step", &call<false>, kStepDoc);
+  static PyMethodDef process = method("process", &call<true>, kProcessDoc);
   add_method(stream, step);
   add_method(stream, process);
 }

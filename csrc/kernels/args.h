@@ -159,12 +159,12 @@ struct Adam {
   Real rate = 0, beta_1 = 0, beta_2 = 0, eps = 0, decay = 1;
 };
 
-// What a loss is of, y - target, in whose place its gradient comes; see flat.h.
+// e = y - target, of which there is a loss; overwritten with its gradient. See flat.h.
 template <class Real>
 struct Residuals {
   Index n = 0;
-  Real* e = nullptr;  // (n,)  in; out: d loss / d y
-  Real scale = 1;     // of the gradient: 1 / elements for a mean
+  Real* e = nullptr;  // (n,)  in; out: d loss / d y, times scale
+  Real scale = 1;     // 1 / elements for a mean
   Real delta = 0;     // of Huber's loss
 };
 

@@ -35,9 +35,9 @@ void adam(const Adam<Real>& a) {
   }
 }
 
-// The sum of n terms, of which term(i, count) gives those of one register from i on, 0 from `count`
-// on. Term i adds to chain i mod (256 bytes' worth) of its block, whatever a register holds; the
-// chains of a block meet in double precision.
+// The sum of n terms. term(i, count), called once for each register of them, gives those from i on,
+// with 0 from `count` on. Term i adds to chain i mod (256 bytes' worth) of its block, whatever a
+// register holds; the chains of a block meet in double precision.
 template <class Real, class Term>
 inline double sum_in_order(Index n, Term term) {
   constexpr int registers = 256 / kRegisterBytes;
@@ -65,25 +65,24 @@ double dot(const Real* a, const Real* b, Index n) {
 }
 
 template <class Real>
-struct LossOf {
-  Vec<Real> value, derivative;
+struct LossAndSlope {
+  Vec<Real> loss, slope;
 };
 
-// The sum of the losses of residuals e = y - target, which give way to their derivatives times
-// `scale`. error(e) gives both for one register.
-template <class Real, class Error>
-inline double losses(const Residuals<Real>& r, Error error) {
-  const Vec<Real> scale = broadcast(r.scale);
+// The sum of the losses of e = y - target. In e's place comes d loss / d y times `scale`: the
+// slope. of(e) gives both for one register.
+template <class Real, class Of>
+inline double replace_by_slopes(const Residuals<Real>& r, Real scale, Of of) {
   return sum_in_order<Real>(r.n, [&](Index i, Index count) {
-    const LossOf<Real> loss = error(load_some(r.e + i, count));
-    store_some(r.e + i, loss.derivative * scale, count);
-    return loss.value;
+    const LossAndSlope<Real> at = of(load_some(r.e + i, count));
+    store_some(r.e + i, at.slope * broadcast(scale), count);
+    return at.loss;
   });
 }
 
 template <class Real>
-double absolute_error(const Residuals<Real>& r) {
-  return losses(r, [](Vec<Real> e) -> LossOf<Real> {
+double mae(const Residuals<Real>& r) {
+  return replace_by_slopes(r, r.scale, [](Vec<Real> e) -> LossAndSlope<Real> {
     const Vec<Real> zero{}, one = broadcast(Real{1});
     const Vec<Real> sign = e > zero ? one : (e < zero ? -one : e);  // 0 and NaN are their own
     return {sign * e, sign};
@@ -91,15 +90,16 @@ double absolute_error(const Residuals<Real>& r) {
 }
 
 template <class Real>
-double squared_error(const Residuals<Real>& r) {
-  return losses(r, [](Vec<Real> e) -> LossOf<Real> { return {e * e, e + e}; });
+double mse(const Residuals<Real>& r) {
+  return replace_by_slopes(r, 2 * r.scale,
+                           [](Vec<Real> e) -> LossAndSlope<Real> { return {e * e, e}; });
 }
 
 // e^2 / 2 up to delta, from there on delta (|e| - delta / 2).
 template <class Real>
-double huber_error(const Residuals<Real>& r) {
+double huber(const Residuals<Real>& r) {
   const Vec<Real> delta = broadcast(r.delta), half = broadcast(Real{0.5});
-  return losses(r, [=](Vec<Real> e) -> LossOf<Real> {
+  return replace_by_slopes(r, r.scale, [=](Vec<Real> e) -> LossAndSlope<Real> {
     const Vec<Real> clipped = at_least(at_most(e, delta), -delta);
     return {clipped * (e - half * clipped), clipped};
   });

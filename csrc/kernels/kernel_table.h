@@ -10,8 +10,8 @@ namespace pygru {
 enum class Cell { gru_after, gru_before, rnn_tanh, rnn_relu };
 constexpr int kCells = 4;
 
-enum class Error { absolute, squared, huber };
-constexpr int kErrors = 3;
+enum class Loss { mae, mse, huber };
+constexpr int kLosses = 3;
 
 // Every function that takes a Team is called by each of its members. *_bytes say how much memory
 // the function beside it wants; all memory is 64-byte aligned.
@@ -48,8 +48,8 @@ struct Kernels {
   void (*adam)(const Adam<Real>&);
   // The sum of a[i] b[i], in one order on every instruction set.
   double (*dot)(const Real* a, const Real* b, Index n);
-  // The sum of the losses, in the same order, which their gradients take the place of.
-  double (*error[kErrors])(const Residuals<Real>&);
+  // The sum of the losses of e, in the same order; overwrites e with their gradient.
+  double (*loss[kLosses])(const Residuals<Real>&);
   // y[i] = f(x[i]): the activations alone, for their tests.
   void (*sigmoid)(const Real* x, Real* y, Index n);
   void (*tanh)(const Real* x, Real* y, Index n);

@@ -4,9 +4,9 @@
 //
 // A team is slower than one thread where its members must be woken, where other processes use their
 // CPUs, or where two CPUs of a virtual machine are one core. So the account holds what teams have
-// won of late. When they have lost more, calls run alone for four times that long, then a team tries
-// again. Where teams go on to lose before they have won that back, it is twelve times, then 36: a
-// hiccup of the machine costs little, and threads that are no use a 36th.
+// won of late. When they have lost more, calls run alone for four times that long, then a team
+// tries again. Where teams go on to lose before they have won that back, it is twelve times, then
+// 36: a hiccup of the machine costs little, and threads that are no use a 36th.
 #pragma once
 
 #include <algorithm>
@@ -54,13 +54,15 @@ class Account {
     }
     won_ = std::min(won_ - lost, kMostWon);
     if (won_ >= Time(0)) {
-      if (won_ >= to_win_back_) pause_times_ = kFirst;
+      if (won_ < to_win_back_) return;
+      to_win_back_ = Time(0);
+      pause_times_ = kFirst;
       return;
     }
     pause_ = pause_times_ * std::min(cost_of_trying_ - won_, kMostLost);
     pause_times_ = std::min(3 * pause_times_, kLast);
     after_pause_ = true;
-    to_win_back_ = std::min(-won_, kMostWon);
+    to_win_back_ = std::min(std::max(to_win_back_, -won_), kMostWon);
     won_ = Time(0);
   }
 
@@ -73,15 +75,15 @@ class Account {
     return *middle;
   }
 
-  static constexpr int kFirst = 4, kLast = 36;  // pauses, by what was lost
+  static constexpr int kFirst = 4, kLast = 36;  // pauses, in times of what was lost
   static constexpr Time kMostWon = std::chrono::milliseconds(10);
   static constexpr Time kMostLost = std::chrono::milliseconds(30);  // at once
   static constexpr unsigned kRarely = 128;                          // calls of a team to one alone
 
   Time won_{}, cost_of_trying_{};
-  Time pause_{};  // yet to be made alone
-  Time to_win_back_{};
-  int pause_times_ = kFirst;
+  Time pause_{};              // yet to be made alone
+  Time to_win_back_{};        // the largest loss since teams last made up for one
+  int pause_times_ = kFirst;  // how many times what is lost the next pause will be
   bool after_pause_ = false;
   unsigned team_calls_ = 0, team_calls_at_most_ = 2;  // since the last call alone
   std::array<double, 5> rates_ = {};                  // the last
