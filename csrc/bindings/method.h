@@ -45,7 +45,8 @@ inline XAndOut x_and_out(const char* method, const char* first, PyObject* const*
 }
 
 // The result of work(), or null and what it threw as a Python error: Python's own and pybind11's as
-// they are, std::bad_alloc, std::invalid_argument and the rest as pybind11 takes them.
+// they are, std::bad_alloc as a MemoryError, std::invalid_argument as a ValueError, others as a
+// RuntimeError.
 template <class Work>
 PyObject* as_python(Work work) {
   try {

@@ -53,12 +53,11 @@ class Account {
       return;
     }
     won_ = std::min(won_ - lost, kMostWon);
-    if (won_ >= Time(0)) {
-      if (won_ < to_win_back_) return;
+    if (won_ >= to_win_back_) {
       to_win_back_ = Time(0);
       pause_times_ = kFirst;
-      return;
     }
+    if (won_ >= Time(0)) return;
     pause_ = pause_times_ * std::min(cost_of_trying_ - won_, kMostLost);
     pause_times_ = std::min(3 * pause_times_, kLast);
     after_pause_ = true;
