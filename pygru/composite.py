@@ -13,8 +13,9 @@ from pygru.files import PathLike, save
 from pygru.module import Module
 from pygru.parameters import Parameter
 from pygru.pooling import TimeLayer
+from pygru.registry import overridden
 
-__all__ = ["Composite"]
+__all__ = ["Composite", "check_own"]
 
 _T = TypeVar("_T")
 
@@ -127,3 +128,23 @@ class Composite(Module):
                     f"got {value}"
                 )
         return values[first]
+
+
+def check_own(where: str, model: Module) -> None:
+    """Refuse a model of which some part computes otherwise than the class of pygru's it comes from.
+
+    For whoever computes in a model's place, from its classes and its weights.
+
+    Raises
+    ------
+    TypeError
+    """
+    changed = overridden(model)
+    if changed is not None:
+        raise TypeError(
+            f"{where}: model must compute what pygru's own classes do, "
+            f"got a {type(model).__name__} with its own {changed}"
+        )
+    if isinstance(model, Composite):
+        for part in model._parts.values():
+            check_own(where, part)

@@ -17,6 +17,7 @@ from pygru.checks import FloatArray
 from pygru.module import Layer
 from pygru.pooling import BothEnds, LastStep
 from pygru.recurrent import Recurrent
+from pygru.registry import overridden
 from pygru.regularization import Dropout
 
 __all__ = ["FinalState", "plan"]
@@ -74,7 +75,7 @@ def plan(modules: tuple[Layer | Recurrent, ...]) -> tuple[Layer | Recurrent | Fi
     steps: list[Layer | Recurrent | FinalState] = []
     source = None  # whose units a module reads, each by itself
     for i, module in enumerate(modules):
-        # (A subclass may pool as it likes.)
+        # (A derived class may compute as it likes, below and here.)
         if type(module) is BothEnds and isinstance(source, Recurrent) and not source.bidirectional:
             raise ValueError(
                 f"Sequential: module {i} (BothEnds) must read two directions, got a "
@@ -83,8 +84,10 @@ def plan(modules: tuple[Layer | Recurrent, ...]) -> tuple[Layer | Recurrent | Fi
         if not isinstance(module, (Activation, Dropout)):
             source = module
         below = steps[-1] if steps else None
-        if isinstance(below, Recurrent) and type(module) is (
-            BothEnds if below.bidirectional else LastStep
+        if (
+            isinstance(below, Recurrent)
+            and type(module) is (BothEnds if below.bidirectional else LastStep)
+            and overridden(below) is None
         ):
             steps[-1] = FinalState(below, module)
         else:

@@ -6,7 +6,7 @@ scalar it can (bias corrections, learning rate) into one number, because at the 
 the passes are the cost. Large arrays are walked in blocks that stay in the cache.
 
 Depends on NumPy, the kernels and `optimizer`, where counting, state and the walk in blocks are.
-Settings out of range are a ValueError everywhere.
+Settings out of range are a ValueError everywhere, also where they are changed later.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class SGD(Optimizer):
 
     @momentum.setter
     def momentum(self, momentum: float) -> None:
-        self._momentum = self._number("momentum", momentum)
+        self._momentum = momentum
         if self._like is not None and len(self._state or ()) != len(self.slots):
             self._allocate(*self._like)
 
@@ -142,8 +142,7 @@ class Adam(Optimizer):
         self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
     ) -> None:
         super().__init__(lr)
-        self.betas = self._setting(type(self).__name__, "betas", betas)
-        self.eps = self._number("eps", eps)
+        self.betas, self.eps = betas, eps
 
     def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:
         del scratch  # one pass keeps everything in registers
@@ -193,7 +192,7 @@ class AdamW(Adam):
         weight_decay: float = 0.01,
     ) -> None:
         super().__init__(lr, betas, eps)
-        self.weight_decay = self._number("weight_decay", weight_decay)
+        self.weight_decay = weight_decay
 
 
 class RMSprop(Optimizer):
@@ -229,8 +228,7 @@ class RMSprop(Optimizer):
 
     def __init__(self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(lr)
-        self.alpha = self._number("alpha", alpha)
-        self.eps = self._number("eps", eps)
+        self.alpha, self.eps = alpha, eps
 
     def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:
         (v,) = state  # v / (1 - alpha): one pass fewer

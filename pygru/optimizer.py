@@ -25,7 +25,7 @@ Array: TypeAlias = npt.NDArray[Any]
 # 320 KiB in float32, which a second-level cache of 512 KiB holds.
 BLOCK = 16384
 
-# Every setting is at least 0, and less than this.
+# These settings, whoever changes them, are at least 0 and less than this.
 BELOW = {
     **dict.fromkeys(("lr", "eps", "weight_decay"), math.inf),
     **dict.fromkeys(("momentum", "betas", "alpha"), 1.0),
@@ -51,7 +51,7 @@ class Optimizer:
     squares: tuple[str, ...] = ()
 
     def __init__(self, lr: float) -> None:
-        self.lr = self._number("lr", lr)
+        self.lr = lr
         self.steps = 0
         self._like: tuple[Any, Any] | None = None  # shape and dtype of the parameters
         self._state: tuple[Array, ...] | None = None
@@ -62,6 +62,17 @@ class Optimizer:
         self._scratch = checks.as_buffer(self._scratch)
         if self._state is not None:
             self._state = tuple(checks.as_buffer(array) for array in self._state)
+
+    def __copy__(self) -> Optimizer:
+        """Return a deep copy: two optimisers over one state would each undo the other's."""
+        from copy import deepcopy  # here, so that importing pygru does not wait for it
+
+        return deepcopy(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in BELOW and name in self.settings:
+            value = self._setting(type(self).__name__, name, value)
+        super().__setattr__(name, value)
 
     def step(self, flat_params: Array, flat_grads: Array) -> None:
         """Update the parameters in place.
@@ -75,8 +86,8 @@ class Optimizer:
         Raises
         ------
         ValueError
-            When the arrays are not one-dimensional, differ in shape or dtype, are not contiguous,
-            or have another size than before. Nothing has been changed then.
+            When the arrays are not one-dimensional, differ in shape or dtype, are not contiguous
+            and aligned, or have another size than before. Nothing has been changed then.
         TypeError
             When something is no array.
         """
@@ -94,13 +105,14 @@ class Optimizer:
             )
         if not flat_params.flags.carray:
             raise ValueError(
-                f"{type(self).__name__}.step: flat_params must be contiguous and writeable, got "
-                f"strides {flat_params.strides} and writeable={flat_params.flags.writeable}"
+                f"{type(self).__name__}.step: flat_params must be contiguous, aligned and "
+                f"writeable, got strides {flat_params.strides}, "
+                f"aligned={flat_params.flags.aligned} and writeable={flat_params.flags.writeable}"
             )
-        if not flat_grads.flags.c_contiguous:
+        if not (flat_grads.flags.c_contiguous and flat_grads.flags.aligned):
             raise ValueError(
-                f"{type(self).__name__}.step: flat_grads must be contiguous, "
-                f"got strides {flat_grads.strides}"
+                f"{type(self).__name__}.step: flat_grads must be contiguous and aligned, got "
+                f"strides {flat_grads.strides} and aligned={flat_grads.flags.aligned}"
             )
         if like != self._like:
             self._begin(flat_params)
@@ -167,10 +179,8 @@ class Optimizer:
             raise ValueError(
                 f"{who}: state_dict must be of type {type(self).__name__!r}, got {theirs!r}"
             )
-        from copy import copy  # here, so that importing pygru does not wait for it
-
-        other = copy(self)  # whose slots follow from its settings
-        other._like = other._state = None
+        other = object.__new__(type(self))  # whose slots follow from its settings
+        vars(other).update(vars(self) | {"_like": None, "_state": None})
         for name in state_dict.keys() & set(self.settings):
             setattr(other, name, self._setting(who, name, state_dict[name]))
         wanted = {"type", "steps", *self.settings}
@@ -219,7 +229,7 @@ class Optimizer:
 
     def _setting(self, where: str, name: str, value: Any) -> Any:
         """Return a setting if it is of the kind it has now, and in its range."""
-        now = getattr(self, name)
+        now = getattr(self, name, None)  # None: a number, given for the first time
         if isinstance(now, bool):
             if not isinstance(value, bool):
                 raise TypeError(f"{where}: {name} must be True or False, got {value!r}")
@@ -227,12 +237,12 @@ class Optimizer:
         if isinstance(now, tuple):
             if not isinstance(value, (list, tuple)) or len(value) != len(now):
                 raise TypeError(f"{where}: {name} must be {len(now)} numbers, got {value!r}")
-            return tuple(self._number(f"{name}[{i}]", v, where) for i, v in enumerate(value))
-        return self._number(name, value, where)
+            return tuple(self._number(where, f"{name}[{i}]", v) for i, v in enumerate(value))
+        return self._number(where, name, value)
 
-    def _number(self, name: str, value: float, where: str = "") -> float:
+    def _number(self, where: str, name: str, value: Any) -> float:
         """Return a number if it is in the range of settings of this name."""
-        where, high = where or type(self).__name__, BELOW.get(name.partition("[")[0], math.inf)
+        high = BELOW.get(name.partition("[")[0], math.inf)
         if not 0 <= checks.as_number(where, name, value) < high:
             raise ValueError(f"{where}: {name} must satisfy 0 <= {name} < {high:g}, got {value}")
         return float(value)

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 from pygru.module import Config, Module
 from pygru.parameters import at_most
 
-__all__ = ["build", "describe", "is_own", "savable"]
+__all__ = ["build", "describe", "is_own", "overridden", "savable"]
 
 _Class = TypeVar("_Class", bound=type[Module])
 
 _CLASSES: dict[str, type[Module]] = {}
+
+_DESCRIBING = {"config", "_from_config"}  # what a derived class may change and compute the same
 
 
 def savable(cls: _Class) -> _Class:
@@ -30,6 +32,31 @@ def savable(cls: _Class) -> _Class:
 def is_own(module: Module) -> bool:
     """Whether a module is of one of pygru's own classes, and not of one derived from it."""
     return _CLASSES.get(type(module).__name__) is type(module)
+
+
+def overridden(module: Module) -> str | None:
+    """Return a method that a module's class took from one of pygru's own and changed, if any.
+
+    Whoever computes in a module's place, from its class and its weights, has to ask.
+
+    Examples
+    --------
+    >>> import pygru
+    >>> class Twice(pygru.Linear):
+    ...     def _apply(self, x, lengths, training):
+    ...         return 2 * super()._apply(x, lengths, training)[0], None
+    >>> overridden(pygru.Linear(3, 2)), overridden(Twice(3, 2))
+    (None, '_apply')
+    """
+    classes = type(module).__mro__
+    own = next((i for i, cls in enumerate(classes) if _CLASSES.get(cls.__name__) is cls), 0)
+    for cls in classes[:own]:
+        for name, value in vars(cls).items():
+            method = callable(value) or isinstance(value, property)
+            computes = name == "__call__" or not name.startswith("__")
+            if method and computes and name not in _DESCRIBING and hasattr(classes[own], name):
+                return name
+    return None
 
 
 def describe(module: Module) -> Config:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from pygru import _core
 from pygru.checks import FloatArray, as_real, as_size
+from pygru.composite import check_own
 from pygru.layers import Linear
 from pygru.model import Sequential
 from pygru.module import Module
@@ -29,8 +30,8 @@ _Layer: TypeAlias = tuple[
     str | None, FloatArray, FloatArray | None, FloatArray | None, FloatArray | None
 ]
 
-# model -> digest of its weights (and instruction set) -> packed weights, while a stream holds them
-_packed: WeakKeyDictionary[Module, WeakValueDictionary[bytes, _Packed]] = WeakKeyDictionary()
+# digest of what is packed -> packed weights, while a stream holds them
+_packed: WeakValueDictionary[bytes, _Packed] = WeakValueDictionary()
 
 
 class Stream(_core.Stream):
@@ -51,8 +52,10 @@ class Stream(_core.Stream):
     Raises
     ------
     TypeError
-        When model is no module of pygru, or holds a layer that can't be streamed; a bidirectional
-        one needs the future.
+        When model is no module of pygru, or holds a layer that can't be streamed: a bidirectional
+        one needs the future, and what a derived class computes its own way is not known here.
+    ValueError
+        When batch is out of range.
 
     Examples
     --------
@@ -72,8 +75,10 @@ class Stream(_core.Stream):
                 f"got {type(model).__name__}"
             )
         batch = -1 if batch is None else as_size("Stream", "batch", batch, _core.MOST_SEQUENCES)
-        modules = list(model) if isinstance(model, Sequential) else [model]
-        packed = _shared(model, modules)
+        check_own("Stream", model)
+        leaves = model._leaves() if isinstance(model, Sequential) else [model]
+        modules: list[Module] = list(leaves)
+        packed = _shared(model, list(_layers(modules)))
         super().__init__(packed.model, batch)
         self._packed = packed
         self._recurrent = [m for m in modules if isinstance(m, Recurrent)]
@@ -143,17 +148,16 @@ class _Packed:
         self.model = _core.PackedModel(layers)
 
 
-def _shared(model: Module, modules: list[Module]) -> _Packed:
+def _shared(model: Module, layers: list[_Layer]) -> _Packed:
     """Return the packed weights of a model, those of another stream if they are the same."""
     import hashlib  # here, because it loads OpenSSL, and importing pygru should not wait for that
 
-    digest = hashlib.blake2b(_core.isa().encode())
+    kinds = [(cell, *(a is not None and a.shape for a in arrays)) for cell, *arrays in layers]
+    digest = hashlib.blake2b(f"{_core.isa()} {model.dtype} {kinds}".encode())
     digest.update(model.flat_params.data)
-    cache = _packed.setdefault(model, WeakValueDictionary())
-    packed = cache.get(digest.digest())
+    packed = _packed.get(digest.digest())
     if packed is None:
-        packed = _Packed(list(_layers(modules)))
-        cache[digest.digest()] = packed
+        _packed[digest.digest()] = packed = _Packed(layers)
     return packed
 
 

@@ -24,6 +24,8 @@ def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     >>> dot(np.array([[3.0, 4.0]]), np.array([[1.0, 2.0]]))
     11.0
     """
-    if a.dtype.char not in "fd":  # a loss may be given any precision
-        a, b = a.astype(np.float64), b.astype(np.float64)
+    own = a.dtype.char in "fd" and a.dtype.isnative and a.flags.aligned and b.flags.aligned
+    if not own:  # a loss may be given any precision, and whoever clips any memory
+        precision = a.dtype.newbyteorder("=") if a.dtype.char in "fd" else np.float64
+        a, b = a.astype(precision), b.astype(precision)
     return _core.dot(a.ravel(), b.ravel())

@@ -175,3 +175,15 @@ def test_check_runs_both(flavour, capsys, tmp_path):
     out = capsys.readouterr().out
     assert out.startswith(f"from_rtneural: largest absolute difference to {flavour} ")
     assert float(out.rpartition(" ")[2]) < TOLERANCES["interop"]["float32"]
+
+
+def test_a_derived_class_that_computes_its_own_way_is_refused():
+    class Twice(pygru.Linear):
+        def _apply(self, x, lengths, training, /):
+            y, saved = super()._apply(x, lengths, training)
+            return 2 * y, saved
+
+    with pytest.raises(
+        TypeError, match=r"^to_rtneural: model must .*, got a Twice with its own _apply$"
+    ):
+        to_rtneural(pygru.Sequential(Twice(3, 2)))

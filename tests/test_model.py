@@ -159,6 +159,16 @@ def test_a_layer_may_compare_by_value(rng):
     assert np.array_equal(copy.deepcopy(model)(x), 4 * linear(x))
 
 
+def test_a_derived_class_is_read_as_it_computes(rng):
+    class Shifted(pygru.GRU):
+        def _forward(self, *arguments):
+            y, h_n, saved = super()._forward(*arguments)
+            return y + 1, h_n, saved
+
+    gru, x = Shifted(I, H, rng=0), rng.standard_normal((T, B, I))
+    assert np.array_equal(pygru.Sequential(gru, pygru.LastStep())(x), gru(x)[0][-1])
+
+
 def test_a_pickle_holds_the_weights_of_a_model_once():
     one, another = (pygru.GRU(50, 50, rng=seed) for seed in (0, 1))
     alone = len(pickle.dumps(one)) + len(pickle.dumps(another))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -226,12 +227,14 @@ def test_what_cannot_be_clipped_in_place_is_named(clip: Any) -> None:
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_step_that_is_refused_changes_nothing(name: str) -> None:
     optimizer, params, gradients = MAKERS[name](), *draw(4, 1)
-    frozen = params.copy()
+    frozen, shifted = params.copy(), np.zeros(33, np.int8)[1:].view(np.float64)  # not aligned
     frozen.flags.writeable = False
     bad = [
-        (np.zeros(8)[::2], np.zeros(4), r"step: flat_params must be contiguous .* strides \(16,\)"),
-        (np.zeros(4), np.zeros(8)[::2], r"step: flat_grads must be contiguous.* strides \(16,\)"),
+        (np.zeros(8)[::2], np.zeros(4), r"flat_params must be contiguous, .* strides \(16,\)"),
+        (np.zeros(4), np.zeros(8)[::2], r"flat_grads must be contiguous and .* strides \(16,\)"),
         (frozen, np.zeros(4), r"step: flat_params must be .* writeable, .* writeable=False"),
+        (shifted, np.zeros(4), r"step: flat_params must be .* aligned .* aligned=False"),
+        (np.zeros(4), shifted, r"step: flat_grads must be .* aligned, .* aligned=False"),
         (np.zeros(3), np.zeros(4), r"step: flat_grads must be like flat_params, \(3,\)"),
         (np.zeros(3, np.float16), np.zeros(3, np.float16), r"must be a float32 or float64 array"),
     ]
@@ -258,6 +261,36 @@ def test_a_step_that_is_refused_changes_nothing(name: str) -> None:
 def test_settings_out_of_range_are_named(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("lr", -1, r"^AdamW: lr must satisfy 0 <= lr < inf, got -1$"),
+        ("lr", float("nan"), r"lr .* got nan"),
+        ("betas", (0.9, 1.0), r"^AdamW: betas\[1\] .* < 1, got 1.0$"),
+        ("weight_decay", -1, r"weight_decay .* got -1"),
+    ],
+)
+def test_a_setting_out_of_range_is_named_whenever_it_is_set(
+    name: str, value: Any, message: str
+) -> None:
+    optimizer = optim.AdamW()
+    before = getattr(optimizer, name)
+    with pytest.raises(ValueError, match=message):
+        setattr(optimizer, name, value)
+    assert getattr(optimizer, name) == before
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_copy_is_an_optimiser_of_its_own(name: str) -> None:
+    first, (params, gradients) = MAKERS[name](), draw(4, 2)
+    first.step(params, gradients[0])
+    second = copy.copy(first)
+    ours, theirs = params.copy(), params.copy()
+    first.step(ours, gradients[1])
+    second.step(theirs, gradients[1])  # from the state before that
+    assert np.array_equal(ours, theirs)
 
 
 def test_settings_of_a_wrong_kind_are_named() -> None:

@@ -71,6 +71,15 @@ def test_layout_and_precision_do_not_matter(dtype):
     assert dot(halves, halves) == 0.75
 
 
+def test_memory_of_any_kind_gives_the_same_sum(dtype):
+    a = draw(1000, dtype)[0]
+    shifted = np.empty(a.nbytes + 1, np.int8)[1:].view(dtype)
+    shifted[...] = a
+    assert not shifted.flags.aligned
+    swapped = a.astype(dtype.newbyteorder())
+    assert dot(shifted, a) == dot(a, shifted) == dot(swapped, swapped) == dot(a, a)
+
+
 def test_what_is_not_finite_shows(dtype):
     a = np.ones(5000, dtype)
     a[4321] = np.nan

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from pygru.activations import Activation
 from pygru.checks import as_choice, as_float_dtype
+from pygru.composite import check_own
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block, modules_of, runs_of
 from pygru.interop.checking import unavailable
@@ -203,7 +204,8 @@ def to_rtneural(model: Module, *, flavour: str = "keras") -> dict[str, Any]:
     Raises
     ------
     TypeError, ValueError
-        When RTNeural has no equal of a module, or the flavour is unknown.
+        When RTNeural has no equal of a module, a derived class computes its own way, or the flavour
+        is unknown.
 
     Examples
     --------
@@ -212,6 +214,7 @@ def to_rtneural(model: Module, *, flavour: str = "keras") -> dict[str, Any]:
     ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
     """
     as_choice("to_rtneural", "flavour", flavour, ("keras", "torch"))
+    check_own("to_rtneural", model)
     layers = [layer for _, module in modules_of(model) for layer in _layers(module)]
     if flavour == "torch":
         return {name: array.tolist() for name, array in model.state_dict().items()}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
+from pygru.composite import check_own
 from pygru.files import read_safetensors
 from pygru.interop import blocks, torch_modules
 from pygru.interop.blocks import Array, Block
@@ -189,6 +190,8 @@ def to_torch(model: Module) -> Any:
 
     Raises
     ------
+    TypeError
+        When a derived class computes its own way.
     ValueError
         When a GRU has ``reset="before"``, which PyTorch has not, or another module has no
         equivalent.
@@ -200,6 +203,7 @@ def to_torch(model: Module) -> Any:
     >>> to_torch(pygru.GRU(3, 4, rng=0))  # doctest: +SKIP
     GRU(3, 4)
     """
+    check_own("to_torch", model)
     theirs = _to_torch(model)
     import torch
 

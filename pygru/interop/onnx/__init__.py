@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pygru.composite import check_own
 from pygru.interop.checking import random_input, report, unavailable
 from pygru.interop.containers import is_path, reading
 from pygru.interop.onnx.backend import backend
@@ -92,6 +93,8 @@ def to_onnx(model: Module) -> bytes:
 
     Raises
     ------
+    TypeError
+        When a derived class computes its own way.
     ValueError
         When ONNX has no equal of a module.
 
@@ -106,6 +109,7 @@ def to_onnx(model: Module) -> bytes:
     True
     3
     """
+    check_own("to_onnx", model)
     with reading("to_onnx", None):
         return export(model)
 
