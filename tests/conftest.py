@@ -149,13 +149,14 @@ def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, 
 
     class Recorder:
         def __getattr__(self, name: str) -> Any:
+            assert name != "set_num_threads", "it is the whole process's"
             function = getattr(_core, name)
             if name not in {"forward", "backward"}:
                 return function
 
-            def call(*arguments: Any) -> None:
-                calls.append((name, arguments, pygru.get_num_threads()))
-                function(*arguments)
+            def call(*arguments: Any, most: int) -> None:
+                calls.append((name, arguments, min(most, pygru.get_num_threads())))
+                function(*arguments, most=most)
 
             return call
 

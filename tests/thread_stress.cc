@@ -202,8 +202,8 @@ Floats layer(Cell cell, Shape shape, Index directions) {
   }
   std::vector<Index> length;  // (B,)  from 1 to T
   for (Index b = 0; b < B; ++b) length.push_back(T - b % T);
-  run_forward(cell, length.data(), forward);
-  run_backward(cell, length.data(), backward);
+  run_forward(cell, length.data(), forward, kMostThreads);
+  run_backward(cell, length.data(), backward, kMostThreads);
   return all;
 }
 

@@ -6,13 +6,14 @@
 #include <array>
 
 #include "../runtime/isa.h"
+#include "../runtime/thread_count.h"
 #include "arrays.h"
 #include "register.h"
 
 namespace pygru {
 namespace {
 
-// What a direction is given as, in the order of `pygru/stack.py`.
+// What a direction is given as: the fields of `ForwardRun` and `BackwardRun` in `pygru/stack.py`.
 namespace forward_run {
 enum { reverse, W, U, b_x, b_h, h_0, y, h_n, tape, entries };
 }
@@ -42,6 +43,11 @@ const Index* lengths_of(py::handle lengths, Shape s) {
   return array.data();
 }
 
+void check_most(Index most) {
+  if (most < 1)
+    throw std::invalid_argument("_core: most must be at least 1, got " + std::to_string(most));
+}
+
 std::vector<py::tuple> tuples(const py::list& runs, std::size_t entries) {
   std::vector<py::tuple> out;
   for (const auto& run : runs) {
@@ -56,8 +62,9 @@ std::vector<py::tuple> tuples(const py::list& runs, std::size_t entries) {
 }
 
 void forward(const std::string& cell_name, const py::array& x, py::handle lengths,
-             const py::list& runs) {
+             const py::list& runs, Index most) {
   namespace at = forward_run;
+  check_most(most);
   const Cell cell = cell_named(cell_name);
   with_dtype(x, "x", [&](auto real) {
     using Real = decltype(real);
@@ -87,14 +94,15 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
       a.tape = V(run[at::tape], "tape", "(T, B, S, H)", {T, B, S, H}, out, true).tape(H);
       calls.push_back(call);
     }
-    without_gil([&] { run_forward(cell, length, calls); });
+    without_gil([&] { run_forward(cell, length, calls, most); });
     warn_of_missing_threads();
   });
 }
 
 void backward(const std::string& cell_name, const py::array& x, py::handle lengths,
-              const py::list& runs) {
+              const py::list& runs, Index most) {
   namespace at = backward_run;
+  check_most(most);
   const Cell cell = cell_named(cell_name);
   with_dtype(x, "x", [&](auto real) {
     using Real = decltype(real);
@@ -130,7 +138,7 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
       a.db_h = V(run[at::db_h], "db_h", "(G*H,)", {G * H}, out, true).vector();
       calls.push_back(call);
     }
-    without_gil([&] { run_backward(cell, length, calls); });
+    without_gil([&] { run_backward(cell, length, calls, most); });
     warn_of_missing_threads();
   });
 }
@@ -239,8 +247,9 @@ double residual_loss(const std::string& name, const py::array& e, double scale, 
 
 void register_layers(py::module_& m) {
   using py::arg;
-  m.def("forward", &forward, arg("cell"), arg("x"), arg("lengths"), arg("runs"));
-  m.def("backward", &backward, arg("cell"), arg("x"), arg("lengths"), arg("runs"));
+  const auto most = arg("most") = kMostThreads;
+  m.def("forward", &forward, arg("cell"), arg("x"), arg("lengths"), arg("runs"), most);
+  m.def("backward", &backward, arg("cell"), arg("x"), arg("lengths"), arg("runs"), most);
   m.def("linear_forward", &linear_forward, arg("x"), arg("W"), arg("b"), arg("y"));
   m.def("linear_backward", &linear_backward, arg("x"), arg("W"), arg("dy"), arg("dx"), arg("dW"),
         arg("db"));

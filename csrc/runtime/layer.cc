@@ -44,12 +44,12 @@ class Order {
 
 // What forward and backward share: plan, memory and order for every run, then pack and go.
 template <class Real, class Run, class Bytes, class Scratch, class Go>
-void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Bytes packed_bytes,
-               Scratch scratch_bytes, Go go) {
+void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Index most,
+               Bytes packed_bytes, Scratch scratch_bytes, Go go) {
   const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
   const Shape shape = runs[0].args.shape;
   const Plan p = plan_layer(kernels(), shape, steps_of(shape, length), kernel.gates, runs.size(),
-                            num_threads());
+                            std::min(most, num_threads()));
   std::vector<void*> packed;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const int run = static_cast<int>(i);
@@ -89,10 +89,10 @@ bool run_one_step(Cell cell, const Index* length, std::vector<ForwardRun<Real>>&
 }  // namespace
 
 template <class Real>
-void run_forward(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& runs) {
+void run_forward(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& runs, Index most) {
   if (run_one_step(cell, length, runs)) return;
   run_layer<Real>(
-      cell, length, runs,
+      cell, length, runs, most,
       [](const auto& kernel, const auto& args) { return kernel.packed_forward_bytes(args.shape); },
       [](const auto& kernel) { return kernel.forward_scratch_bytes; },
       [](const auto& kernel, void* packed, const auto& run, Team team) {
@@ -103,9 +103,10 @@ void run_forward(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& 
 }
 
 template <class Real>
-void run_backward(Cell cell, const Index* length, std::vector<BackwardRun<Real>>& runs) {
+void run_backward(Cell cell, const Index* length, std::vector<BackwardRun<Real>>& runs,
+                  Index most) {
   run_layer<Real>(
-      cell, length, runs,
+      cell, length, runs, most,
       [](const auto& kernel, const auto& args) {
         return kernel.packed_backward_bytes(args.shape, static_cast<bool>(args.dx));
       },
@@ -145,10 +146,10 @@ void run_linear_backward(LinearBackward<Real> args) {
                [&](Team team) { kernel.backward(args, team); });
 }
 
-#define PYGRU_INSTANTIATE(Real)                                                    \
-  template void run_forward(Cell, const Index*, std::vector<ForwardRun<Real>>&);   \
-  template void run_backward(Cell, const Index*, std::vector<BackwardRun<Real>>&); \
-  template void run_linear(Linear<Real>, Matrix<const Real>, const Real*);         \
+#define PYGRU_INSTANTIATE(Real)                                                           \
+  template void run_forward(Cell, const Index*, std::vector<ForwardRun<Real>>&, Index);   \
+  template void run_backward(Cell, const Index*, std::vector<BackwardRun<Real>>&, Index); \
+  template void run_linear(Linear<Real>, Matrix<const Real>, const Real*);                \
   template void run_linear_backward(LinearBackward<Real>);
 PYGRU_INSTANTIATE(float)
 PYGRU_INSTANTIATE(double)

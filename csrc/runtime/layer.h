@@ -21,11 +21,12 @@ struct BackwardRun {
   Backward<Real> args;
 };
 
-// `length` is (B,) or null. Directions run at the same time where there are threads for it.
+// `length` is (B,) or null. Directions run at the same time where there are threads for it: at most
+// `most` of those that num_threads() allows.
 template <class Real>
-void run_forward(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& runs);
+void run_forward(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& runs, Index most);
 template <class Real>
-void run_backward(Cell cell, const Index* length, std::vector<BackwardRun<Real>>& runs);
+void run_backward(Cell cell, const Index* length, std::vector<BackwardRun<Real>>& runs, Index most);
 
 template <class Real>
 void run_linear(Linear<Real> args, Matrix<const Real> W, const Real* b);

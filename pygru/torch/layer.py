@@ -9,7 +9,6 @@ PyTorch's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from pygru import _core
+from pygru.stack import CELLS, BackwardRun, ForwardRun
 from pygru.torch.coverage import plain, say_once, untraced
 from pygru.torch.packing import Packing
 
@@ -26,11 +26,11 @@ _Tensors: TypeAlias = tuple[torch.Tensor, ...]
 _Gradients: TypeAlias = list[torch.Tensor | None]
 _Array: TypeAlias = npt.NDArray[Any]
 
-# By nn.RNNBase.mode: the kernels' cell, the slots S of its tape, and PyTorch's own function.
+# By nn.RNNBase.mode: the kernels' cell and PyTorch's own function.
 _MODES = {
-    "GRU": ("gru_after", 4, torch.gru),
-    "RNN_TANH": ("rnn_tanh", 1, torch.rnn_tanh),
-    "RNN_RELU": ("rnn_relu", 1, torch.rnn_relu),
+    "GRU": ("gru_after", torch.gru),
+    "RNN_TANH": ("rnn_tanh", torch.rnn_tanh),
+    "RNN_RELU": ("rnn_relu", torch.rnn_relu),
 }
 
 
@@ -110,22 +110,24 @@ def _forward(
     plan: Plan, given: Operands, *, taped: bool
 ) -> tuple[torch.Tensor, torch.Tensor, _Tensors]:
     """Return y, h_n and a tape (T, B, S, H) for each direction, or none."""
-    cell, slots, _ = _MODES[plan.mode]
+    cell, _ = _MODES[plan.mode]
     x, h_0, weights = given
     (T, B, _), D, H = x.shape, plan.directions, weights[1].shape[1]
     y, h_n = x.new_empty(T, B, D * H), x.new_empty(D, B, H)
-    tapes = tuple(x.new_empty(T, B, slots, H) for _ in range(D if taped else 0))
+    tapes = tuple(x.new_empty(T, B, CELLS[cell].slots, H) for _ in range(D if taped else 0))
     y_, h_n_, h_0_ = _array(y), _array(h_n), None if h_0 is None else _array(h_0)
     runs = [
-        (
-            d == 1, *parameters,
-            None if h_0_ is None else h_0_[d],
-            y_[:, :, d * H : (d + 1) * H], h_n_[d],
-            _array(tapes[d]) if taped else None,
+        ForwardRun(
+            d == 1, W, U, b_x, b_h,
+            h_0=None if h_0_ is None else h_0_[d],
+            y=y_[:, :, d * H : (d + 1) * H],
+            h_n=h_n_[d],
+            tape=_array(tapes[d]) if taped else None,
         )
-        for d, parameters in enumerate(_by_direction(weights, D))
+        for d, (W, U, b_x, b_h) in enumerate(_by_direction(weights, D))
     ]  # fmt: skip
-    _with_torch_threads(_core.forward, cell, _array(x), plan.lengths, runs)
+    # No more threads than PyTorch would use here.
+    _core.forward(cell, _array(x), plan.lengths, runs, most=torch.get_num_threads())
     return y, h_n, tapes
 
 
@@ -149,23 +151,23 @@ def _backward(
     dy_ = None if dy is None else _array(_with_rows(dy))
     dh_n_ = None if dh_n is None else _array(_with_rows(dh_n))
     dh_0_ = None if dh_0 is None else _array(dh_0)
-    parameters, their_gradients = _by_direction(weights, D), _by_direction(gradients, D)
+    both = zip(_by_direction(weights, D), _by_direction(gradients, D), strict=True)
     runs = [
-        (
-            d == 1, *parameters[d][:2],
-            None if h_0_ is None else h_0_[d],
-            y_[:, :, d * H : (d + 1) * H],
-            _array(tapes[d]),
-            None if dy_ is None else dy_[:, :, d * H : (d + 1) * H],
-            None if dh_n_ is None else dh_n_[d],
-            _array(dxs[d]) if dxs else None,
-            None if dh_0_ is None else dh_0_[d],
-            *their_gradients[d],
+        BackwardRun(
+            d == 1, W, U,
+            h_0=None if h_0_ is None else h_0_[d],
+            y=y_[:, :, d * H : (d + 1) * H],
+            tape=_array(tapes[d]),
+            dy=None if dy_ is None else dy_[:, :, d * H : (d + 1) * H],
+            dh_n=None if dh_n_ is None else dh_n_[d],
+            dx=_array(dxs[d]) if dxs else None,
+            dh_0=None if dh_0_ is None else dh_0_[d],
+            dW=dW, dU=dU, db_x=db_x, db_h=db_h,
         )
-        for d in range(D)
+        for d, ((W, U, _, _), (dW, dU, db_x, db_h)) in enumerate(both)
     ]  # fmt: skip
     cell = _MODES[plan.mode][0]
-    _with_torch_threads(_core.backward, cell, _array(x), plan.lengths, runs)
+    _core.backward(cell, _array(x), plan.lengths, runs, most=torch.get_num_threads())
     dx = None if not dxs else dxs[0] if D == 1 else dxs[0].add_(dxs[1])
     # A parameter takes over a gradient that lies as it does itself, and would copy any other.
     return [
@@ -185,7 +187,7 @@ def _pytorch_backward(
     """Return the same gradients by PyTorch's operations, hence with a graph of their own."""
     x, h_0, weights = given
     D, H, packing = plan.directions, weights[1].shape[1], plan.packing
-    function = _MODES[plan.mode][2]
+    function = _MODES[plan.mode][1]
     inputs = [t for t, want in zip((x, h_0, *weights), wanted, strict=True) if want]
     with torch.enable_grad():
         state = x.new_zeros(D, x.shape[1], H) if h_0 is None else h_0
@@ -210,19 +212,6 @@ def _pytorch_backward(
     return [next(found) if want else None for want in wanted]
 
 
-def _with_torch_threads(kernel: Callable[..., None], *arguments: object) -> None:
-    """Call a kernel on at most as many threads as PyTorch would use here."""
-    ours, theirs = _core.get_num_threads(), torch.get_num_threads()
-    if theirs >= ours:
-        kernel(*arguments)
-        return
-    _core.set_num_threads(theirs)
-    try:
-        kernel(*arguments)
-    finally:
-        _core.set_num_threads(ours)
-
-
 def _with_rows(t: torch.Tensor) -> torch.Tensor:
     """Return t itself where its last axis is contiguous, as the kernels need it, else a copy."""
     return t if t.shape[-1] == 1 or t.stride(-1) == 1 else t.contiguous()
@@ -233,7 +222,7 @@ def _array(t: torch.Tensor) -> _Array:
     return array
 
 
-def _by_direction(tensors: _Tensors | list[torch.Tensor], D: int) -> list[list[_Array | None]]:
+def _by_direction(tensors: _Tensors | list[torch.Tensor], D: int) -> list[list[Any]]:
     """Return W, U, b_x, b_h of each direction, or what goes with them."""
     arrays = [_array(t) for t in tensors]
     each = len(arrays) // D
