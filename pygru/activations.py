@@ -24,6 +24,9 @@ class Activation(Layer):
 
     _widths = SAME
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def config(self) -> Config:
         """Return the constructor arguments of a layer like this one: none."""
         return {}

@@ -6,6 +6,8 @@ Depends on the standard library.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["Interrupts"]
@@ -17,6 +19,11 @@ class Interrupts:
     So a training step is never cut in two, and a program that hangs can still be stopped. In any
     thread but the main one, and where Ctrl-C has a handler already, nothing is changed.
 
+    Parameters
+    ----------
+    say : callable
+        Called with a line that says what happens now, and what another Ctrl-C would do.
+
     Attributes
     ----------
     count : int
@@ -24,16 +31,17 @@ class Interrupts:
     Examples
     --------
     >>> import signal
-    >>> with Interrupts() as interrupts:
+    >>> with Interrupts(print) as interrupts:
     ...     signal.raise_signal(signal.SIGINT)
     ...     print(interrupts.count)
+    stopping after this step; Ctrl-C again stops at once
     1
     """
 
-    __slots__ = ("_before", "count")
+    __slots__ = ("_before", "_say", "count")
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.count, self._say = 0, say
         self._before: Any = None
 
     def __enter__(self) -> Interrupts:
@@ -55,3 +63,6 @@ class Interrupts:
         self.count += 1
         if self.count > 1:
             raise KeyboardInterrupt
+        # It may have come in the middle of another line, which is more than a stream can take.
+        with suppress(RuntimeError):
+            self._say("stopping after this step; Ctrl-C again stops at once")

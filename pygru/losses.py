@@ -347,6 +347,11 @@ def valid_elements(
     if len(shape) < 2:
         raise ValueError(f"{name}: lengths need a y with a time axis, got shape {shape}")
     batch, time = (0, 1) if batch_first else (1, 0)
+    if np.shape(lengths) == (shape[time],) != (shape[batch],) and not batch_first:
+        raise ValueError(
+            f"{name}: lengths must have shape (B,) = ({shape[batch]},) for a y of (T, B, ...), got "
+            f"{np.shape(lengths)}: batch_first=True reads (B, T, ...)"
+        )
     ends = checks.as_lengths(name, lengths, shape[time], (shape[batch],))
     steps = np.arange(shape[time])
     valid = steps < ends[:, None] if batch_first else steps[:, None] < ends

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from pygru import checks
 from pygru.checks import FloatArray, FloatDType, as_buffer, as_real, as_state, as_values
 from pygru.locks import give_lock
-from pygru.parameters import Arrays, Parameter, StateDict, check_size
-from pygru.tape import Tape
+from pygru.parameters import Arrays, Parameter, StateDict, check_size, overwrite
+from pygru.tape import Tape, check_tape
 from pygru.widths import ANY
 
 __all__ = ["Config", "Layer", "Module", "State"]
@@ -82,13 +82,21 @@ class Module(ABC):
 
     @property
     def flat_params(self) -> FloatArray:
-        """All parameters one after another, (P,): an optimiser step is one pass over this."""
+        """All parameters one after another, (P,), for optimisers; assigning writes into it."""
         return self._flat_params
+
+    @flat_params.setter
+    def flat_params(self, values: npt.ArrayLike) -> None:
+        overwrite(type(self).__name__, "flat_params", self._flat_params, values)
 
     @property
     def flat_grads(self) -> FloatArray:
-        """All gradients one after another, (P,), in the order of `flat_params`."""
+        """All gradients one after another, (P,), as in `flat_params`."""
         return self._flat_grads
+
+    @flat_grads.setter
+    def flat_grads(self, values: npt.ArrayLike) -> None:
+        overwrite(type(self).__name__, "flat_grads", self._flat_grads, values)
 
     @property
     def params(self) -> Arrays:
@@ -253,7 +261,7 @@ class Module(ABC):
 
     def _spend(self, tape: Tape, gradient: npt.ArrayLike, of: str = "y") -> tuple[Any, FloatArray]:
         """Check tape and gradient, use up the tape; return what forward kept and the gradient."""
-        self._check_tape(tape)
+        check_tape(self, tape)
         array = self._check_gradient(tape, gradient, of)
         return tape.spend(), array
 
@@ -265,14 +273,6 @@ class Module(ABC):
                 f"{where}: d{of} must have the shape of {of}, {tape.shape}, got {array.shape}"
             )
         return array
-
-    def _check_tape(self, tape: Tape) -> None:
-        if not isinstance(tape, Tape):
-            raise TypeError(
-                f"{type(self).__name__}.backward: tape must be what forward returned (calling the "
-                f"module is inference and makes none), got {type(tape).__name__}"
-            )
-        tape.check(self)
 
 
 class Layer(Module):

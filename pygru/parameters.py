@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from pygru.checks import LARGEST, FloatArray, FloatDType, as_values, check_bytes
 
-__all__ = ["Arrays", "Parameter", "StateDict", "at_most", "check_size"]
+__all__ = ["Arrays", "Parameter", "StateDict", "at_most", "check_size", "overwrite"]
 
 _most: ContextVar[int] = ContextVar("most", default=LARGEST)  # elements in one flat buffer
 
@@ -66,6 +66,14 @@ def check_size(where: str, parameters: Sequence[Parameter], dtype: FloatDType) -
     return size
 
 
+def overwrite(where: str, name: str, view: FloatArray, values: npt.ArrayLike) -> None:
+    """Write values of its shape into a parameter, a gradient or all of them."""
+    array = as_values(where, name, values, view.dtype)
+    if array.shape != view.shape:
+        raise ValueError(f"{where}: {name} must have shape {view.shape}, got {array.shape}")
+    view[...] = array
+
+
 class Arrays(Mapping[str, FloatArray]):
     """Views of one flat buffer by name; assigning to a name writes into the buffer."""
 
@@ -76,13 +84,7 @@ class Arrays(Mapping[str, FloatArray]):
         return self._views[name]
 
     def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
-        view = self._views[name]
-        array = as_values("params and grads", name, value, view.dtype)
-        if array.shape != view.shape:
-            raise ValueError(
-                f"params and grads: {name} must have shape {view.shape}, got {array.shape}"
-            )
-        view[...] = array
+        overwrite("params and grads", name, self._views[name], value)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)

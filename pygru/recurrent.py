@@ -37,7 +37,7 @@ from pygru.stack import (
     run_parameters,
     run_shapes,
 )
-from pygru.tape import Tape
+from pygru.tape import Tape, check_tape
 from pygru.widths import Widths
 
 __all__ = ["Recurrent"]
@@ -241,7 +241,7 @@ class Recurrent(Module):
         RuntimeError
             When the tape was used before.
         """
-        self._check_tape(tape)
+        check_tape(self, tape)
         if dy is not None:
             dy = self._check_gradient(tape, dy)
         if dh_n is not None:

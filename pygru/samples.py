@@ -80,9 +80,8 @@ def check_layout(where: str, model: Any, *parts: str) -> None:
     lacks = [name for name in ("__call__", "dtype", *parts) if not hasattr(model, name)]
     if isinstance(model, type) or lacks:
         what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-        raise TypeError(
-            f"{where}: model must be a Module, got {what}" + f" without {lacks[0]}" * bool(lacks)
-        )
+        without = f" without {lacks[0]}" if lacks else ""
+        raise TypeError(f"{where}: model must be a Module, got {what}{without}")
     if getattr(model, "_axes", None) is not None and model.batch_first is None:
         raise ValueError(
             f"{where}: model must have batch_first=True, because the first axis of X is the "
@@ -106,7 +105,8 @@ def check_samples(
 ) -> Samples:
     """Check data once and bring it to the model's dtype; `of` is put before the arrays' names."""
     inputs, ends = check_inputs(where, model, X, lengths, of)
-    targets = _finite(where, f"{of}Y", Y, model.dtype)
+    shared = lengths if keeps_time(model) and not reads_targets(model) else None
+    targets = _finite(where, f"{of}Y", _blank(Y, shared), model.dtype)
     if not targets.shape or len(targets) != len(inputs):
         raise ValueError(
             f"{where}: {of}Y must have as many samples as {of}X, {len(inputs)}, "
@@ -145,7 +145,8 @@ def check_inputs(
     where: str, model: Any, X: Any, lengths: npt.ArrayLike | None, of: str = ""
 ) -> tuple[Array | Ragged, Array | None]:
     """Check what goes into a model: return X, and the lengths if there are any."""
-    inputs = _finite(where, f"{of}X", X, model.dtype)
+    ends = None if reads_vectors(model) else lengths
+    inputs = _finite(where, f"{of}X", _blank(X, ends), model.dtype)
     classes = getattr(model, "input_classes", None)
     if classes is not None:
         _check_classes(where, f"{of}X", inputs, classes)
@@ -240,6 +241,21 @@ def _check_steps(where: str, model: Any, inputs: Array | Ragged, targets: Ragged
             f"{where}: {of}Y must be a rectangular array, as the model's output does not have the "
             "time axis of X, got sequences of unequal lengths"
         )
+
+
+def _blank(values: Any, lengths: npt.ArrayLike | None) -> Any:
+    """Return values with 0 for NaN and infinity past a sequence's end, as padding may be.
+
+    What does not fit is returned as it is, to be refused by whoever checks it.
+    """
+    if lengths is None or not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+        return values
+    ends = np.asarray(lengths)
+    if values.ndim < 2 or ends.shape != values.shape[:1] or ends.dtype.kind not in "iu":
+        return values
+    past = np.arange(values.shape[1]) >= ends[:, np.newaxis]  # (N, T)
+    empty = ~np.isfinite(values) & past.reshape(past.shape + (1,) * (values.ndim - 2))
+    return np.where(empty, 0, values) if empty.any() else values
 
 
 def _finite(where: str, name: str, values: Any, dtype: Any) -> Array | Ragged:

@@ -70,10 +70,8 @@ class Stream(_core.Stream):
 
     def __init__(self, model: Module, batch: int | None = None) -> None:
         if not isinstance(model, Module):
-            raise TypeError(
-                "Stream: model must be a Sequential, GRU, RNN or Linear, "
-                f"got {type(model).__name__}"
-            )
+            got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+            raise TypeError(f"Stream: model must be a Sequential, GRU, RNN or Linear, got {got}")
         batch = -1 if batch is None else as_size("Stream", "batch", batch, _core.MOST_SEQUENCES)
         check_own("Stream", model)
         leaves = model._leaves() if isinstance(model, Sequential) else [model]

@@ -7,14 +7,15 @@ from typing import Any
 
 from pygru.checks import FloatArray, FloatDType
 
-__all__ = ["Tape"]
+__all__ = ["Tape", "check_tape"]
 
 
 class Tape:
     """What one call of ``forward`` keeps for one call of ``backward``; opaque to the user.
 
     A tape belongs to the module that made it and serves once. It refers to the arrays given to
-    ``forward`` and returned by it, so these must not be changed before ``backward``.
+    ``forward`` and returned by it, and to the parameters: none of these may be changed before
+    ``backward``.
 
     Attributes
     ----------
@@ -49,16 +50,6 @@ class Tape:
         self.dtype = dtype
         self.state = state
 
-    def check(self, owner: object) -> None:
-        """Raise unless ``owner`` made this tape and has not used it."""
-        if self._owner is not owner:
-            raise ValueError(
-                f"{type(owner).__name__}.backward: tape must come from forward of the same module, "
-                f"got one of another {type(self._owner).__name__}"
-            )
-        if not self._saved:
-            raise self._spent()
-
     def spend(self) -> Any:
         """Hand out what was kept and let go of it, to one of the threads that ask."""
         try:
@@ -71,3 +62,20 @@ class Tape:
             f"{type(self._owner).__name__}.backward: tape was already used by a backward; a tape "
             "serves once, call forward again for another"
         )
+
+
+def check_tape(owner: object, tape: Any) -> None:
+    """Raise unless ``tape`` is one that ``owner`` made and has not used."""
+    where = f"{type(owner).__name__}.backward"
+    if not isinstance(tape, Tape):
+        raise TypeError(
+            f"{where}: tape must be what forward returned (calling the module is inference and "
+            f"makes none), got {type(tape).__name__}"
+        )
+    if tape._owner is not owner:
+        raise ValueError(
+            f"{where}: tape must come from forward of the same module, "
+            f"got one of another {type(tape._owner).__name__}"
+        )
+    if not tape._saved:
+        raise tape._spent()

@@ -6,6 +6,7 @@ Depends on modules, losses, optimisers and data; leaves files to `pygru.checkpoi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from pygru import checks, losses
 from pygru import metrics as metrics_
+from pygru.activations import Sigmoid, Softmax
 from pygru.checkpoint import Checkpoint
 from pygru.data import BucketedBatches, Sampler, ShuffledBatches
 from pygru.evaluation import check_targets
@@ -82,8 +84,9 @@ def fit(
     epochs : int
     batch_size : int
     lengths : integer array_like of shape (N,), optional
-        Valid steps of each sample of an array that is padded already. Given to the model, and to
-        loss and metrics where the model's output still has that time axis (`keeps_time`).
+        Valid steps of each sample of an array that is padded already, with anything, NaN included.
+        Given to the model, and to loss and metrics where the model's output still has that time
+        axis (`keeps_time`).
     validation : (X, Y) or (X, Y, lengths), optional
         Evaluated after each epoch.
     metrics : str, callable or iterable of these
@@ -106,8 +109,9 @@ def fit(
     schedule : Schedule, optional
         Factor on the optimiser's learning rate, which `fit` leaves as it found it.
     sampler : callable, optional
-        ``sampler(n, batch_size, rng)`` gives the batches of one epoch; default `ShuffledBatches()`,
-        for sequences of unequal lengths `BucketedBatches(lengths)`.
+        ``sampler(n, batch_size, rng)`` gives the batches of one epoch; by default
+        `pygru.data.ShuffledBatches()`, for sequences of unequal lengths
+        `pygru.data.BucketedBatches(lengths)`.
     patience : int, optional
         Early stopping: end when the validation loss (without validation the training loss) has not
         improved for this many epochs. In the end the model holds the parameters of the best epoch.
@@ -191,6 +195,7 @@ def fit(
         clip_value=_or_none(checks.as_positive, "clip_value", clip_value),
         on_gradient=on_gradient,
     )
+    _warn_of_probabilities(model, settings.loss)
     if bptt is not None:
         _check_series(model, data, bptt, stateful)
     check_targets("fit", model, data, settings.loss, bptt)
@@ -224,7 +229,7 @@ def _train(
     """Go through the epochs until there is a reason to stop."""
     history = trainer.history
     # Overflow is found in the loss, once, with epoch and step; not warned of in each pass.
-    with np.errstate(over="ignore", invalid="ignore"), Interrupts() as interrupts:
+    with np.errstate(over="ignore", invalid="ignore"), Interrupts(progress.say) as interrupts:
         try:
             ended = False
             while not ended and len(history.epochs) < epochs and not _waited(trainer, patience):
@@ -311,6 +316,21 @@ def _held_out(model: Any, validation: tuple[Any, ...]) -> Samples:
         raise ValueError(f"{wanted}, got {len(validation)} items")
     X, Y, lengths = (*validation, None)[:3]
     return check_samples("fit", model, X, Y, lengths, "validation ")
+
+
+def _warn_of_probabilities(model: Any, loss: losses.Loss) -> None:
+    """Warn of a model that gives probabilities to a loss that takes scores."""
+    *_, last = (None, *model._leaves()) if isinstance(model, Sequential) else (model,)
+    for activation, taken in (
+        (Softmax, losses.cross_entropy),
+        (Sigmoid, losses.binary_cross_entropy),
+    ):
+        if loss is taken and isinstance(last, activation):
+            warnings.warn(
+                f"fit: loss {taken.__name__} takes scores and applies {activation.__name__} to "
+                "them itself: leave it out at the end of the model",
+                stacklevel=3,
+            )
 
 
 def _check_kind(name: str, value: object, kind: Any, wanted: str) -> None:

@@ -134,3 +134,10 @@ def test_layer_norm_gives_zero_mean_and_unit_variance(rng):
     y, variance = norm(x), x.var(axis=-1)
     assert_close(y.mean(axis=-1), np.zeros((T, B)), "reference")
     assert_close(y.var(axis=-1), variance / (variance + norm.eps), "reference")
+
+
+@pytest.mark.parametrize("activation", [pygru.ReLU, pygru.Sigmoid, pygru.Softmax, pygru.Tanh])
+def test_an_activation_has_no_arguments(activation):
+    for call in (lambda: activation(-1), lambda: activation(axis=1)):
+        with pytest.raises(TypeError, match=rf"{activation.__name__}|Activation"):
+            call()

@@ -352,3 +352,10 @@ def test_get_takes_a_name_or_a_callable() -> None:
         losses.get("mea")
     with pytest.raises(TypeError, match="must be a name or a callable, got int"):
         losses.get(3)  # type: ignore[arg-type]
+
+
+def test_time_and_batch_taken_for_each_other_are_told():
+    y = np.ones((7, 4, 1))
+    message = r"^mse: lengths must have shape \(B,\) = \(4,\) .* got \(7,\): batch_first=True reads"
+    with pytest.raises(ValueError, match=message):
+        losses.mse(y, y, np.full(7, 4))

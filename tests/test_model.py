@@ -159,6 +159,25 @@ def test_a_layer_may_compare_by_value(rng):
     assert np.array_equal(copy.deepcopy(model)(x), 4 * linear(x))
 
 
+@pytest.mark.parametrize("name", ["flat_params", "flat_grads"])
+def test_assigning_to_a_flat_buffer_writes_into_it(name):
+    model = pygru.Sequential(pygru.GRU(I, H, rng=0), pygru.Linear(H, 1, rng=0))
+    buffer, part = getattr(model, name), getattr(model[1], name)
+    buffer[:] = np.arange(buffer.size)
+    setattr(model, name, getattr(model, name) * 2.0)
+    assert getattr(model, name) is buffer
+    assert np.array_equal(part, 2.0 * np.arange(buffer.size)[-part.size :])
+    with pytest.raises(ValueError, match=rf"^Sequential: {name} must have shape .*, got \(3,\)$"):
+        setattr(model, name, np.ones(3))
+
+
+def test_gradients_are_scaled_in_place():
+    linear = pygru.Linear(2, 1, rng=0)
+    linear.grads["bias"] = [4.0]
+    linear.flat_grads *= 0.5
+    assert linear.grads["bias"] == 2.0
+
+
 def test_a_derived_class_is_read_as_it_computes(rng):
     class Shifted(pygru.GRU):
         def _forward(self, *arguments):

@@ -201,6 +201,29 @@ def test_what_does_not_fit_is_named(
     assert np.array_equal(model.flat_params, before)
 
 
+@pytest.mark.parametrize("per_step", [True, False])
+def test_padding_may_be_anything_where_there_are_lengths(per_step: bool) -> None:
+    sequences, results = make_sequences(), []
+    targets = [s[:, :2] for s in sequences]
+    for filling in (0.0, np.nan, np.inf):
+        X, Y = padded(sequences), padded(targets) if per_step else np.ones((len(sequences), 2))
+        for n, length in enumerate(LENGTHS):
+            X[n, length:] = filling
+            if per_step:
+                Y[n, length:] = filling
+        before = X.copy()
+        model = pygru.Sequential(pygru.Linear(3, 3, dtype=np.float64, rng=0), build(per_step))
+        fit(model, X, Y, lengths=LENGTHS, validation=(X, Y, LENGTHS))
+        assert np.array_equal(X, before, equal_nan=True)
+        results.append((model.flat_params, pygru.predict(model, X, lengths=LENGTHS)))
+    for params, y in results[1:]:
+        assert np.array_equal(params, results[0][0])
+        assert np.array_equal(y, results[0][1])
+    X[0, LENGTHS[0] - 1, 1] = np.nan
+    with pytest.raises(ValueError, match=r"^fit: X must be finite, got nan at index \(0, 4, 1\)"):
+        fit(build(per_step), X, Y, lengths=LENGTHS)
+
+
 def test_an_empty_sequence_in_a_padded_array_is_named() -> None:
     with pytest.raises(ValueError, match=r"lengths must be at least 1, got an empty .* index 2"):
         fit(build(False), np.zeros((4, 5, 3)), np.zeros((4, 2)), lengths=[5, 1, 0, 2])

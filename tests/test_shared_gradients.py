@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import pygru
+from pygru.tape import check_tape
 
 THREADS, TIMES = 3, 25
 
@@ -107,7 +108,7 @@ def test_a_tape_serves_one_of_the_threads_that_share_it():
 def test_a_spent_tape_is_refused_also_by_the_thread_that_had_checked_it():
     linear = pygru.Linear(2, 1, rng=0)
     _, tape = linear.forward(np.ones(2))
-    tape.check(linear)
+    check_tape(linear, tape)
     tape.spend()
     with pytest.raises(RuntimeError, match="tape was already used by a backward"):
         tape.spend()

@@ -98,7 +98,9 @@ def test_ctrl_c_ends_after_the_step_and_keeps_the_best_epoch(
     assert history.interrupted
     assert [record.epoch for record in history.epochs] == [1, 2]
     assert np.array_equal(model.flat_params, spoil.kept[1])
-    assert "interrupted: the model keeps the parameters of epoch 2" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "stopping after this step; Ctrl-C again stops at once\n" in said
+    assert "interrupted: the model keeps the parameters of epoch 2" in said
 
 
 @pytest.mark.parametrize("last", [1, 2, 3])
@@ -167,7 +169,7 @@ def test_a_handler_of_the_program_is_left_alone() -> None:
     pressed: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
     try:
-        with Interrupts() as interrupts:
+        with Interrupts(print) as interrupts:
             signal.raise_signal(signal.SIGINT)
         assert pressed == [1]
         assert interrupts.count == 0

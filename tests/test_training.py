@@ -11,6 +11,7 @@ import pytest
 from affine import Affine, fit, make_data
 from tolerances import TOLERANCES, assert_close
 
+import pygru
 from pygru import data, evaluation, losses, optim, schedules
 from pygru.history import EpochRecord
 
@@ -333,3 +334,32 @@ def test_a_model_with_time_first_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match="model must have batch_first=True"):
             call()
+
+
+@pytest.mark.parametrize(
+    "activation, loss, Y",
+    [
+        (pygru.Softmax, "cross_entropy", np.zeros(20, int)),
+        (pygru.Sigmoid, "binary_cross_entropy", np.zeros((20, 2))),
+    ],
+)
+def test_probabilities_for_a_loss_that_takes_scores_are_warned_of(
+    activation: Any, loss: str, Y: Any
+) -> None:
+    model = pygru.Sequential(pygru.Linear(3, 2, rng=0), pygru.Sequential(activation()))
+    with pytest.warns(
+        UserWarning, match=f"^fit: loss {loss} takes scores and applies {activation.__name__}"
+    ):
+        pygru.fit(
+            model, np.ones((20, 3)), Y, loss=loss, optimizer=pygru.Adam(), epochs=1, verbose=0
+        )
+
+
+@pytest.mark.parametrize("call", [
+    lambda cls: pygru.fit(cls, [[1.0]], [[1.0]], loss="mse", optimizer=pygru.Adam(), epochs=1),
+    lambda cls: pygru.predict(cls, [[1.0]]),
+    pygru.Stream,
+])  # fmt: skip
+def test_a_class_in_place_of_a_model_is_named(call: Any) -> None:
+    with pytest.raises(TypeError, match=r"model must be a .*, got the class GRU$"):
+        call(pygru.GRU)
