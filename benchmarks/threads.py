@@ -4,13 +4,13 @@
     python benchmarks/threads.py             # two threads
     python benchmarks/threads.py --threads 4 --shapes forecast speech
 
-A ratio is the median over rounds of the time with one thread over the time with more, each round
-timing both. Beside it stands what the machine gives as many threads of pure arithmetic in the same
-rounds: two CPUs of a virtual machine may be one core. Small sizes follow, from a tenth of the work
-that is worth a thread to thirty times it: the worst ratio. Then, on one thread, what the 65th unit
-costs; a bidirectional layer on all threads beside one direction on one; and what more threads give
-where calls are far apart, so that threads must be woken, and beside processes that keep one core
-busy, or as many as the threads.
+Both give the same bits, which is checked first. A ratio is the median over rounds of the time with
+one thread over the time with more, each round timing both. Beside it stands what the machine gives
+as many threads of pure arithmetic in the same rounds: two CPUs of a virtual machine may be one
+core. Small sizes follow, from a tenth of the work that is worth a thread to thirty times it: the
+worst ratio. Then, on one thread, what the 65th unit costs; a bidirectional layer on all threads
+beside one direction on one; and what more threads give where calls are far apart, so that threads
+must be woken, and beside processes that keep one core busy, or as many as the threads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from contender import Pygru
+from contender import Pygru, Run
 from machine import available_cores, cpu_name
 from shapes import CELLS, SHAPES, Problem, Shape, make_problem
 from timing import BLOCK_SECONDS, CASE_SECONDS, block_size, timed
@@ -69,7 +69,7 @@ def whole_shapes(args: argparse.Namespace) -> None:
     cores: list[float] = []
     with ThreadPoolExecutor(args.threads) as pool:
         for mode, name in product(("inference", "training"), args.shapes):
-            call = call_of(mode, SHAPES[name], args.cell)
+            call = call_of(mode, SHAPES[name], args)
             cores.clear()
             ratio, seconds = compare(
                 (1, call),
@@ -99,7 +99,7 @@ def print_worst(mode: str, args: argparse.Namespace) -> None:
     The least of many ratios is the unluckiest, too, so the worst five are timed again, for longer.
     """
     seconds = SWEEP_SHARE * args.seconds
-    calls = {shape: call_of(mode, shape, args.cell) for shape in small_shapes(args.cell)}
+    calls = {shape: call_of(mode, shape, args) for shape in small_shapes(args.cell)}
 
     def ratio_of(shape: Shape, seconds: float) -> float:
         return compare((1, calls[shape]), (args.threads, calls[shape]), seconds)[0]
@@ -122,9 +122,7 @@ def small_shapes(cell: str) -> Iterator[Shape]:
 
 def print_tail(mode: str, args: argparse.Namespace) -> None:
     """Print what H = 65 costs beside H = 64, where a register's worth of units is full."""
-    full, tail = (
-        call_of(mode, Shape(f"H={H}", 32, 20, 16, H, "a tail"), args.cell) for H in (64, 65)
-    )
+    full, tail = (call_of(mode, Shape(f"H={H}", 32, 20, 16, H, "a tail"), args) for H in (64, 65))
     ratio, seconds = compare((1, full), (1, tail), args.seconds)
     print(f"  {mode:9} H=65 beside H=64, one thread: {1 / ratio:.2f} of it  ({report(seconds)})")
 
@@ -143,7 +141,7 @@ def disturbed(args: argparse.Namespace) -> None:
         (f"beside {args.threads} of them", 0.0, args.threads),
     )
     for (what, pause, busy), name in product(cases, ("sine", "sequence")):
-        call = call_of("inference", SHAPES[name], args.cell)
+        call = call_of("inference", SHAPES[name], args)
         others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
         try:
             one, more = means(call, args.threads, pause, DISTURBED * args.seconds)
@@ -173,9 +171,17 @@ def means(
     return float(one), float(more)
 
 
-def call_of(mode: str, shape: Shape, cell: str) -> Callable[[], Any]:
-    call: Callable[[], Any] = getattr(Pygru(1), mode)(make_problem(shape, cell)).call
-    return call
+def call_of(mode: str, shape: Shape, args: argparse.Namespace) -> Callable[[], Any]:
+    """Return a call that gives the same bits with one thread and with more."""
+    run: Run = getattr(Pygru(1), mode)(make_problem(shape, args.cell))
+    answers = []
+    for threads in (1, args.threads):
+        pygru.set_num_threads(threads)
+        answers.append({name: array.copy() for name, array in run.answer(run.call()).items()})
+    for name, array in answers[0].items():
+        if not np.array_equal(array, answers[1][name]):
+            raise ValueError(f"{mode} {shape.name}: {name} depends on the number of threads")
+    return run.call
 
 
 def directions(problem: Problem) -> tuple[Callable[[], Any], Callable[[], Any]]:

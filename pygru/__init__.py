@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
         "the clone's. The command `pygru` works from any folder."
     ) from error
 
-from pygru import _core, checks, initializers, losses, metrics, optim, schedules
+from pygru import _core, checks, clipping, data, initializers, losses, metrics, optim, schedules
 from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
 from pygru.cells import GRUCell, RNNCell
 from pygru.data import fold, sine, windows
@@ -76,6 +76,8 @@ __all__ = [
     "Tanh",
     "Tape",
     "__version__",
+    "clipping",
+    "data",
     "evaluate",
     "fit",
     "fold",

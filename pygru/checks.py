@@ -157,6 +157,13 @@ def as_lengths(
     return array.astype(np.int64).reshape(-1)
 
 
+def time_first(array: FloatArray, batch_first: bool | None) -> FloatArray:
+    """Return a (T, B, ...) view of (B, T, ...), of (T, B, ...) or, unbatched, of (T, K)."""
+    if array.ndim == 2:
+        return array[:, np.newaxis]
+    return array.swapaxes(0, 1) if batch_first else array
+
+
 def as_size(where: str, name: str, value: int, most: int | None = None) -> int:
     """Return a size: an integer of at least 1, and of at most ``most``."""
     return _as_integer(where, name, value, 1, most)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, IntArray, as_floating, as_lengths
+from pygru.checks import FloatArray, IntArray, as_floating, as_lengths, time_first
 from pygru.module import Config, Layer
 from pygru.registry import savable
 from pygru.widths import SAME
@@ -38,12 +38,6 @@ class TimeLayer(Layer):
         """Take a model's layout."""
         self.batch_first = batch_first
 
-    def _time_first(self, array: FloatArray) -> FloatArray:
-        """Return a (T, B, K) view."""
-        if array.ndim == 2:
-            return array[:, np.newaxis]
-        return array.swapaxes(0, 1) if self.batch_first else array
-
 
 class TimePooling(TimeLayer):
     """What the poolings share: finding the time axis. Not for use on its own."""
@@ -66,7 +60,7 @@ class TimePooling(TimeLayer):
         if array.ndim not in (2, 3):
             symbols = "(B, T, K)" if self.batch_first else "(T, B, K)"
             raise ValueError(f"{where}: x must have shape {symbols} or (T, K), got {array.shape}")
-        steps = self._time_first(array)
+        steps = time_first(array, self.batch_first)
         T, B, _ = steps.shape
         batch = (B,) if array.ndim == 3 else ()
         ends = None if lengths is None else as_lengths(where, lengths, T, batch)
@@ -77,7 +71,9 @@ class TimePooling(TimeLayer):
         if not input_gradient:
             return None
         dx = np.zeros(saved.x_shape, dy.dtype)
-        self._spread(self._time_first(dx), saved.lengths, dy if dy.ndim == 2 else dy[np.newaxis])
+        self._spread(
+            time_first(dx, self.batch_first), saved.lengths, dy if dy.ndim == 2 else dy[np.newaxis]
+        )
         return dx
 
     @abstractmethod

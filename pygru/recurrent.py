@@ -24,6 +24,7 @@ from pygru.checks import (
     as_real,
     as_size,
     check_bytes,
+    time_first,
 )
 from pygru.initializers import Init, fill_recurrent
 from pygru.module import Config, Module
@@ -298,12 +299,6 @@ class Recurrent(Module):
             )
         return array[:, np.newaxis] if batch is None else array
 
-    def _time_first(self, array: FloatArray) -> FloatArray:
-        """Return a (T, B, ...) view of what has the user's layout."""
-        if array.ndim == 2:
-            return array[:, np.newaxis]
-        return array.swapaxes(0, 1) if self.batch_first else array
-
     def _forward(
         self,
         x: npt.ArrayLike,
@@ -321,7 +316,7 @@ class Recurrent(Module):
                 f"{self._where}: x must have shape {symbols} or (T, I) with I = {self.input_size}, "
                 f"got {shape}"
             )
-        x = self._time_first(given)
+        x = time_first(given, self.batch_first)
         T, B, _ = x.shape
         check_bytes(self._where, "the states", MOST_SLOTS * T * B * H * D, dtype)
         if lengths is not None:
@@ -331,7 +326,9 @@ class Recurrent(Module):
 
         h_n = np.empty((self.num_layers * D, B, H), dtype)
         out = np.empty((*shape[:-1], D * H), dtype)
-        tape = self._stack.forward(x, h_0, lengths, self._time_first(out), h_n, training)
+        tape = self._stack.forward(
+            x, h_0, lengths, time_first(out, self.batch_first), h_n, training
+        )
         saved = None if tape is None else (tape, shape)
         return out, h_n if batched else h_n[:, 0], saved
 
@@ -353,9 +350,9 @@ class Recurrent(Module):
         with self._adding:
             self._stack.backward(
                 tape,
-                None if dy is None else self._time_first(dy),
+                None if dy is None else time_first(dy, self.batch_first),
                 dh_n,
-                None if dx is None else self._time_first(dx),
+                None if dx is None else time_first(dx, self.batch_first),
                 dh_0,
             )
         return dx, dh_0 if dh_0 is None or len(x_shape) == 3 else dh_0[:, 0]

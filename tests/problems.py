@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pygru import _core
+from pygru import _core, stack
 from pygru.reference import CELLS
 
 Array = npt.NDArray[Any]
 
-SLOTS = {"gru_after": 4, "gru_before": 4, "rnn_tanh": 1, "rnn_relu": 1}
 GRADIENTS = ("dx", "dh_0", "dW", "dU", "db_x", "db_h")
 RESULTS = ("y", "h_n", *GRADIENTS)
 
@@ -176,7 +175,8 @@ def run_forward(p: Problem, with_tape: bool = True) -> tuple[Any, Any, Any]:
     (T, B, _), H, dtype = p.x.shape, p.U.shape[1], p.x.dtype
     frames = Frames()
     y, h_n = frames.new((T, B, H), dtype), frames.new((B, H), dtype)
-    tape = frames.new((T, B, SLOTS[p.cell], H), dtype, 0.0, whole=2) if with_tape else None
+    S = stack.CELLS[p.cell].slots
+    tape = frames.new((T, B, S, H), dtype, 0.0, whole=2) if with_tape else None
     x, W, U, b_x, b_h, h_0 = map(frames.copy, (p.x, p.W, p.U, p.b_x, p.b_h, p.h_0))
     _core.forward(p.cell, x, p.lengths, [(p.reverse, W, U, b_x, b_h, h_0, y, h_n, tape)])
     frames.check()

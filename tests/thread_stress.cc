@@ -77,7 +77,7 @@ void call_teams() {
 // allows, or any number of sequences where the team has no tile each.
 void cut_all() {
   constexpr Index T = 30;
-  const Index tile = kernels().tile_rows;
+  const Index tile = kernels().register_rows;
   for (const Index spread : {1, 5, 30})
     for (Index team = 1; team <= 5; ++team)
       for (Index B = 1; B <= 40; ++B) {

@@ -7,11 +7,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <chrono>
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
-#include <thread>
 
 #include "../kernels/kernel_table.h"
 
@@ -124,30 +122,6 @@ class View {
   bool empty_ = false;
   bool one_slot_ = false;  // of a tape: the stride of its axis of slots means nothing
 };
-
-// Takes the GIL back, or never returns. Before Python 3.14 a thread that wants the GIL while the
-// interpreter shuts down is ended by pthread_exit, which unwinds its stack: destructors would give
-// back Python objects without the GIL. So it waits here for the end of the process, as in 3.14.
-inline void take_gil(PyThreadState* state) {
-  try {
-    PyEval_RestoreThread(state);
-  } catch (...) {  // the unwinding: nothing else comes out of a C function
-    for (;;) std::this_thread::sleep_for(std::chrono::hours(24));
-  }
-}
-
-// Runs work() without the GIL.
-template <class Work>
-void without_gil(Work work) {
-  PyThreadState* const state = PyEval_SaveThread();
-  try {
-    work();
-  } catch (const std::exception&) {
-    take_gil(state);
-    throw;
-  }
-  take_gil(state);
-}
 
 template <class Real>
 Sequence<const Real> constant(Sequence<Real> s) {

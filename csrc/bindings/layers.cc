@@ -8,6 +8,7 @@
 #include "../runtime/isa.h"
 #include "../runtime/thread_count.h"
 #include "arrays.h"
+#include "gil.h"
 #include "register.h"
 
 namespace pygru {

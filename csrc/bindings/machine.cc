@@ -7,6 +7,7 @@
 #include "../runtime/thread_count.h"
 #include "../runtime/thread_pool.h"
 #include "arrays.h"
+#include "gil.h"
 #include "register.h"
 
 namespace pygru {

@@ -10,6 +10,7 @@
 #include "../runtime/isa.h"
 #include "../runtime/thread_pool.h"
 #include "arrays.h"
+#include "gil.h"
 #include "method.h"
 #include "register.h"
 

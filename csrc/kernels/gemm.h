@@ -57,7 +57,7 @@ struct Product {
                     next);
     }
     for (Index i = full; i < rows.end;) {
-      const int few = static_cast<int>(min(rows.end - i, kTileRows));
+      const int few = static_cast<int>(min(rows.end - i, kRegisterRows));
       last_rows(i, few);
       i += few;
     }

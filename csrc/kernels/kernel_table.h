@@ -62,8 +62,8 @@ struct Kernels {
 };
 
 struct KernelTable {
-  int lanes_f32;  // of one register
-  int tile_rows;  // sequences that share one pass over the weights
+  int lanes_f32;      // of one register
+  int register_rows;  // sequences whose sums are in registers at a time
   Kernels<float> f32;
   Kernels<double> f64;
 };

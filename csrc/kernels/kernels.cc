@@ -111,7 +111,7 @@ constexpr Kernels<Real> all_kernels() {
 namespace pygru {
 extern const KernelTable PYGRU_TABLE;
 const KernelTable PYGRU_TABLE = {.lanes_f32 = static_cast<int>(kLanes<float>),
-                                 .tile_rows = kTileRows,
+                                 .register_rows = kRegisterRows,
                                  .f32 = all_kernels<float>(),
                                  .f64 = all_kernels<double>()};
 }  // namespace pygru

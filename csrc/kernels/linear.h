@@ -60,13 +60,13 @@ struct LinearScratch {
   Real* W;                            // panels of depth M over the inputs: dx = dy W
   Real* dy;                           // panels of depth `rows` over the outputs
   Real* x_packed;                     // x by pack_rows
-  static constexpr Index rows = 256;  // at a time: 24 KiB of a panel of dy
+  static constexpr Index rows = 256;  // at a time: with AVX2 24 KiB of a panel of dy
 
   LinearScratch(Arena& arena, const LinearBackward<Real>& f) {
     constexpr Index lanes = kLanes<Real>;
     W = arena.take<Real>(f.dx ? vectors_of<Real>(f.K) * lanes * f.M : 0);
     dy = arena.take<Real>(vectors_of<Real>(f.M) * lanes * rows);
-    x_packed = arena.take<Real>(ceil_div(f.K, kTileRows) * kTileRows * rows);
+    x_packed = arena.take<Real>(ceil_div(f.K, kRegisterRows) * kRegisterRows * rows);
   }
 };
 
@@ -107,7 +107,7 @@ void linear_backward(const LinearBackward<Real>& f, Team team) {
            ++c)
         for (Index e = 0; e < count; ++e) f.db[c] += *f.dy.at(first_row + e, c);
     team.sync();
-    product<kTileRows>(
+    product<kRegisterRows>(
         PackedMatrix<Real>{scratch.dy, outputs, count, count}, {0, f.K}, own, accumulators,
         [&](Index i) { return packed_row(scratch.x_packed, count, i); },
         from_rows<Real>(f.dW.data, f.dW.column_stride, f.M),

@@ -154,11 +154,11 @@ void pack(Real* dst, Panels panels, Index K, Range k, Matrix<const Real> source,
 
 // ---- the left operand ----
 
-// Packs row(e), width values or null for zeros, of e in [0, count) as [tile][count][kTileRows]: the
-// operand's columns become the rows of a product of depth count. The team divides them.
+// Packs row(e), width values or null for zeros, of e in [0, count) as [tile][count][kRegisterRows]:
+// the operand's columns become the rows of a product of depth count. The team divides them.
 template <class Real, class Row>
 void pack_rows(Real* dst, Index width, Index count, Row row, Team team) {
-  constexpr Index R = kTileRows;
+  constexpr Index R = kRegisterRows;
   constexpr Index block = 4;  // rows whose pieces lie side by side: a cache line is written at once
   const Range tiles = share(ceil_div(width, R), team);
   const Index whole = max(tiles.begin, min(tiles.end, width / R));
@@ -181,10 +181,10 @@ void pack_rows(Real* dst, Index width, Index count, Row row, Team team) {
   }
 }
 
-// Where row i of such an operand begins; its k-th value is kTileRows k further.
+// Where row i of such an operand begins; its k-th value is kRegisterRows k further.
 template <class Real>
 inline const Real* packed_row(const Real* data, Index K, Index i) {
-  return data + i / kTileRows * kTileRows * K + i % kTileRows;
+  return data + i / kRegisterRows * kRegisterRows * K + i % kRegisterRows;
 }
 
 }  // namespace

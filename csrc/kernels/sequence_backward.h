@@ -14,7 +14,8 @@ namespace {
 
 using pygru::Backward;
 
-// (t, b) pairs of a chunk: 24 KiB of a panel of gate gradients; more where a cell keeps little.
+// (t, b) pairs of a chunk: with AVX2 24 KiB of a panel of gate gradients; more where a cell keeps
+// little.
 template <class Cell>
 constexpr Index kGradientRows = Cell::slots > 1 ? 256 : 512;
 
@@ -84,7 +85,9 @@ struct BackwardPass : Pass<Backward<Real>> {
     zeros = scratch.take_own<Real>(s.H, team);
   }
 
-  Index packed_rows(Index width) const { return ceil_div(width, kTileRows) * kTileRows * slice; }
+  Index packed_rows(Index width) const {
+    return ceil_div(width, kRegisterRows) * kRegisterRows * slice;
+  }
 
   struct GroupColumns {
     Index columns;
@@ -352,7 +355,7 @@ struct BackwardPass : Pass<Backward<Real>> {
                   Index depth) const {
     const GroupColumns columns = group_columns(g);
     const Index gate_0 = Cell::gradient_group[g].gate * s.H;
-    product<kTileRows>(
+    product<kRegisterRows>(
         PackedMatrix<Real>{gates_packed[g], columns.panels, count, depth}, {0, width},
         share(columns.panels.count(), team), accumulators,
         [&](Index i) { return packed_row(operand, depth, i); },

@@ -21,16 +21,16 @@ using pygru::Index;
 
 #if defined(__AVX512F__)
 constexpr int kRegisterBytes = 64;
-constexpr int kTileRows = 8;  // 8 rows x 3 registers = 24 accumulators of 32 registers
+constexpr int kRegisterRows = 8;  // 8 rows x 3 registers = 24 accumulators of 32 registers
 #elif defined(__AVX2__)
 constexpr int kRegisterBytes = 32;
-constexpr int kTileRows = 4;  // 4 x 3 accumulators + 3 weights + 1 broadcast = 16 registers
+constexpr int kRegisterRows = 4;  // 4 x 3 accumulators + 3 weights + 1 broadcast = 16 registers
 #elif defined(__aarch64__)
 constexpr int kRegisterBytes = 16;
-constexpr int kTileRows = 8;  // 8 x 3 accumulators + 3 weights + broadcasts of 32 registers
+constexpr int kRegisterRows = 8;  // 8 x 3 accumulators + 3 weights + broadcasts of 32 registers
 #else
 constexpr int kRegisterBytes = 16;
-constexpr int kTileRows = 4;
+constexpr int kRegisterRows = 4;
 #endif
 constexpr int kOverlap = 4;      // chains of a cell side by side
 constexpr int kTileVectors = 3;  // a GRU's three gates, or three registers of neighbouring units

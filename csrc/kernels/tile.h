@@ -144,7 +144,7 @@ using TileFunction = void (*)(Real* acc, const Real* const* rows, int times, con
 // Rows in registers at a time. A single register a row needs twice as many, or there are too few
 // chains.
 inline int full_rows(const Panels& panels) {
-  return panels.vectors == 1 ? 2 * kTileRows : kTileRows;
+  return panels.vectors == 1 ? 2 * kRegisterRows : kRegisterRows;
 }
 
 // How many neighbouring panels fewer rows take at once, for the same reason: 1, 2, 4 ...
@@ -157,21 +157,21 @@ inline int log_2(int power_of_two) {
   return __builtin_ctz(static_cast<unsigned>(power_of_two));
 }
 
-// multiply_tile for `rows` rows at a time, up to kTileRows or full_rows(), and `panels` panels, a
-// power of two up to panels_at_once(rows), of `width` registers; `far`: one that fetches ahead.
-template <int step, class Real, int R = 2 * kTileRows, int P = panels_at_once(R)>
+// multiply_tile for `rows` rows at a time, up to kRegisterRows or full_rows(), and `panels` panels,
+// a power of two up to panels_at_once(rows), of `width` registers; `far`: one that fetches ahead.
+template <int step, class Real, int R = 2 * kRegisterRows, int P = panels_at_once(R)>
 TileFunction<Real> tile_function(int rows, int panels, int width, bool far) {
   if (rows == R && panels == P) {
     constexpr int at_most_two = P <= 2 ? P : 1;  // of width 2; of width 1 there is one
-    if (R > kTileRows || width == 1) return multiply_tile<R, 1, 1, step, false, Real>;
+    if (R > kRegisterRows || width == 1) return multiply_tile<R, 1, 1, step, false, Real>;
     if (width == 2) return multiply_tile<R, at_most_two, 2, step, false, Real>;
-    constexpr bool may_fetch = R == kTileRows && step == 1;
+    constexpr bool may_fetch = R == kRegisterRows && step == 1;
     if (may_fetch && far) return multiply_tile<R, P, 3, step, may_fetch, Real>;
     return multiply_tile<R, P, 3, step, false, Real>;
   }
   if constexpr (P > 1)
     if (rows == R) return tile_function<step, Real, R, P / 2>(rows, panels, width, far);
-  constexpr int fewer = R > kTileRows ? kTileRows : R - 1;
+  constexpr int fewer = R > kRegisterRows ? kRegisterRows : R - 1;
   if constexpr (fewer > 0) return tile_function<step, Real, fewer>(rows, panels, width, far);
   return nullptr;
 }

@@ -18,7 +18,7 @@ constexpr double kLeastStep = 1e5;
 
 Plan plan_layer(const KernelTable& table, Shape s, double steps, int gates, std::size_t runs,
                 Index most) {
-  const Index rows = table.tile_rows, lanes = table.lanes_f32;
+  const Index rows = table.register_rows, lanes = table.lanes_f32;
   const double each = 2.0 * gates * static_cast<double>(s.H) * static_cast<double>(s.I + s.H);
   const double per_step = each * static_cast<double>(s.B), work = steps * each;
   const bool together = runs == 2 && most >= 2 && work >= kLeastWork;
@@ -41,7 +41,7 @@ double steps_of(Shape s, const Index* length) {
 void cut_sequences(const KernelTable& table, Shape s, const Lengths& lengths, Index team_size,
                    Index* cuts) {
   const double share = steps_of(s, lengths.length) / static_cast<double>(team_size);
-  const Index rows = s.B >= table.tile_rows * team_size ? table.tile_rows / 2 : 1;
+  const Index rows = s.B >= table.register_rows * team_size ? table.register_rows / 2 : 1;
   const auto steps = [&](Index b) {  // of the next few sequences
     Index sum = 0;
     for (const Index end = b + rows; b < end; ++b) sum += lengths.of(lengths.row(b), s.T);

@@ -32,8 +32,8 @@ Plan plan_layer(const KernelTable& table, Shape shape, double steps, int gates, 
 double steps_of(Shape shape, const Index* length);
 
 // Cuts the sequences, the longest first, so that each member of a team has about as many steps:
-// between any two where the team has not a whole tile each, else at multiples of half a tile of
-// rows. `cuts` is (team_size + 1,).
+// between any two where they have not `register_rows` each, else at multiples of half as many.
+// `cuts` is (team_size + 1,).
 void cut_sequences(const KernelTable& table, Shape shape, const Lengths& lengths, Index team_size,
                    Index* cuts);
 
