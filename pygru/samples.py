@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pygru import checks
 from pygru.ragged import Ragged
+from pygru.registry import is_own
 
 __all__ = [
     "Samples",
@@ -198,6 +199,11 @@ def _check_axes(where: str, name: str, model: Any, shape: tuple[int, ...]) -> No
         raise ValueError(
             f"{where}: {name} must have shape {symbols} for a model that reads {read}, got {shape}"
         )
+    width = model._widths.reads if expected[-1] == "I" and is_own(model) else None
+    if width not in (None, shape[-1]):
+        raise ValueError(
+            f"{where}: {name} must have shape ({', '.join(expected)}) with I = {width}, got {shape}"
+        )
 
 
 def _check_classes(where: str, name: str, inputs: Array | Ragged, count: int) -> None:
@@ -269,6 +275,10 @@ def _finite(where: str, name: str, values: Any, dtype: Any) -> Array | Ragged:
         array = np.asarray(values)
     except ValueError:
         return _unequal(where, name, values, dtype)
+    if array.dtype == object and array.ndim == 0:
+        raise TypeError(
+            f"{where}: {name} must be an array or a list of arrays, got {type(values).__name__}"
+        )
     if array.dtype == object and array.ndim == 1 and not isinstance(values, (list, tuple)):
         first = array[0] if len(array) else None
         if isinstance(first, (list, tuple)) or getattr(first, "ndim", 0) > 0:
@@ -287,7 +297,10 @@ def _unequal(where: str, name: str, values: Sequence[Any], dtype: Any) -> Ragged
         try:
             array = np.asarray(value)
         except ValueError:
-            raise ValueError(f"{where}: {item} must be a rectangular array (T, ...)") from None
+            raise ValueError(
+                f"{where}: {item} must be a rectangular array (T, ...), got a "
+                f"{type(value).__name__} of unequal parts"
+            ) from None
         if array.ndim == 0 or len(array) == 0:
             raise ValueError(f"{where}: {item} must hold at least one step, got {array.shape}")
         sequences.append(_real(where, item, array, dtype))

@@ -40,6 +40,7 @@ BATCHED: dict[str, Any] = {"batch_first": True, "rng": 0}
             np.zeros((6, 4, 2)),
             "(N, I) for a model that reads single vectors",
         ),
+        (last_of(pygru.GRU(2, 3, **BATCHED)), np.zeros((6, 4, 5)), "(N, T, I) with I = 2"),
     ],
 )
 def test_an_axis_that_is_missing_is_never_taken_from_another(
@@ -152,7 +153,7 @@ def test_targets_of_a_wrong_shape_are_named_with_both_shapes(
 
 def test_validation_data_of_another_width_is_named() -> None:
     before = PER_STEP.flat_params.copy()
-    message = r"fit: validation data must fit .*: GRU.forward: x .* I = 2, got \(1, 4, 3\)"
+    message = r"^fit: validation X must have shape \(N, T, I\) with I = 2, got \(6, 4, 3\)$"
     with pytest.raises(ValueError, match=message):
         fit(PER_STEP, X_STEPS, X_STEPS[..., :1], validation=(np.zeros((6, 4, 3)), X_STEPS[..., :1]))
     parts = [pygru.GRU(2, 3, **BATCHED)], [pygru.GRU(1, 3, **BATCHED), pygru.Linear(3, 1)]
@@ -294,3 +295,12 @@ def test_unknown_losses_and_metrics_are_errors_of_the_function_that_was_called()
         pygru.fit(model, X, X, loss="mae", metrics="acuracy", **settings)
     with pytest.raises(ValueError, match=r"^evaluate: loss must be one of"):
         pygru.evaluate(model, X, X, loss="mea")
+
+
+@pytest.mark.parametrize(
+    "data, kind", [(None, "NoneType"), ({}, "dict"), (iter([]), "list_iterator")]
+)
+def test_what_is_no_array_is_called_by_its_type(data: Any, kind: str) -> None:
+    message = rf"^predict: X must be an array or a list of arrays, got {kind}$"
+    with pytest.raises(TypeError, match=message):
+        pygru.predict(last_of(pygru.GRU(2, 3, **BATCHED)), data)
