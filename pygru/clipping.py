@@ -28,6 +28,13 @@ def clip_by_global_norm(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
     norm : float
         Before clipping. Where it is not finite the gradients are left as they are.
 
+    Raises
+    ------
+    TypeError
+        When flat_grads is no floating array or max_norm no number.
+    ValueError
+        When flat_grads is read-only or max_norm not above 0.
+
     References
     ----------
     Pascanu, Mikolov and Bengio (2013), "On the difficulty of training recurrent neural networks".
@@ -63,6 +70,11 @@ def clip_by_value(flat_grads: npt.NDArray[Any], max_value: float) -> None:
     ----------
     flat_grads : floating array of shape (P,)
     max_value : float, above 0
+
+    Raises
+    ------
+    TypeError, ValueError
+        As from `clip_by_global_norm`.
 
     Examples
     --------

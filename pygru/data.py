@@ -51,6 +51,11 @@ def sine(start: float, stop: float, samples: int, *, dtype: npt.DTypeLike = np.f
     -------
     series : array of shape (samples,)
 
+    Raises
+    ------
+    ValueError
+        When samples is not at least 1, or dtype another.
+
     Examples
     --------
     >>> sine(0, np.pi, 3, dtype=np.float64).round(6).tolist()

@@ -78,6 +78,8 @@ def evaluate(
 ) -> float | dict[str, float]:
     """Return the mean loss over all samples, whatever the batch size.
 
+    Where the model answers every step, it is the mean over steps.
+
     Parameters, and errors about the data, are those of `fit`.
 
     Returns
@@ -129,6 +131,13 @@ def predict(
     y : array of shape (N, ...)
         For sequences of unequal lengths and a model that answers every step, a list of N arrays
         (T_n, ...).
+
+    Raises
+    ------
+    TypeError
+        When model is none, or one that reads its targets, whose `generate` answers from X alone.
+    ValueError, TypeError
+        When X or lengths does not fit the model, or there is NaN or infinity in X.
 
     Examples
     --------

@@ -44,6 +44,11 @@ class Optimizer:
         The learning rate; like all settings it may be changed between steps.
     steps : int
         Steps taken so far.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When a setting is of the wrong kind, or out of its range: given, assigned or loaded.
     """
 
     settings: tuple[str, ...] = ("lr",)

@@ -19,7 +19,15 @@ __all__ = ["Constant", "CosineDecay", "ReduceOnPlateau", "Schedule", "StepDecay"
 
 
 class Schedule:
-    """Base of the schedules; most look at the time alone and have no state."""
+    """Base of the schedules; most look at the time alone and have no state.
+
+    Raises
+    ------
+    TypeError
+        Each, when an argument is of the wrong kind.
+    ValueError
+        Each, when an argument is out of its range: counts of epochs and factors are above 0.
+    """
 
     def __call__(self, epoch: float) -> float:
         """Return the factor, a finite number >= 0, at a time in epochs."""
@@ -193,7 +201,13 @@ class ReduceOnPlateau(Schedule):
         return {"best": self._best, "waited": self._waited, "current": self._current}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When something is missing, unknown, of the wrong kind or out of range.
+        """
         where = "ReduceOnPlateau.load_state_dict"
         checks.check_names(where, checks.as_state(where, state_dict), self.state_dict())
         best = checks.as_number(where, "best", state_dict["best"])

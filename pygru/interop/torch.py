@@ -144,7 +144,10 @@ def _of_module(module: Any, name: str) -> list[Block]:
         if type(module) is own[pooling.__name__]:
             return [blocks.plain(at, pooling, batch_first=module.batch_first)]
     described = repr(module) if not list(module.children()) else type(module).__name__
-    raise ValueError(f"{name} must be a module that pygru has, got {described}")
+    raise ValueError(
+        f"{name} must be a module that pygru has, got {described}; of others give the state_dict() "
+        "and into="
+    )
 
 
 def _of_recurrent(module: Any, name: str, is_gru: bool) -> Block:
