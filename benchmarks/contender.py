@@ -156,8 +156,7 @@ class Pygru(Contender):
 
     def kernels_of(self, task: Experiment) -> Callable[[Batches], None]:
         """Return the kernel calls of `experiment` and nothing else, on arrays made beforehand."""
-        model, shape = self._model(task), task.problem.shape
-        core, stack = self.pygru._core, self.pygru.stack
+        model, shape, core = self._model(task), task.problem.shape, self.pygru._core
         W, U, b_x, b_h, V, c = model.params.values()
         dW, dU, db_x, db_h, dV, dc = model.grads.values()
         B, T, H = shape.B, shape.T, shape.H
@@ -165,19 +164,16 @@ class Pygru(Contender):
         h_n, dh_n = np.empty((2, B, H), np.float32)
         tape = np.empty((T, B, 4, H), np.float32)
         out, dout = np.empty((B, 1), np.float32), np.full((B, 1), 1 / B, np.float32)
-        run = stack.ForwardRun(False, W, U, b_x, b_h, h_0=None, y=y, h_n=h_n, tape=tape)
-        back = stack.BackwardRun(
-            False, W, U, h_0=None, y=y, tape=tape, dy=None, dh_n=dh_n, dx=None, dh_0=None,
-            dW=dW, dU=dU, db_x=db_x, db_h=db_h,
-        )  # fmt: skip
+        forward = [(False, W, U, b_x, b_h, None, y, h_n, tape)]
+        backward = [(False, W, U, None, y, tape, None, dh_n, None, None, dW, dU, db_x, db_h)]
 
         def call(batches: Batches) -> None:
             for batch in batches:
                 x = task.X[batch].swapaxes(0, 1)
-                core.forward(task.problem.cell, x, None, [run])
+                core.forward(task.problem.cell, x, None, forward)
                 core.linear_forward(h_n, V, c, out)
                 core.linear_backward(h_n, V, dout, dh_n, dV, dc)
-                core.backward(task.problem.cell, x, None, [back])
+                core.backward(task.problem.cell, x, None, backward)
 
         return call
 

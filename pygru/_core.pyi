@@ -16,9 +16,36 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru.stack import BackwardRun, ForwardRun
-
 _Array: TypeAlias = npt.NDArray[np.floating[Any]]
+
+_ForwardRun: TypeAlias = tuple[
+    bool,  # reverse: each sequence backwards within its own length
+    _Array,  # W (G*H, I)
+    _Array,  # U (G*H, H)
+    _Array | None,  # b_x (G*H,)
+    _Array | None,  # b_h (G*H,)
+    _Array | None,  # h_0 (B, H), None is 0
+    _Array,  # y (T, B, H)  out, 0 past a sequence's end
+    _Array,  # h_n (B, H)  out
+    _Array | None,  # tape (T, B, S, H)  out, S = 4 (1 for an RNN); None without a gradient
+]
+
+_BackwardRun: TypeAlias = tuple[
+    bool,  # reverse
+    _Array,  # W (G*H, I)
+    _Array,  # U (G*H, H)
+    _Array | None,  # h_0 (B, H)
+    _Array,  # y (T, B, H)
+    _Array,  # tape (T, B, S, H)  consumed: overwritten with gradients
+    _Array | None,  # dy (T, B, H), None is 0
+    _Array | None,  # dh_n (B, H), None is 0
+    _Array | None,  # dx (T, B, I)  out
+    _Array | None,  # dh_0 (B, H)  out
+    _Array,  # dW (G*H, I)  added to
+    _Array,  # dU (G*H, H)  added to
+    _Array | None,  # db_x (G*H,)  added to
+    _Array | None,  # db_h (G*H,)  added to
+]
 
 __version__: str
 MOST_THREADS: int
@@ -58,7 +85,7 @@ def forward(
     cell: str,  # "gru_after", "gru_before", "rnn_tanh" or "rnn_relu"
     x: _Array,  # (T, B, I)
     lengths: npt.NDArray[np.int64] | None,  # (B,) C-contiguous, 0 <= length <= T
-    runs: Sequence[ForwardRun],  # one per direction
+    runs: Sequence[_ForwardRun],  # one per direction
     most: int = ...,  # threads, of those that set_num_threads allows
 ) -> None:
     """Run one layer, in one direction or two."""
@@ -67,7 +94,7 @@ def backward(
     cell: str,
     x: _Array,  # (T, B, I)
     lengths: npt.NDArray[np.int64] | None,  # (B,)
-    runs: Sequence[BackwardRun],
+    runs: Sequence[_BackwardRun],
     most: int = ...,
 ) -> None:
     """Back-propagate through one layer, in one direction or two."""

@@ -3,8 +3,8 @@
 
 The kernels run one layer, in one direction or two. A `Stack` goes through the layers, from the
 lowest up in `forward` and from the highest down in `backward`, and gives the kernels each layer's
-weights, input and part of the state. Time is the first axis of everything; equations are in
-`pygru.reference`.
+weights, input and part of the state, in the order that `_core.pyi` names. Time is the first axis of
+everything; equations are in `pygru.reference`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from pygru.regularization import dropout_mask
 __all__ = [
     "CELLS",
     "MOST_SLOTS",
-    "BackwardRun",
-    "ForwardRun",
     "Run",
     "RunShapes",
     "Stack",
@@ -69,39 +67,6 @@ def run_parameters(runs: dict[str, RunShapes]) -> list[Parameter]:
         for suffix, shapes in runs.items()
         for kind, shape in shapes.items()
     ]
-
-
-class ForwardRun(NamedTuple):
-    """What the kernels are given to run one direction of one layer; the order is theirs."""
-
-    reverse: bool  # each sequence backwards within its own length
-    W: FloatArray  # (G*H, I)
-    U: FloatArray  # (G*H, H)
-    b_x: FloatArray | None  # (G*H,)
-    b_h: FloatArray | None  # (G*H,)
-    h_0: FloatArray | None  # (B, H), None is 0
-    y: FloatArray  # (T, B, H)  out, 0 past a sequence's end
-    h_n: FloatArray  # (B, H)  out
-    tape: FloatArray | None  # (T, B, S, H)  out; None without a gradient
-
-
-class BackwardRun(NamedTuple):
-    """What the kernels are given to back-propagate through one direction; the order is theirs."""
-
-    reverse: bool
-    W: FloatArray  # (G*H, I)
-    U: FloatArray  # (G*H, H)
-    h_0: FloatArray | None  # (B, H)
-    y: FloatArray  # (T, B, H)
-    tape: FloatArray  # (T, B, S, H)  consumed: overwritten with gradients
-    dy: FloatArray | None  # (T, B, H), None is 0
-    dh_n: FloatArray | None  # (B, H), None is 0
-    dx: FloatArray | None  # (T, B, I)  out
-    dh_0: FloatArray | None  # (B, H)  out
-    dW: FloatArray  # (G*H, I)  added to
-    dU: FloatArray  # (G*H, H)  added to
-    db_x: FloatArray | None  # (G*H,)  added to
-    db_h: FloatArray | None  # (G*H,)  added to
 
 
 class Run(NamedTuple):
@@ -184,15 +149,12 @@ class Stack:
             for d, run in enumerate(directions):
                 k = layer * D + d
                 W, U, b_x, b_h = run.weights
-                runs.append(
-                    ForwardRun(
-                        run.reverse, W, U, b_x, b_h,
-                        h_0=None if h_0 is None else h_0[k],
-                        y=ys[d],
-                        h_n=h_n[k],
-                        tape=None if tapes is None else tapes[d],
-                    )
-                )  # fmt: skip
+                runs.append((
+                    run.reverse, W, U, b_x, b_h,
+                    None if h_0 is None else h_0[k],
+                    ys[d], h_n[k],
+                    None if tapes is None else tapes[d],
+                ))  # fmt: skip
             _core.forward(self.cell, x, lengths, runs)
             mask = None
             if tapes is not None:
@@ -228,19 +190,16 @@ class Stack:
                 k = layer * D + d
                 W, U, _, _ = run.weights
                 dW, dU, db_x, db_h = run.gradients
-                runs.append(
-                    BackwardRun(
-                        run.reverse, W, U,
-                        h_0=None if h_0 is None else h_0[k],
-                        y=ys[d],
-                        tape=tapes[d],
-                        dy=above if above is None or D == 1 else above[:, :, d * H : (d + 1) * H],
-                        dh_n=None if dh_n is None or k < first else dh_n[k - first],
-                        dx=dxs[d] if dxs else None,
-                        dh_0=None if dh_0 is None else dh_0[k],
-                        dW=dW, dU=dU, db_x=db_x, db_h=db_h,
-                    )
-                )  # fmt: skip
+                runs.append((
+                    run.reverse, W, U,
+                    None if h_0 is None else h_0[k],
+                    ys[d], tapes[d],
+                    above if above is None or D == 1 else above[:, :, d * H : (d + 1) * H],
+                    None if dh_n is None or k < first else dh_n[k - first],
+                    dxs[d] if dxs else None,
+                    None if dh_0 is None else dh_0[k],
+                    dW, dU, db_x, db_h,
+                ))  # fmt: skip
             _core.backward(self.cell, x, lengths, runs)
             if len(dxs) == 2:
                 dxs[0] += dxs[1]

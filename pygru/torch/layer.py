@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from pygru import _core
-from pygru.stack import CELLS, BackwardRun, ForwardRun
+from pygru.stack import CELLS
 from pygru.torch.coverage import plain, say_once, untraced
 from pygru.torch.packing import Packing
 
@@ -117,14 +117,13 @@ def _forward(
     tapes = tuple(x.new_empty(T, B, CELLS[cell].slots, H) for _ in range(D if taped else 0))
     y_, h_n_, h_0_ = _array(y), _array(h_n), None if h_0 is None else _array(h_0)
     runs = [
-        ForwardRun(
-            d == 1, W, U, b_x, b_h,
-            h_0=None if h_0_ is None else h_0_[d],
-            y=y_[:, :, d * H : (d + 1) * H],
-            h_n=h_n_[d],
-            tape=_array(tapes[d]) if taped else None,
+        (
+            d == 1, *parameters,
+            None if h_0_ is None else h_0_[d],
+            y_[:, :, d * H : (d + 1) * H], h_n_[d],
+            _array(tapes[d]) if taped else None,
         )
-        for d, (W, U, b_x, b_h) in enumerate(_by_direction(weights, D))
+        for d, parameters in enumerate(_by_direction(weights, D))
     ]  # fmt: skip
     # No more threads than PyTorch would use here.
     _core.forward(cell, _array(x), plan.lengths, runs, most=torch.get_num_threads())
@@ -151,20 +150,20 @@ def _backward(
     dy_ = None if dy is None else _array(_with_rows(dy))
     dh_n_ = None if dh_n is None else _array(_with_rows(dh_n))
     dh_0_ = None if dh_0 is None else _array(dh_0)
-    both = zip(_by_direction(weights, D), _by_direction(gradients, D), strict=True)
+    parameters, their_gradients = _by_direction(weights, D), _by_direction(gradients, D)
     runs = [
-        BackwardRun(
-            d == 1, W, U,
-            h_0=None if h_0_ is None else h_0_[d],
-            y=y_[:, :, d * H : (d + 1) * H],
-            tape=_array(tapes[d]),
-            dy=None if dy_ is None else dy_[:, :, d * H : (d + 1) * H],
-            dh_n=None if dh_n_ is None else dh_n_[d],
-            dx=_array(dxs[d]) if dxs else None,
-            dh_0=None if dh_0_ is None else dh_0_[d],
-            dW=dW, dU=dU, db_x=db_x, db_h=db_h,
+        (
+            d == 1, *parameters[d][:2],
+            None if h_0_ is None else h_0_[d],
+            y_[:, :, d * H : (d + 1) * H],
+            _array(tapes[d]),
+            None if dy_ is None else dy_[:, :, d * H : (d + 1) * H],
+            None if dh_n_ is None else dh_n_[d],
+            _array(dxs[d]) if dxs else None,
+            None if dh_0_ is None else dh_0_[d],
+            *their_gradients[d],
         )
-        for d, ((W, U, _, _), (dW, dU, db_x, db_h)) in enumerate(both)
+        for d in range(D)
     ]  # fmt: skip
     cell = _MODES[plan.mode][0]
     _core.backward(cell, _array(x), plan.lengths, runs, most=torch.get_num_threads())
