@@ -14,8 +14,8 @@
 namespace pygru {
 namespace {
 
-// What a direction is given as, in the order of `pygru/_core.pyi`: plain tuples, because a named one
-// takes a microsecond to make.
+// What a direction is given as, in the order of `pygru/_core.pyi`: plain tuples, because a named
+// one takes a microsecond to make.
 namespace forward_run {
 enum { reverse, W, U, b_x, b_h, h_0, y, h_n, tape, entries };
 }
