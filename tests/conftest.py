@@ -174,3 +174,42 @@ def succeed(python: Callable[..., subprocess.CompletedProcess[str]]) -> Callable
         return process.stdout.split()
 
     return run
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A good .keras file: a GRU and a Dense."""
+    pytest.importorskip("h5py")
+    from keras_archives import H, M, gru_arrays, gru_config, layer, write_archive
+
+    dense = [np.ones((H, M), np.float32), np.ones(M, np.float32)]
+    return write_archive(
+        tmp_path / "model.keras",
+        [layer("InputLayer"), gru_config(), layer("Dense", "two", activation="softmax")],
+        {"layers/gru/cell/vars": gru_arrays(), "layers/dense/vars": dense},
+    )
+
+
+@pytest.fixture(scope="module")
+def backend() -> Any:
+    """What runs ONNX models and nodes for the onnx package."""
+    pytest.importorskip("onnx")
+    from pygru.interop.onnx import Backend
+
+    return Backend
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Callable[..., Any]:
+    """A function that runs the bytes of a model."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+
+    def run(content, feeds):
+        session = onnxruntime.InferenceSession(content, options)
+        given = {one.name for one in session.get_inputs()}
+        return session.run(None, {k: v for k, v in feeds.items() if k in given})
+
+    return run

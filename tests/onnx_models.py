@@ -83,3 +83,9 @@ def repeating(batch_first):
             pygru.Linear(1, H, rng=0), pygru.RepeatVector(6), pygru.GRU(H, H, rng=1, **layout),
         ),
     ]  # fmt: skip
+
+
+def squeezed(*nodes, **constants):
+    """Return a model of a GRU and more nodes, whose last output is y."""
+    first = [gru_node(), node("Squeeze", ["Y", "one"], ["s"])]
+    return model([*first, *nodes], weights() | {"one": np.array([1])} | constants)

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import zipfile
 
 import numpy as np
 import pytest
+from keras_archives import H, I, M, gru_arrays, gru_config, layer, write_archive
 from mutations import assert_refused_or_read
 
 import pygru
@@ -17,54 +17,12 @@ from pygru.interop import from_keras, to_keras_weights, write_keras_weights
 
 h5py = pytest.importorskip("h5py")
 
-I, H, M = 3, 4, 2  # noqa: E741
 VARIANTS = {
     "after": (pygru.GRU, {"reset": "after"}),
     "before": (pygru.GRU, {"reset": "before"}),
     "tanh": (pygru.RNN, {"nonlinearity": "tanh"}),
     "relu": (pygru.RNN, {"nonlinearity": "relu"}),
 }
-
-
-def layer(kind, name="one", **config):
-    return {"class_name": kind, "config": {"name": name, "dtype": "float32"} | config}
-
-
-def gru_config(**config):
-    usual = {"units": H, "activation": "tanh", "recurrent_activation": "sigmoid"}
-    return layer("GRU", **(usual | config))
-
-
-def write_archive(path, layers, groups, method=zipfile.ZIP_STORED, **config):
-    """Write what Keras would write, without Keras."""
-    with h5py.File(path.with_suffix(".h5"), "w") as root:
-        root.create_group("layers")
-        for group, arrays in groups.items():
-            for i, array in enumerate(arrays):
-                root[f"{group}/{i}"] = array
-    whole = {"class_name": "Sequential", "config": {"layers": layers}} | config
-    with zipfile.ZipFile(path, "w", method) as archive:
-        archive.writestr("metadata.json", "{}")
-        archive.writestr("config.json", json.dumps(whole))
-        archive.writestr("model.weights.h5", path.with_suffix(".h5").read_bytes())
-    return path
-
-
-def gru_arrays(reset="after", seed=0):
-    rng = np.random.default_rng(seed)
-    shapes = [(I, 3 * H), (H, 3 * H), (2, 3 * H) if reset == "after" else (3 * H,)]
-    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
-
-
-@pytest.fixture
-def archive(tmp_path):
-    """A good .keras file: a GRU and a Dense."""
-    dense = [np.ones((H, M), np.float32), np.ones(M, np.float32)]
-    return write_archive(
-        tmp_path / "model.keras",
-        [layer("InputLayer"), gru_config(), layer("Dense", "two", activation="softmax")],
-        {"layers/gru/cell/vars": gru_arrays(), "layers/dense/vars": dense},
-    )
 
 
 # Without Keras

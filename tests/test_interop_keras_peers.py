@@ -132,3 +132,25 @@ def test_layers_of_a_live_model_without_an_equal_are_refused(keras):
     masked = [keras.Input((None,)), layers.Embedding(9, I, mask_zero=True), layers.GRU(H)]
     with pytest.raises(ValueError, match="must have mask_zero=False, got True"):
         from_keras(keras.Sequential(masked))
+
+
+def test_a_live_model_is_a_row_and_needs_no_into(keras):
+    theirs = keras.Sequential([keras.Input((None, I)), keras.layers.GRU(H, return_sequences=True)])
+    assert isinstance(from_keras(theirs), pygru.Sequential)
+    with pytest.raises(ValueError, match="into must be None for a whole model"):
+        from_keras(theirs, pygru.GRU(I, H))
+
+
+def test_check_of_every_step(keras, tmp_path, capsys):
+    layers = keras.layers
+    theirs = keras.Sequential([keras.Input((None, I)), layers.GRU(H, return_sequences=True)])
+    from_keras(theirs, check=True)
+    row = pygru.Sequential(pygru.GRU(I, H, 2), pygru.LastStep())
+    formats.write(row, tmp_path / "model.weights.h5", check=True)
+    row = pygru.Sequential(
+        pygru.GRU(I, H, bias=False, bidirectional=True), pygru.GRU(2 * H, H, reset="before"),
+        pygru.RNN(H, H, bias=False, nonlinearity="relu"),
+        pygru.Linear(H, M, bias=False),
+    )  # fmt: skip
+    formats.write(row, tmp_path / "model.weights.h5", check=True)
+    assert capsys.readouterr().out.count("difference to keras ") == 3

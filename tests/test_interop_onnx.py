@@ -17,6 +17,7 @@ from onnx_models import (
     model,
     node,
     repeating,
+    squeezed,
     weights,
 )
 
@@ -134,12 +135,6 @@ def test_final_states_are_read_with_and_without_axes_of_size_1():
     ):
         imported = from_onnx(model([gru_node(), *nodes, product], constants))
         assert [type(module).__name__ for module in imported] == ["GRU", "LastStep", "Linear"]
-
-
-def squeezed(*nodes, **constants):
-    """Return a model of a GRU and more nodes, whose last output is y."""
-    first = [gru_node(), node("Squeeze", ["Y", "one"], ["s"])]
-    return model([*first, *nodes], weights() | {"one": np.array([1])} | constants)
 
 
 @pytest.mark.parametrize(
@@ -287,15 +282,3 @@ def test_all_kinds_of_number_fields_are_read():
     inner = inner[start : inner.index(b"\x42", len(inner) - 8)] + b"\x2a" + bytes([len(raw)]) + raw
     spliced += bytes([len(inner) & 0x7F | 0x80, len(inner) >> 7]) + inner
     assert np.array_equal(from_onnx(spliced).params["0.weight"], floats.reshape(3, 2).T)
-
-
-def test_a_derived_class_that_computes_its_own_way_is_refused():
-    class Twice(pygru.Linear):
-        def _apply(self, x, lengths, training, /):
-            y, saved = super()._apply(x, lengths, training)
-            return 2 * y, saved
-
-    with pytest.raises(
-        TypeError, match=r"^to_onnx: model must .*, got a Twice with its own _apply$"
-    ):
-        to_onnx(pygru.Sequential(Twice(3, 2)))

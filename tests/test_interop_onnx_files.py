@@ -11,7 +11,7 @@ from mutations import OVERHEAD, assert_refused_or_read
 from onnx_models import DATA, I, model, node
 
 from pygru.interop import from_onnx
-from pygru.interop.onnx.wire import encode
+from pygru.interop.onnx.wire import _number, encode
 
 
 @pytest.mark.parametrize("name", ["dynamo_norm", "torchscript_classifier"])
@@ -108,6 +108,31 @@ HUGE = np.array([2**40])
     ],
 )  # fmt: skip
 def test_hostile_files_take_no_more_memory_than_twice_their_size(content, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"from_onnx: {path}: "):
+        from_onnx(path)
+    assert tracemalloc.get_traced_memory()[1] <= 2 * len(content) + OVERHEAD
+    tracemalloc.stop()
+
+
+def field(number, content):
+    """Return one field of bytes of a protobuf message."""
+    return _number(number << 3 | 2) + _number(len(content)) + content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        field(7, field(1, b"\x0a\x02ab" * 500_000)),
+        field(7, field(5, field(1, b"\x01" * 2_000_000))),
+        field(7, field(1, field(5, field(8, b"\x01" * 2_000_000)))),
+        field(7, field(1, field(5, b"\x4a\x01a" * 500_000))),
+    ],
+    ids=["names", "dims", "ints", "strings"],
+)
+def test_hostile_fields_take_no_more_memory_than_twice_their_size(content, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     tracemalloc.start()

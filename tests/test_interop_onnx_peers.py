@@ -27,14 +27,6 @@ from pygru.interop import from_onnx, to_onnx
 # With onnx
 
 
-@pytest.fixture(scope="module")
-def backend():
-    pytest.importorskip("onnx")
-    from pygru.interop.onnx import Backend
-
-    return Backend
-
-
 NODE_TESTS = [
     *(f"test_gru_{case}" for case in (
         "defaults", "with_initial_bias", "seq_length", "batchwise", "reverse", "bidirectional")),
@@ -160,22 +152,6 @@ def test_layers_of_unequal_sizes_and_merged_axes_give_what_the_graph_gives(backe
 
 
 # With ONNX Runtime
-
-
-@pytest.fixture(scope="module")
-def runtime():
-    """A function that runs the bytes of a model."""
-    onnxruntime = pytest.importorskip("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-
-    def run(content, feeds):
-        session = onnxruntime.InferenceSession(content, options)
-        given = {one.name for one in session.get_inputs()}
-        return session.run(None, {k: v for k, v in feeds.items() if k in given})
-
-    return run
 
 
 @pytest.mark.parametrize("batch_first", [False, True], ids=["time-first", "batch-first"])

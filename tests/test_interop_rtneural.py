@@ -177,13 +177,130 @@ def test_check_runs_both(flavour, capsys, tmp_path):
     assert float(out.rpartition(" ")[2]) < TOLERANCES["interop"]["float32"]
 
 
-def test_a_derived_class_that_computes_its_own_way_is_refused():
-    class Twice(pygru.Linear):
-        def _apply(self, x, lengths, training, /):
-            y, saved = super()._apply(x, lengths, training)
-            return 2 * y, saved
+def test_wrong_arguments_are_named_too():
+    with pytest.raises(TypeError, match="from_rtneural: into must be a module of pygru, got str"):
+        from_rtneural(to_rtneural(pygru.GRU(2, 4), flavour="torch"), "gru")
+    with pytest.raises(ValueError, match="must hold layers or a state_dict, got an empty object"):
+        from_rtneural({})
 
-    with pytest.raises(
-        TypeError, match=r"^to_rtneural: model must .*, got a Twice with its own _apply$"
-    ):
-        to_rtneural(pygru.Sequential(Twice(3, 2)))
+
+def test_a_file_that_holds_no_object_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="must hold an object, got"):
+        from_rtneural(write(tmp_path / "model.json", [1.0, 2.0]))
+
+
+def test_numbers_in_every_notation_are_read(dtype, tmp_path):
+    path = tmp_path / "model.json"
+    path.write_bytes(
+        b'{"layers": [{"type": "dense", "weights": [[[1E1, 1e+2,-25e-1]\r\n,\t[1234567890123, '
+        b"0.30000000000000004441,  -0.0]],[1, 2, 3]]}]}"
+    )
+    (linear,) = from_rtneural(path, dtype=dtype)
+    expected = np.array([[10, 100, -2.5], [1234567890123, 0.30000000000000004441, -0.0]], dtype)
+    assert np.array_equal(linear.params["weight"], expected.T)
+    assert np.array_equal(linear.params["bias"], [1, 2, 3])
+
+
+def test_one_layer_of_the_keras_flavour_is_a_row_of_one():
+    model = from_rtneural(to_rtneural(pygru.GRU(2, 4)))
+    assert isinstance(model, pygru.Sequential) and len(model) == 1
+
+
+def test_equal_layers_go_into_a_model_in_order():
+    ours, into = (
+        pygru.Sequential(pygru.Linear(3, 3, rng=i), pygru.Linear(3, 3, rng=i + 1)) for i in (0, 5)
+    )
+    from_rtneural(to_rtneural(ours, flavour="torch"), into)
+    assert np.array_equal(into.flat_params, ours.flat_params)
+
+
+def test_what_a_file_may_leave_out_or_add():
+    content = keras_layer()
+    del content["layers"][0]["activation"], content["layers"][0]["shape"], content["in_shape"]
+    same = from_rtneural(content | {"training": {"a": {"b": {"c": {"d": [True, {"e": 1}]}}}}})
+    assert len(same) == 1
+
+
+def test_deep_networks_come_and_go_and_nothing_comes_after_the_end(tmp_path):
+    content = to_rtneural(network(40))
+    content["meta"] = {"a": {"b": {"c": {"d": {"e": [True, None, "x"]}}}}}
+    path = write(tmp_path / "model.json", content)
+    again = from_rtneural(path)
+    assert to_rtneural(again)["layers"] == content["layers"]
+    path.write_text(json.dumps(content) + "{}")
+    with pytest.raises(ValueError, match="must be JSON with the end at byte"):
+        from_rtneural(path)
+
+
+@pytest.mark.parametrize("flavour", ["keras", "torch"])
+def test_check_runs_both_of_a_dict(flavour, capsys):
+    pytest.importorskip(flavour)
+    from_rtneural(to_rtneural(network(), flavour=flavour), check=True)
+    out = capsys.readouterr().out
+    assert out.startswith(f"from_rtneural: largest absolute difference to {flavour} ")
+
+
+def test_a_file_is_json_whatever_its_ninth_byte_is(tmp_path):
+    """A brace there, with lower zeros before it, is how safetensors begins."""
+    from pygru.interop import formats
+
+    path = write(tmp_path / "model.json", {"meta": {}} | keras_layer())
+    path.write_text(path.read_text().replace(": ", ":"))
+    assert path.read_bytes()[8:9] == b"{"
+    assert formats.kind_of(path) == "RTNeural model"
+    assert len(formats.read(path)) == 1
+
+
+def test_time_distributed_dense_is_dense():
+    content = to_rtneural(pygru.Linear(2, 3, rng=0))
+    content["layers"][0] |= {"type": "time-distributed-dense", "activation": "relu"}
+    assert [type(module).__name__ for module in from_rtneural(content)] == ["Linear", "ReLU"]
+
+
+def test_the_shape_of_a_dense_layer_is_held_to():
+    content = to_rtneural(pygru.Linear(2, 3))
+    content["layers"][0]["shape"] = [None, None, 5]
+    with pytest.raises(ValueError, match=r"layer 0 \(dense\) must give the 5 features .* got 3"):
+        from_rtneural(content)
+
+
+def test_widths_in_shapes_are_held_to_wherever_they_are(tmp_path):
+    content = to_rtneural(pygru.Sequential(pygru.Tanh(), pygru.Linear(2, 3)))
+    for in_shape in ([None, None, 5], [1, 5]):  # the second one is an array in a file
+        path = write(tmp_path / "model.json", content | {"in_shape": in_shape})
+        with pytest.raises(ValueError, match="the first layer must take the 5 of in_shape, got 2"):
+            from_rtneural(path)
+
+
+def test_a_shape_may_tell_nothing(tmp_path):
+    content = keras_layer(shape=[]) | {"in_shape": []}
+    for source in (content, write(tmp_path / "model.json", content)):
+        assert len(from_rtneural(source)) == 1
+
+
+def test_lists_of_numbers_and_more_are_read(tmp_path):
+    path = write(tmp_path / "model.json", keras_layer(shape=[None, 3, 4]))
+    assert len(from_rtneural(path)) == 1
+    ragged = keras_layer(weights=[[[1, 2], [3]], [], []])
+    with pytest.raises(ValueError, match="must be a list of equal lists of numbers"):
+        from_rtneural(write(path, ragged))
+    ragged = {"weight_ih_l0": [[1, 2], [3], [4, 5, 6]], "weight_hh_l0": [[1.0]] * 3}
+    with pytest.raises(ValueError, match="weight_ih_l0 must be a list of equal lists of numbers"):
+        from_rtneural(write(path, ragged))
+
+
+def test_modules_of_a_state_dict_are_in_its_order(tmp_path):
+    """Of whatever names: RTNeural's own examples call them gru and dense."""
+    gru, linear = pygru.GRU(2, 4, rng=0), pygru.Linear(4, 4, rng=1)
+    content = {
+        f"{name}.{key}": value
+        for name, module in (("gru", gru), ("dense", linear), ("again", linear))
+        for key, value in to_rtneural(module, flavour="torch").items()
+    }
+    into = pygru.Sequential(pygru.GRU(2, 4), pygru.Linear(4, 4), pygru.Linear(4, 4))
+    for source in (content, write(tmp_path / "model.json", content)):
+        for model in (from_rtneural(source), from_rtneural(source, into)):
+            kinds = [type(module).__name__ for module in model]
+            assert kinds == ["GRU", "Linear", "Linear"]
+            assert np.array_equal(model[0].flat_params, gru.flat_params)
+            assert np.array_equal(model[2].flat_params, linear.flat_params)

@@ -168,3 +168,59 @@ def test_check_runs_tensorflows_kernel(bidirectional, capsys):
     assert float(out.rpartition(" ")[2]) < TOLERANCES["interop"]["float32"]
     from_tf1(network(1, bidirectional, np.float64), check=True)
     assert "not checked, TensorFlow's GRUBlockCell computes in float32" in capsys.readouterr().out
+
+
+def test_the_place_of_a_cell_is_a_whole_part_of_its_scope():
+    """A second cell of TensorFlow's is gru_cell_1, which is no layer of its own."""
+    for scope in ("rnn/gru_cell_1", "bwd_net/gru_cell", "net_fw/gru_cell"):
+        gru = from_tf1(cell(scope))
+        assert (gru.num_layers, gru.bidirectional) == (1, False)
+    scopes = [f"bidirectional_rnn/{way}/multi_rnn_cell/cell_0/gru_cell" for way in ("fw", "bw")]
+    forward, backward = (cell(scope, seed=seed) for seed, scope in enumerate(scopes))
+    both = from_tf1(forward | backward)
+    assert (both.num_layers, both.bidirectional) == (1, True)
+    back = list(to_tf1(both).values())
+    assert all(map(np.array_equal, back, [*forward.values(), *backward.values()]))
+
+
+def test_no_bias_becomes_zeros_of_the_precision_and_a_row_of_more_is_refused(dtype):
+    unbiased = to_tf1(pygru.GRU(I, H, bias=False, reset="before", dtype=dtype))
+    assert from_tf1(unbiased).dtype == dtype
+    gru = pygru.GRU(I, H, reset="before")
+    with pytest.raises(ValueError, match="model must be one GRU with reset='before', got"):
+        to_tf1(pygru.Sequential(gru, pygru.Linear(H, 2)))
+
+
+def test_a_candidate_of_one_axis_is_refused_by_name():
+    with pytest.raises(ValueError) as error:
+        from_tf1(cell() | {"rnn/gru_cell/candidate/kernel": np.zeros(3)})
+    assert "must have gates/kernel (I+H, 2H)" in str(error.value)
+
+
+def test_an_archive_may_unfold_to_twice_its_size_and_no_more(tmp_path, rng):
+    path = tmp_path / "cell.npz"
+    for zeros, good in ((100_000, True), (300_000, False)):
+        noise = rng.standard_normal(100_000).astype(np.float32)
+        kernel = np.concatenate([noise, np.zeros(zeros, np.float32)])
+        np.savez_compressed(path, **{"gates/kernel": kernel})
+        message = "must have four arrays" if good else "must unfold to at most twice its size"
+        with pytest.raises(ValueError, match=message):
+            from_tf1(path)
+
+
+def test_an_archive_may_have_a_comment(tmp_path):
+    path = tmp_path / "cell.npz"
+    np.savez(path, **cell())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"x" * 65535
+    assert from_tf1(path).hidden_size == H
+
+
+def test_archives_of_too_many_members_or_too_long_names_are_refused(tmp_path):
+    path = tmp_path / "many.npz"
+    for names in ([f"{i}" for i in range(1100)], [f"{i}" * 60_000 for i in range(3)]):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"")
+        with pytest.raises(ValueError, match="must be an archive of some arrays, got one of"):
+            from_tf1(path)

@@ -370,15 +370,3 @@ def test_a_zip_that_unfolds_is_refused(torch, tmp_path):
 def test_broken_pt_files_are_refused_by_name(torch, tmp_path):
     torch.save(torch.nn.GRU(I, H).state_dict(), tmp_path / "gru.pt")
     assert_refused_or_read(from_torch, tmp_path / "gru.pt", range(200), where="from_torch")
-
-
-def test_a_derived_class_that_computes_its_own_way_is_refused():
-    class Twice(pygru.Linear):
-        def _apply(self, x, lengths, training, /):
-            y, saved = super()._apply(x, lengths, training)
-            return 2 * y, saved
-
-    with pytest.raises(
-        TypeError, match=r"^to_torch: model must .*, got a Twice with its own _apply$"
-    ):
-        to_torch(pygru.Sequential(Twice(3, 2)))

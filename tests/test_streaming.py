@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -258,44 +257,6 @@ def test_an_out_beside_the_input_is_written(rng):
 def test_what_can_not_be_streamed_is_refused_by_name(model, message):
     with pytest.raises(TypeError, match=message):
         pygru.Stream(model())
-
-
-class Twice(pygru.Linear):
-    def _apply(self, x, lengths, training, /):
-        y, saved = super()._apply(x, lengths, training)
-        return 2 * y, saved
-
-
-class Backwards(pygru.Sequential):
-    def _carry_forward(self, x, *rest):
-        return super()._carry_forward(np.asarray(x)[::-1], *rest)
-
-
-@pytest.mark.parametrize("model, message", [
-    (Twice(3, 3), r"got a Twice with its own _apply"),
-    (pygru.Sequential(pygru.GRU(3, 3), Twice(3, 3)), r"got a Twice with its own _apply"),
-    (Backwards(pygru.GRU(3, 3)), r"got a Backwards with its own _carry_forward"),
-    (pygru.Sequential(Backwards(pygru.GRU(3, 3))), r"got a Backwards with its own _carry_forward"),
-])  # fmt: skip
-def test_what_computes_its_own_way_is_refused(model, message):
-    with pytest.raises(TypeError, match=f"^Stream: model must compute .*, {message}$"):
-        pygru.Stream(model)
-
-
-def test_a_derived_class_that_computes_the_same_is_streamed(rng):
-    @dataclass
-    class Named(pygru.GRU):  # compares by value, so it has no hash
-        name: str
-
-        def __post_init__(self):
-            super().__init__(3, 4, rng=0)
-
-    class Net(pygru.Sequential):
-        def __init__(self):
-            super().__init__(Named("lower"), pygru.Sequential(pygru.Linear(4, 2, rng=0)))
-
-    model, x = Net(), sequences(rng, 6, 1)[:, 0]
-    np.testing.assert_array_equal(pygru.Stream(model).process(x), model(x))
 
 
 def test_a_stream_is_not_copied_or_batched_by_nonsense():

@@ -47,9 +47,10 @@ def run_model(imported: Imported, feeds: Mapping[str, Array]) -> list[Array]:
     h_0 = None if imported.state is None else feeds[imported.state]
     lengths = None if imported.lengths is None else feeds[imported.lengths]
     if isinstance(model, Sequential):
-        state = None if h_0 is None else _split(model, h_0)
-        y, tape = model.forward(x, lengths=lengths, state=state)
-        h_ns = list(tape.state)
+        # Past `run`, which refuses a state of two directions: a whole sequence may start from one.
+        h_ns: list[Array] = []
+        h_0s = None if h_0 is None else iter(_split(model, h_0))
+        y, _ = model._carry_forward(x, lengths, False, h_0s, h_ns)
     else:
         y, h_n = model(x, h_0, lengths=lengths)
         h_ns = [h_n]

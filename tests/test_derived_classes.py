@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""A class derived from one of pygru's computes as it says, or is refused by whoever would not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import pygru
+from pygru.interop import to_onnx, to_rtneural, to_torch
+
+
+class Twice(pygru.Linear):
+    def _apply(self, x, lengths, training, /):
+        y, saved = super()._apply(x, lengths, training)
+        return 2 * y, saved
+
+
+class Backwards(pygru.Sequential):
+    def _carry_forward(self, x, *rest):
+        return super()._carry_forward(np.asarray(x)[::-1], *rest)
+
+
+@pytest.mark.parametrize("model, message", [
+    (Twice(3, 3), r"got a Twice with its own _apply"),
+    (pygru.Sequential(pygru.GRU(3, 3), Twice(3, 3)), r"got a Twice with its own _apply"),
+    (Backwards(pygru.GRU(3, 3)), r"got a Backwards with its own _carry_forward"),
+    (pygru.Sequential(Backwards(pygru.GRU(3, 3))), r"got a Backwards with its own _carry_forward"),
+])  # fmt: skip
+def test_what_computes_its_own_way_is_refused(model, message):
+    with pytest.raises(TypeError, match=f"^Stream: model must compute .*, {message}$"):
+        pygru.Stream(model)
+
+
+def test_a_derived_class_that_computes_the_same_is_streamed(rng):
+    @dataclass
+    class Named(pygru.GRU):  # compares by value, so it has no hash
+        name: str
+
+        def __post_init__(self):
+            super().__init__(3, 4, rng=0)
+
+    class Net(pygru.Sequential):
+        def __init__(self):
+            super().__init__(Named("lower"), pygru.Sequential(pygru.Linear(4, 2, rng=0)))
+
+    model, x = Net(), rng.standard_normal((6, 3)).astype(np.float32)
+    np.testing.assert_array_equal(pygru.Stream(model).process(x), model(x))
+
+
+@pytest.mark.parametrize("export", [to_onnx, to_torch, to_rtneural])
+def test_what_computes_its_own_way_is_not_exported(export):
+    message = rf"^{export.__name__}: model must compute .*, got a Twice with its own _apply$"
+    with pytest.raises(TypeError, match=message):
+        export(pygru.Sequential(Twice(3, 2)))
+
+
+def test_a_derived_class_is_read_as_it_computes(rng):
+    class Shifted(pygru.GRU):
+        def _forward(self, *arguments):
+            y, h_n, saved = super()._forward(*arguments)
+            return y + 1, h_n, saved
+
+    gru, x = Shifted(3, 4, rng=0), rng.standard_normal((5, 2, 3))
+    assert np.array_equal(pygru.Sequential(gru, pygru.LastStep())(x), gru(x)[0][-1])
