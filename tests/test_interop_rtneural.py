@@ -304,3 +304,18 @@ def test_modules_of_a_state_dict_are_in_its_order(tmp_path):
             assert kinds == ["GRU", "Linear", "Linear"]
             assert np.array_equal(model[0].flat_params, gru.flat_params)
             assert np.array_equal(model[2].flat_params, linear.flat_params)
+
+
+@pytest.mark.parametrize("layers, message", [
+    ([{}], "layer 0 must be an object with a type, got {}"),
+    ([{"type": "activation", "activation": "tanh"}, 3], "layer 1 must be an object with a type"),
+    ([{"type": "dense", "weights": 3}], "layer 0 (dense) must have a list of weights, got 3"),
+])  # fmt: skip
+def test_what_is_no_layer_is_named(layers, message, tmp_path):
+    with pytest.raises(ValueError) as error:
+        from_rtneural({"layers": layers})
+    assert str(error.value).startswith(f"from_rtneural: {message}")
+    path = write(tmp_path / "model.json", {"layers": layers})
+    with pytest.raises(ValueError) as error:
+        from_rtneural(path)
+    assert str(error.value).startswith(f"from_rtneural: {path}: layer ")

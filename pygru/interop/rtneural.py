@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -118,9 +119,14 @@ def _of_layers(content: Mapping[str, Any], dtype: Any) -> tuple[list[Block], lis
     if not isinstance(content["layers"], (list, tuple)):
         raise ValueError("layers must be a list of objects")
     for i, layer in enumerate(content["layers"]):
+        if not isinstance(layer, Mapping) or "type" not in layer:
+            raise ValueError(f"layer {i} must be an object with a type, got {short(layer)}")
         kind = layer["type"]
         name = f"layer {i} ({kind})"
         listed = layer.get("weights", [])
+        many = listed.ndim if isinstance(listed, np.ndarray) else isinstance(listed, Sequence)
+        if not many:
+            raise ValueError(f"{name} must have a list of weights, got {short(listed)}")
         weights = [_array(f"weights of {name}", w, dtype) for w in listed]
         activation, out = layer.get("activation", ""), None
         if kind == "gru":
