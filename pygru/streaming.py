@@ -74,8 +74,7 @@ class Stream(_core.Stream):
             raise TypeError(f"Stream: model must be a Sequential, GRU, RNN or Linear, got {got}")
         batch = -1 if batch is None else as_size("Stream", "batch", batch, _core.MOST_SEQUENCES)
         check_own("Stream", model)
-        leaves = model._leaves() if isinstance(model, Sequential) else [model]
-        modules: list[Module] = list(leaves)
+        modules: list[Module] = [*model._leaves()] if isinstance(model, Sequential) else [model]
         packed = _shared(model, list(_layers(modules)))
         super().__init__(packed.model, batch)
         self._packed = packed

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,3 +170,33 @@ def test_an_unsupported_instruction_set_is_an_error_that_lists_the_others(python
         process = python("import pygru", PYGRU_ISA=name)
         assert process.returncode == 1
         assert f"PYGRU_ISA={name}: this CPU does not support it (available: " in process.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks into /proc")
+def test_a_call_may_be_allowed_fewer_threads_than_the_process(succeed):
+    succeed("""
+import os
+from functools import partial
+from types import SimpleNamespace
+import numpy as np
+import pygru
+from pygru import _core, stack
+
+pygru.set_num_threads(4)
+alone = len(os.listdir("/proc/self/task"))  # with those of NumPy
+layer = pygru.GRU(8, 64, bidirectional=True)
+for most in (1, 2, 3):
+    calls = {name: partial(getattr(_core, name), most=most) for name in ("forward", "backward")}
+    stack._core = SimpleNamespace(**calls)
+    y, _, tape = layer.forward(np.zeros((5, 32, 8)))
+    layer.backward(tape, y)
+    started = len(os.listdir("/proc/self/task")) - alone
+    assert started == most // 2 * 2 - (most > 1), (most, started)  # two directions share evenly
+assert pygru.get_num_threads() == 4
+""")
+
+
+@pytest.mark.parametrize("call", [_core.forward, _core.backward])
+def test_a_call_must_be_allowed_a_thread(call):
+    with pytest.raises(ValueError, match="_core: most must be at least 1, got 0"):
+        call("gru_after", np.zeros((1, 1, 1)), None, [], most=0)
