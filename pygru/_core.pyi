@@ -72,9 +72,6 @@ def cpus_of_cgroup(root: str) -> int:
 def build_info() -> dict[str, str]:
     """Return how the extension was built: compiler and the like."""
 
-def activation(name: str, x: _Array) -> _Array:
-    """Return "exp", "sigmoid" or "tanh" of x (N,), as the kernels compute it."""
-
 def multiply_adds(rounds: int, dtype: str) -> float:
     """Do independent multiply-adds in registers; return how many floating-point operations."""
 
@@ -117,6 +114,35 @@ def linear_backward(
 ) -> None:
     """Compute dx = dy W, dW += dy^T x, db += the sum of dy over n."""
 
+def activation(
+    name: str,  # "exp", "relu", "sigmoid", "softmax" or "tanh"
+    x: _Array,  # (N, K)  C-contiguous
+    y: _Array,  # (N, K)  C-contiguous, out; may be x
+) -> None:
+    """Compute y = f(x), softmax along each row."""
+
+def layer_norm(
+    x: _Array,  # (N, K)  C-contiguous, as all of (N, K)
+    w: _Array,  # (K,)
+    b: _Array,  # (K,)
+    eps: float,
+    y: _Array,  # (N, K)  out; may be x
+    n: _Array | None,  # (N, K)  out; None without a gradient
+    scale: _Array | None,  # (N,)  out
+) -> None:
+    """Compute n = (x - mean(x)) scale, scale = 1 / sqrt(var(x) + eps), and y = w n + b."""
+
+def layer_norm_backward(
+    n: _Array,  # (N, K)  C-contiguous, as all of (N, K)
+    scale: _Array,  # (N,)
+    w: _Array,  # (K,)
+    dy: _Array,  # (N, K)
+    dx: _Array | None,  # (N, K)  out
+    dw: _Array,  # (K,)  added to
+    db: _Array,  # (K,)  added to
+) -> None:
+    """Compute dx, dw += the sum of dy n over the rows, db += that of dy."""
+
 def adam(
     p: _Array,  # (N,)  parameters, updated
     g: _Array,  # (N,)  gradients
@@ -155,8 +181,10 @@ class PackedModel:
 
     def __init__(
         self,
-        # cell or None for a Linear, W (G*H, I), U (G*H, H), b_x (G*H,), b_h (G*H,)
-        layers: list[tuple[str | None, _Array, _Array | None, _Array | None, _Array | None]],
+        # (cell, W (G*H, I), U (G*H, H), b_x (G*H,) or None, b_h (G*H,) or None),
+        # ("linear", W (M, K), b (M,) or None), ("layer_norm", w (K,), b (K,), eps) or
+        # (activation, K)
+        layers: list[tuple[Any, ...]],
     ) -> None: ...
 
 class Stream:

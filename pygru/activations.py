@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Functions without parameters between layers: ReLU, Sigmoid, Softmax and Tanh.
 
-Each derivative is a function of y, so y is all that ``backward`` needs. Names are PyTorch's.
+y comes from the kernels (csrc/kernels/rows.h), so that a value gives the same bits wherever it
+stands. Each derivative is a function of y, so y is all that ``backward`` needs. Names are
+PyTorch's.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from pygru import _core
 from pygru.checks import FloatArray, as_floating
 from pygru.module import Config, Layer
 from pygru.registry import savable
@@ -22,6 +26,8 @@ __all__ = ["Activation", "ReLU", "Sigmoid", "Softmax", "Tanh"]
 class Activation(Layer):
     """What the activations share: y in the shape of x, whatever it is. Not for use on its own."""
 
+    kernel: ClassVar[str]  # what the kernels know it by
+    along_rows: ClassVar[bool] = False  # not each element on its own
     _widths = SAME
 
     def __init__(self) -> None:
@@ -34,17 +40,20 @@ class Activation(Layer):
     def _apply(
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /
     ) -> tuple[FloatArray, FloatArray]:
-        y = self._value(as_floating(f"{type(self).__name__}.forward", "x", x))
+        where = f"{type(self).__name__}.forward"
+        array = np.asarray(as_floating(where, "x", x), order="C")
+        if self.along_rows and array.ndim == 0:
+            raise ValueError(f"{where}: x must have shape (..., K), got ()")
+        y = np.empty(array.shape, array.dtype)
+        if y.size:
+            rows = (-1, array.shape[-1]) if self.along_rows else (1, -1)
+            _core.activation(self.kernel, array.reshape(rows), y.reshape(rows))
         return y, y
 
     def _pull(
         self, saved: FloatArray, dy: FloatArray, input_gradient: bool, /
     ) -> FloatArray | None:
         return self._gradient(saved, dy) if input_gradient else None
-
-    @abstractmethod
-    def _value(self, x: FloatArray) -> FloatArray:
-        """Return y."""
 
     @abstractmethod
     def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
@@ -61,8 +70,7 @@ class ReLU(Activation):
     array([0., 2.])
     """
 
-    def _value(self, x: FloatArray) -> FloatArray:
-        return np.maximum(x, 0)
+    kernel = "relu"
 
     def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
         return dy * (y > 0)
@@ -78,10 +86,7 @@ class Sigmoid(Activation):
     array([0.5])
     """
 
-    def _value(self, x: FloatArray) -> FloatArray:
-        # By tanh, so that no finite x overflows.
-        y: FloatArray = 0.5 * (1 + np.tanh(0.5 * x))
-        return y
+    kernel = "sigmoid"
 
     def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
         return dy * y * (1 - y)
@@ -97,9 +102,7 @@ class Tanh(Activation):
     array([0.])
     """
 
-    def _value(self, x: FloatArray) -> FloatArray:
-        y: FloatArray = np.tanh(x)
-        return y
+    kernel = "tanh"
 
     def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
         return dy * (1 - y * y)
@@ -117,11 +120,8 @@ class Softmax(Activation):
     array([[0., 0., 1.]])
     """
 
-    def _value(self, x: FloatArray) -> FloatArray:
-        # The largest exponent is 0, so that no finite x overflows.
-        e = np.exp(x - x.max(axis=-1, keepdims=True, initial=-np.inf))
-        y: FloatArray = e / e.sum(axis=-1, keepdims=True)
-        return y
+    kernel = "softmax"
+    along_rows = True
 
     def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
         dx: FloatArray = y * (dy - (y * dy).sum(axis=-1, keepdims=True))

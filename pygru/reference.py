@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The specification: each cell forward and, directly below it, backward, in NumPy.
+"""The specification: each cell or layer forward and, directly below it, backward, in NumPy.
 
 Finite differences prove this file and this file proves the kernels, so it is written to be
 read, not to be fast. It needs NumPy alone, computes in the dtype given and checks nothing.
@@ -29,9 +29,12 @@ __all__ = [
     "Cell",
     "gru_backward",
     "gru_forward",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "rnn_backward",
     "rnn_forward",
     "sigmoid",
+    "softmax",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -309,6 +312,39 @@ def rnn_backward(
     dW = _outer(ds, np.where(active, x, 0))  # (H, I)
     db = ds.sum((0, 1))  # (H,)
     return ds @ W, dh_next.copy(), dW, dU, db, db.copy()
+
+
+def softmax(x: Array) -> Array:
+    """Return e^x over its sum along the last axis.
+
+    Examples
+    --------
+    >>> softmax(np.array([0.0, 0.0, 1000.0])).tolist()
+    [0.0, 0.0, 1.0]
+    """
+    e = np.exp(x - x.max(axis=-1, keepdims=True))  # (..., K), at most 1
+    y: Array = e / e.sum(axis=-1, keepdims=True)
+    return y
+
+
+def layer_norm_forward(x: Array, w: Array, b: Array, eps: float) -> tuple[Array, Array, Array]:
+    """Return y = w n + b with n = (x - mean) scale, n, and scale = 1 / sqrt(var + eps).
+
+    x, y and n are (..., K), w and b (K,), scale is (..., 1). Ba, Kiros & Hinton (2016).
+    """
+    n = x - x.mean(axis=-1, keepdims=True)  # (..., K)
+    scale = 1 / np.sqrt((n * n).mean(axis=-1, keepdims=True) + eps)  # (..., 1)
+    n *= scale
+    return w * n + b, n, scale
+
+
+def layer_norm_backward(n: Array, scale: Array, w: Array, dy: Array) -> tuple[Array, Array, Array]:
+    """Return dx (..., K), dw and db (K,) of `layer_norm_forward`."""
+    rows = tuple(range(dy.ndim - 1))
+    dn = w * dy  # (..., K)
+    along_n = (dn * n).mean(axis=-1, keepdims=True)  # (..., 1)
+    dx: Array = (dn - dn.mean(axis=-1, keepdims=True) - n * along_n) * scale
+    return dx, (dy * n).sum(rows), dy.sum(rows)
 
 
 class Cell(NamedTuple):

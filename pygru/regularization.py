@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
+from pygru import _core
 from pygru.checks import (
     FloatArray,
     FloatDType,
@@ -24,6 +27,8 @@ from pygru.registry import savable
 from pygru.widths import SAME, Widths
 
 __all__ = ["Dropout", "LayerNorm"]
+
+_Saved: TypeAlias = tuple[FloatArray, FloatArray]  # n (N, K), 1 / sqrt(var(x) + eps) (N,)
 
 
 def dropout_mask(
@@ -131,6 +136,8 @@ class LayerNorm(Layer):
     array([[-1.225,  0.   ,  1.225]])
     """
 
+    _made_anew = (*Layer._made_anew, "_weights", "_gradients")
+
     def __init__(
         self, normalized_shape: int, eps: float = 1e-5, *, dtype: npt.DTypeLike = np.float32
     ) -> None:
@@ -151,32 +158,39 @@ class LayerNorm(Layer):
             "dtype": self.dtype.name,
         }
 
+    def _bind(self, flat_params: FloatArray, flat_grads: FloatArray) -> None:
+        super()._bind(flat_params, flat_grads)
+        self._weights = self._params["weight"], self._params["bias"]
+        self._gradients = self._grads["weight"], self._grads["bias"]
+
     def _apply(
-        self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /
-    ) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+        self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, training: bool, /
+    ) -> tuple[FloatArray, _Saved | None]:
         array = as_real("LayerNorm.forward", "x", x, self._flat_params.dtype)
         if array.ndim == 0 or array.shape[-1] != self.normalized_shape:
             raise ValueError(
                 f"LayerNorm.forward: x must have shape (..., K) = (..., {self.normalized_shape}), "
                 f"got {array.shape}"
             )
-        n = array - array.mean(axis=-1, keepdims=True)  # (..., K)
-        scale = 1.0 / np.sqrt((n * n).mean(axis=-1, keepdims=True) + self.eps)  # (..., 1)
-        n *= scale
-        return n * self._params["weight"] + self._params["bias"], (n, scale)
+        array = np.asarray(array, order="C")
+        y, rows = np.empty(array.shape, array.dtype), (-1, self.normalized_shape)
+        x_rows = array.reshape(rows)
+        saved = None
+        if training:
+            saved = np.empty(x_rows.shape, y.dtype), np.empty(len(x_rows), y.dtype)
+        kept = saved or (None, None)
+        _core.layer_norm(x_rows, *self._weights, self.eps, y.reshape(rows), *kept)
+        return y, saved
 
-    def _pull(
-        self, saved: tuple[FloatArray, FloatArray], dy: FloatArray, input_gradient: bool, /
-    ) -> FloatArray | None:
-        n, scale = saved
-        rows = tuple(range(dy.ndim - 1))
-        dw, db = self._grads["weight"], self._grads["bias"]
+    def _pull(self, saved: _Saved, dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:
+        rows = (-1, self.normalized_shape)
+        dx = np.empty(dy.shape, dy.dtype) if input_gradient else None
         with self._adding:
-            dw += (dy * n).sum(axis=rows)
-            db += dy.sum(axis=rows)
-        if not input_gradient:
-            return None
-        dn = dy * self._params["weight"]  # (..., K)
-        dn_along_n = (dn * n).mean(axis=-1, keepdims=True)
-        dx: FloatArray = (dn - dn.mean(axis=-1, keepdims=True) - n * dn_along_n) * scale
+            _core.layer_norm_backward(
+                *saved,
+                self._weights[0],
+                np.asarray(dy, order="C").reshape(rows),
+                None if dx is None else dx.reshape(rows),
+                *self._gradients,
+            )
         return dx

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru import _core
+from pygru.activations import Activation
 from pygru.checks import FloatArray, as_real, as_size
 from pygru.composite import check_own
 from pygru.layers import Linear
@@ -22,13 +23,11 @@ from pygru.model import Sequential
 from pygru.module import Module
 from pygru.pooling import LastStep
 from pygru.recurrent import Recurrent
-from pygru.regularization import Dropout
+from pygru.regularization import Dropout, LayerNorm
 
 __all__ = ["Stream"]
 
-_Layer: TypeAlias = tuple[
-    str | None, FloatArray, FloatArray | None, FloatArray | None, FloatArray | None
-]
+_Layer: TypeAlias = tuple[Any, ...]  # as `_core.PackedModel` takes it
 
 # digest of what is packed -> packed weights, while a stream holds them
 _packed: WeakValueDictionary[bytes, _Packed] = WeakValueDictionary()
@@ -43,9 +42,10 @@ class Stream(_core.Stream):
 
     Parameters
     ----------
-    model : Sequential, GRU, RNN or Linear
-        Of recurrent layers in one direction and Linear layers. Dropout does nothing here, and
-        LastStep above the recurrent layers nothing either: every step is the last one so far.
+    model : Sequential, GRU, RNN, Linear or LayerNorm
+        Of recurrent layers in one direction, Linear, LayerNorm and activations. Dropout does
+        nothing here, and LastStep above the recurrent layers nothing either: every step is the last
+        one so far.
     batch : int, optional
         Number of sequences B that advance together. Absent: one, without an axis for it.
 
@@ -71,7 +71,7 @@ class Stream(_core.Stream):
     def __init__(self, model: Module, batch: int | None = None) -> None:
         if not isinstance(model, Module):
             got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-            raise TypeError(f"Stream: model must be a Sequential, GRU, RNN or Linear, got {got}")
+            raise TypeError(f"Stream: model must be a Sequential, GRU or RNN, got {got}")
         batch = -1 if batch is None else as_size("Stream", "batch", batch, _core.MOST_SEQUENCES)
         check_own("Stream", model)
         modules: list[Module] = [*model._leaves()] if isinstance(model, Sequential) else [model]
@@ -133,6 +133,10 @@ def _sizes(module: Module) -> str | None:
         sizes = f"{module.input_size}, {module.hidden_size}{layers}"
     elif isinstance(module, Linear):
         sizes = f"{module.in_features}, {module.out_features}"
+    elif isinstance(module, LayerNorm):
+        sizes = f"{module.normalized_shape}"
+    elif isinstance(module, Activation):
+        sizes = ""
     else:
         return None
     return f"{type(module).__name__}({sizes})"
@@ -149,7 +153,7 @@ def _shared(model: Module, layers: list[_Layer]) -> _Packed:
     """Return the packed weights of a model, those of another stream if they are the same."""
     import hashlib  # here, because it loads OpenSSL, and importing pygru should not wait for that
 
-    kinds = [(cell, *(a is not None and a.shape for a in arrays)) for cell, *arrays in layers]
+    kinds = [[getattr(entry, "shape", entry) for entry in layer] for layer in layers]
     digest = hashlib.blake2b(f"{_core.isa()} {model.dtype} {kinds}".encode())
     digest.update(model.flat_params.data)
     packed = _packed.get(digest.digest())
@@ -159,20 +163,25 @@ def _shared(model: Module, layers: list[_Layer]) -> _Packed:
 
 
 def _layers(modules: list[Module]) -> Iterator[_Layer]:
-    found = False
+    # What comes before the first module that says how much it reads gives as much as it reads.
+    width = next((m._widths.reads for m in modules if m._widths.reads is not None), None)
+    if width is None:
+        raise TypeError("Stream: model must hold a GRU, an RNN, a Linear or a LayerNorm")
     for module in modules:
         name = type(module).__name__
         if isinstance(module, Recurrent):
             if module.bidirectional:
                 raise TypeError(f"Stream: a bidirectional {name} needs the future of its input")
-            found = True
             yield from module.layer_weights()
         elif isinstance(module, Linear):
-            found = True
-            yield None, module.params["weight"], None, module.params.get("bias"), None
+            yield "linear", module.params["weight"], module.params.get("bias")
+        elif isinstance(module, LayerNorm):
+            yield "layer_norm", module.params["weight"], module.params["bias"], module.eps
+        elif isinstance(module, Activation):
+            yield module.kernel, width
         elif not isinstance(module, Dropout | LastStep):
             raise TypeError(
-                f"Stream: model must consist of GRU, RNN, Linear, Dropout and LastStep, got {name}"
+                "Stream: model must consist of GRU, RNN, Linear, LayerNorm, activations, Dropout "
+                f"and LastStep, got {name}"
             )
-    if not found:
-        raise TypeError("Stream: model must hold a GRU, an RNN or a Linear")
+        width = width if module._widths.same else module._widths.gives

@@ -37,13 +37,13 @@ INTRINSICS = {"immintrin.h", "arm_neon.h"}
 KERNEL_LEVELS = (
     {"args.h", "cell.h"},
     {"kernel_table.h", "memory.h", "simd.h"},
-    {"math.h", "panels.h", "units.h"},
+    {"math.h", "panels.h", "sums.h", "units.h"},
     {"pass.h", "tile.h"},
     {"gemm.h"},
     {"gru.h", "rnn.h"},
     {"weights.h"},
     {"sequence.h"},
-    {"sequence_backward.h", "one_step.h", "linear.h", "flat.h"},
+    {"sequence_backward.h", "one_step.h", "linear.h", "flat.h", "rows.h"},
     {"kernels.cc"},
 )
 CELLS = ("gru.h", "rnn.h")
@@ -210,8 +210,8 @@ LEVELS = (
 )
 # Who may speak to the kernels.
 KERNEL_USERS = {
-    *("sums", "losses", "optim", "stack", "layers", "files", "checkpoint", "streaming", "torch"),
-    "__init__",
+    *("sums", "losses", "optim", "stack", "layers", "activations", "regularization"),
+    *("files", "checkpoint", "streaming", "torch", "__init__"),
 }
 # Outside packages besides NumPy, and who may import them: inside the function that needs them, so
 # that `import pygru` costs no more than NumPy.

@@ -54,6 +54,13 @@ def truth(name, dtype):
         return np.where(x < 0, e, 1) / (1 + e)
 
 
+def apply(name, x):
+    """Return a function of x (N,), as the kernels compute it."""
+    y = np.empty_like(x)
+    _core.activation(name, x.reshape(1, -1), y.reshape(1, -1))
+    return y
+
+
 def ulps(difference, at):
     """Return a difference in units of the last place of numbers of size ``at``."""
     return np.abs(difference) / np.spacing(np.abs(at))
@@ -64,7 +71,7 @@ def test_error_is_a_few_ulp_over_the_whole_range(name, isa, dtype):
     limit = LIMIT[str(dtype)]
     exact = {"exp": np.abs(x) <= limit, "sigmoid": x >= -limit, "tanh": np.full(x.shape, True)}
     exact = exact[name]
-    y = _core.activation(name, x)
+    y = apply(name, x)
     error = ulps(y[exact] - expected[exact], expected[exact].astype(dtype))
     worst = int(np.argmax(error))
     assert error[worst] <= MOST_ULP[name], f"{error[worst]:.2f} ulp at {x[exact][worst]!r}"
@@ -72,7 +79,7 @@ def test_error_is_a_few_ulp_over_the_whole_range(name, isa, dtype):
 
 def test_every_finite_number_gives_a_finite_one_in_range(name, isa, dtype):
     x = samples(dtype)
-    y = _core.activation(name, x)
+    y = apply(name, x)
     assert np.isfinite(y).all()
     least = {"exp": 0.0, "sigmoid": 0.0, "tanh": -1.0}[name]
     assert y.min() >= least
@@ -85,76 +92,85 @@ def test_far_out_they_saturate(isa, dtype):
     x = np.array([-np.inf, np.finfo(dtype).min, -2 * limit, 2 * limit, np.finfo(dtype).max, np.inf])
     with np.errstate(over="ignore"):
         x = x.astype(dtype)
-    assert _core.activation("tanh", x).tolist() == [-1, -1, -1, 1, 1, 1]
-    sigmoid = _core.activation("sigmoid", x)
+    assert apply("tanh", x).tolist() == [-1, -1, -1, 1, 1, 1]
+    sigmoid = apply("sigmoid", x)
     assert sigmoid[3:].tolist() == [1, 1, 1]
     assert (sigmoid[:3] <= 2 * np.finfo(dtype).tiny).all()
-    exp = _core.activation("exp", x)
+    exp = apply("exp", x)
     assert (exp[:3] <= 2 * np.finfo(dtype).tiny).all()
     assert np.isfinite(exp).all()
 
 
 def test_only_nan_gives_nan(name, isa, dtype):
     x = np.linspace(-3, 3, 67).astype(dtype)
-    clean = _core.activation(name, x)
+    clean = apply(name, x)
     for i in (0, 3, 17, 65, 66):
         poisoned = x.copy()
         poisoned[i] = np.nan
-        y = _core.activation(name, poisoned)
+        y = apply(name, poisoned)
         assert np.isnan(y[i])
         assert np.array_equal(np.delete(y, i), np.delete(clean, i))
     payloads = np.array([np.nan, -np.nan], dtype)
-    assert np.isnan(_core.activation(name, payloads)).all()
+    assert np.isnan(apply(name, payloads)).all()
     bits = np.dtype(f"i{dtype.itemsize}")
     payloads = np.array([np.iinfo(bits).max, -1], bits).view(dtype)  # the largest exponents
-    assert np.isnan(_core.activation(name, payloads)).all()
+    assert np.isnan(apply(name, payloads)).all()
 
 
 def test_around_zero_they_are_exact(isa, dtype):
     info = np.finfo(dtype)
     tiny = np.array([0, info.smallest_subnormal, info.tiny, info.eps**2], dtype)
     tiny = np.concatenate([tiny, -tiny])
-    assert np.array_equal(_core.activation("tanh", tiny), tiny)
-    assert np.array_equal(_core.activation("exp", tiny), np.ones_like(tiny))
-    assert np.array_equal(_core.activation("sigmoid", tiny), np.full_like(tiny, 0.5))
+    assert np.array_equal(apply("tanh", tiny), tiny)
+    assert np.array_equal(apply("exp", tiny), np.ones_like(tiny))
+    assert np.array_equal(apply("sigmoid", tiny), np.full_like(tiny, 0.5))
 
 
 def test_they_are_as_symmetric_as_they_are_exact(isa, dtype):
     x = np.abs(samples(dtype))
-    t = _core.activation("tanh", x)
-    assert ulps(t + _core.activation("tanh", -x), t).max() <= 2 * MOST_ULP["tanh"]
-    s = _core.activation("sigmoid", x) + _core.activation("sigmoid", -x)
+    t = apply("tanh", x)
+    assert ulps(t + apply("tanh", -x), t).max() <= 2 * MOST_ULP["tanh"]
+    s = apply("sigmoid", x) + apply("sigmoid", -x)
     assert np.abs(s - 1).max() <= 2 * np.finfo(dtype).eps
 
 
 def test_a_number_is_the_same_in_every_lane(name, isa, dtype):
     x = samples(dtype)[-2000:]
-    whole = _core.activation(name, x)
+    whole = apply(name, x)
     for first in range(17):
         for size in (1, 2, 3, 7, 8, 9, 15, 16, 17, 33):
             part = slice(first, first + size)
-            assert np.array_equal(_core.activation(name, x[part].copy()), whole[part])
-    assert _core.activation(name, x[:0]).shape == (0,)
+            assert np.array_equal(apply(name, x[part].copy()), whole[part])
+    assert apply(name, x[:0]).shape == (0,)
 
 
 def test_avx2_is_avx512(name, dtype, two_widths):
     results = []
     for isa in two_widths:
         _core.use_isa(isa)
-        results.append(_core.activation(name, samples(dtype)))
+        results.append(apply(name, samples(dtype)))
     assert results[0].tobytes() == results[1].tobytes()
 
 
 def test_what_is_no_activation_is_refused():
-    x = np.zeros(3, np.float32)
+    x = np.zeros((2, 3), np.float32)
     for wrong in ("gelu", "", "Tanh"):
-        with pytest.raises(ValueError, match="must be"):
-            _core.activation(wrong, x)
-    for array in (np.zeros(3, int), np.zeros(3, np.float16), [0.0], None, "x"):
+        with pytest.raises(ValueError, match="must be exp, relu, sigmoid, softmax or tanh"):
+            _core.activation(wrong, x, x)
+    for array in (x.astype(int), x.astype(np.float16), [[0.0]], None, "x"):
         with pytest.raises(TypeError):
-            _core.activation("tanh", array)
+            _core.activation("tanh", array, x)
+        with pytest.raises(TypeError):
+            _core.activation("tanh", x, array)
     with pytest.raises(TypeError, match=r"must be an array of float32 or float64, got .* float16"):
-        _core.activation("tanh", np.zeros(3, np.float16))
-    for array in (np.zeros((3, 3), np.float32), np.zeros(6, np.float32)[::2]):
-        with pytest.raises(ValueError, match="_core: x must be"):
-            _core.activation("tanh", array)
+        _core.activation("tanh", x.astype(np.float16), x)
+    overlapping = np.lib.stride_tricks.as_strided(x, (2, 3), (4, 4))
+    for array in (x[0], x[:, ::2], x.T.copy().T, overlapping, x[:1]):
+        with pytest.raises(ValueError, match=r"_core: . must be"):
+            _core.activation("tanh", x, array)
+    for array in (x[0], x[:, ::2], x.T.copy().T, overlapping):
+        with pytest.raises(ValueError, match=r"_core: . must be"):
+            _core.activation("tanh", array, x)
+    x.flags.writeable = False
+    with pytest.raises(ValueError, match="_core: y must be writeable"):
+        _core.activation("tanh", x, x)

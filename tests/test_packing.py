@@ -58,7 +58,28 @@ def test_packing_refuses_layers_that_are_none():
     below = packing(W=np.zeros((12, 5), np.float32))
     no_input = packing(W=np.zeros((12, 0), np.float32))
     no_unit = ("gru_after", np.zeros((0, 3), np.float32), np.zeros((0, 0), np.float32), None, None)
-    for layers in ([], [()], [below[:-1]], [below, below], [no_input], [no_unit]):
+    W, w = np.zeros((5, 4), np.float32), np.zeros(5, np.float32)
+    norm = ("layer_norm", w[:4], w[:4], 1e-5)
+    wrong = [
+        [],
+        [()],
+        [below[:-1]],
+        [below, below],
+        [no_input],
+        [no_unit],
+        [("tanh", 4)],  # no weights
+        [below, ("tanh", 5)],
+        [below, ("exp",)],
+        [below, ("gelu", 4)],
+        [below, ("linear", W)],
+        [below, ("linear", W, w[:4])],
+        [below, ("linear", W, w), norm],
+        [below, (*norm, None)],
+        [below, ("layer_norm", w[:4], w, 1e-5)],
+        [below, ("layer_norm", w[np.newaxis, :4], w[:4], 1e-5)],
+        [("layer_norm", w[:0], w[:0], 1e-5)],
+    ]
+    for layers in wrong:
         with pytest.raises(ValueError, match="_core: "):
             _core.PackedModel(layers)
 

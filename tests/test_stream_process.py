@@ -141,9 +141,9 @@ def test_a_misaligned_array_is_copied_on_the_way_in_and_refused_on_the_way_out(c
 
 def test_a_kernel_takes_no_misaligned_array():
     with pytest.raises(ValueError, match="_core: x must be aligned"):
-        _core.activation("tanh", misaligned(3))
+        _core.activation("tanh", misaligned((1, 3)), np.empty((1, 3), np.float32))
     with pytest.raises(ValueError, match="_core: W must be aligned"):
-        _core.PackedModel([(None, misaligned((4, 3)), None, None, None)])
+        _core.PackedModel([("linear", misaligned((4, 3)), None)])
 
 
 def test_layers_copy_what_is_misaligned():

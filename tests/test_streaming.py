@@ -244,21 +244,6 @@ def test_an_out_beside_the_input_is_written(rng):
     np.testing.assert_array_equal(memory[4:], expected[0])
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (lambda: pygru.GRU(3, 4, bidirectional=True), "a bidirectional GRU needs the future"),
-        (lambda: pygru.Sequential(pygru.GRU(3, 4), pygru.LayerNorm(4)), "got LayerNorm"),
-        (lambda: pygru.Sequential(pygru.LastStep(batch_first=True)), "must hold a GRU"),
-        (lambda: None, "^Stream: model must be a Sequential, GRU, RNN or Linear, got NoneType$"),
-        (lambda: [pygru.GRU(3, 4)], "model must be a Sequential, GRU, RNN or Linear, got list$"),
-    ],
-)
-def test_what_can_not_be_streamed_is_refused_by_name(model, message):
-    with pytest.raises(TypeError, match=message):
-        pygru.Stream(model())
-
-
 def test_a_stream_is_not_copied_or_batched_by_nonsense():
     stream = pygru.Stream(stack())
     with pytest.raises(TypeError, match="make another from the model"):

@@ -236,8 +236,9 @@ int main() {
   at_once(4, [](Index) { call_teams(); });  // the first calls of all
 
   constexpr Shape many = {12, 48, 8, 48}, few = {40, 7, 16, 96}, one = {12, 1, 40, 256};
-  const auto model = std::make_shared<const PackedModel<float>>(
-      std::vector<LayerWeights<float>>{{true, Cell::gru_after, one.I, one.H, weights(one.H)}});
+  const auto model = std::make_shared<const PackedModel<float>>(std::vector<LayerWeights<float>>{
+      {{.kind = LayerKind::cell, .cell = Cell::gru_after, .inputs = one.I, .outputs = one.H},
+       weights(one.H)}});
   const std::function<Floats()> jobs[] = {
       [&] { return layer(Cell::gru_after, many, 1); },  // sequences divided
       [&] { return layer(Cell::gru_after, many, 2); },  // and two teams at once

@@ -8,6 +8,7 @@
 #include <pybind11/pybind11.h>
 
 #include <initializer_list>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -67,6 +68,7 @@ class View {
     if (access == Access::write && !array.writeable())
       throw std::invalid_argument(must_be() + "writeable");
     empty_ = array.size() == 0;
+    c_contiguous_ = (array.flags() & py::array::c_style) != 0;
     for (axis = 0; axis < array.ndim(); ++axis) {
       // The stride of an axis of one element means nothing; 1, as it is, suits every check below.
       if (empty_ || array.shape(axis) == 1) continue;
@@ -96,6 +98,11 @@ class View {
     contiguous(1);
     return matrix();
   }
+  // Of any shape, with nothing between its elements.
+  Real* block() const {
+    if (data_ && !c_contiguous_) throw std::invalid_argument(must_be() + "C-contiguous");
+    return data_;
+  }
   Matrix<Real> input_major() const {
     if (data_ && !empty_ && strides_[0] != 1)
       throw std::invalid_argument(must_be() + "the transpose of a C-contiguous array");
@@ -120,6 +127,7 @@ class View {
   Index strides_[4] = {1, 1, 1, 1};
   const char* name_ = "";
   bool empty_ = false;
+  bool c_contiguous_ = true;
   bool one_slot_ = false;  // of a tape: the stride of its axis of slots means nothing
 };
 
@@ -142,6 +150,14 @@ inline Cell cell_named(const std::string& name) {
     if (name == names[i]) return static_cast<Cell>(i);
   throw std::invalid_argument(
       "_core: cell must be gru_after, gru_before, rnn_tanh or rnn_relu, got " + name);
+}
+
+// The activation of that name, or nothing.
+inline std::optional<Activation> activation_named(const std::string& name) {
+  static constexpr const char* names[kActivations] = {"exp", "relu", "sigmoid", "softmax", "tanh"};
+  for (int i = 0; i < kActivations; ++i)
+    if (name == names[i]) return static_cast<Activation>(i);
+  return std::nullopt;
 }
 
 // Calls function(Real{}) with the type of the array's elements.

@@ -189,6 +189,70 @@ void linear_backward(const py::array& x, const py::array& W, py::handle dy, py::
   });
 }
 
+// N and K of x (N, K).
+std::array<Index, 2> row_sizes(const py::array& x) {
+  if (x.ndim() != 2) throw std::invalid_argument("_core: x must be of shape (N, K)");
+  return {x.shape(0), x.shape(1)};
+}
+
+void activation(const std::string& name, const py::array& x, py::handle y) {
+  const auto which = activation_named(name);
+  if (!which)
+    throw std::invalid_argument(
+        "_core: activation must be exp, relu, sigmoid, softmax or tanh, got " + name);
+  with_dtype(x, "x", [&](auto real) {
+    using Real = decltype(real);
+    using V = View<Real>;
+    const auto [N, K] = row_sizes(x);
+    const Rows<Real> a = {.N = N,
+                          .K = K,
+                          .x = V(x, "x", "(N, K)", {N, K}, Access::read).block(),
+                          .y = V(y, "y", "(N, K)", {N, K}, Access::write).block()};
+    if (K == 0) return;
+    without_gil([&] { kernels_of<Real>(kernels()).activation[static_cast<int>(*which)](a); });
+  });
+}
+
+void layer_norm(const py::array& x, py::handle w, py::handle b, double eps, py::handle y,
+                py::handle n, py::handle scale) {
+  with_dtype(x, "x", [&](auto real) {
+    using Real = decltype(real);
+    using V = View<Real>;
+    constexpr auto in = Access::read, out = Access::write;
+    const auto [N, K] = row_sizes(x);
+    const LayerNorm<Real> a = {.N = N,
+                               .K = K,
+                               .x = V(x, "x", "(N, K)", {N, K}, in).block(),
+                               .w = V(w, "w", "(K,)", {K}, in).vector(),
+                               .b = V(b, "b", "(K,)", {K}, in).vector(),
+                               .eps = static_cast<Real>(eps),
+                               .y = V(y, "y", "(N, K)", {N, K}, out).block(),
+                               .n = V(n, "n", "(N, K)", {N, K}, out, true).block(),
+                               .scale = V(scale, "scale", "(N,)", {N}, out, true).vector()};
+    without_gil([&] { kernels_of<Real>(kernels()).layer_norm(a); });
+  });
+}
+
+void layer_norm_backward(const py::array& n, py::handle scale, py::handle w, py::handle dy,
+                         py::handle dx, py::handle dw, py::handle db) {
+  with_dtype(n, "n", [&](auto real) {
+    using Real = decltype(real);
+    using V = View<Real>;
+    constexpr auto in = Access::read, out = Access::write;
+    const auto [N, K] = row_sizes(n);
+    const LayerNormBackward<Real> a = {.N = N,
+                                       .K = K,
+                                       .n = V(n, "n", "(N, K)", {N, K}, in).block(),
+                                       .scale = V(scale, "scale", "(N,)", {N}, in).vector(),
+                                       .w = V(w, "w", "(K,)", {K}, in).vector(),
+                                       .dy = V(dy, "dy", "(N, K)", {N, K}, in).block(),
+                                       .dx = V(dx, "dx", "(N, K)", {N, K}, out, true).block(),
+                                       .dw = V(dw, "dw", "(K,)", {K}, out).vector(),
+                                       .db = V(db, "db", "(K,)", {K}, out).vector()};
+    without_gil([&] { kernels_of<Real>(kernels()).layer_norm_backward(a); });
+  });
+}
+
 void adam(py::handle p, py::handle g, py::handle m, py::handle v, double rate, double beta_1,
           double beta_2, double eps, double decay) {
   with_dtype(p, "p", [&](auto real) {
@@ -255,6 +319,11 @@ void register_layers(py::module_& m) {
   m.def("linear_forward", &linear_forward, arg("x"), arg("W"), arg("b"), arg("y"));
   m.def("linear_backward", &linear_backward, arg("x"), arg("W"), arg("dy"), arg("dx"), arg("dW"),
         arg("db"));
+  m.def("activation", &activation, arg("name"), arg("x"), arg("y"));
+  m.def("layer_norm", &layer_norm, arg("x"), arg("w"), arg("b"), arg("eps"), arg("y"), arg("n"),
+        arg("scale"));
+  m.def("layer_norm_backward", &layer_norm_backward, arg("n"), arg("scale"), arg("w"), arg("dy"),
+        arg("dx"), arg("dw"), arg("db"));
   m.def("adam", &adam, arg("p"), arg("g"), arg("m"), arg("v"), arg("rate"), arg("beta_1"),
         arg("beta_2"), arg("eps"), arg("decay"));
   m.def("dot", &dot, arg("a"), arg("b"));

@@ -46,20 +46,6 @@ double read(const py::array& x) {
   });
 }
 
-py::object activation(const std::string& name, const py::array& x) {
-  if (name != "exp" && name != "sigmoid" && name != "tanh")
-    throw std::invalid_argument("_core: activation must be exp, sigmoid or tanh, got " + name);
-  return with_dtype(x, "x", [&](auto real) -> py::object {
-    using Real = decltype(real);
-    const Real* const from = View<Real>(x, "x", "(N,)", {x.size()}, Access::read).vector();
-    py::array_t<Real> y(x.size());
-    const Kernels<Real>& k = kernels_of<Real>(kernels());
-    const auto f = name == "exp" ? k.exp : name == "tanh" ? k.tanh : k.sigmoid;
-    f(from, y.mutable_data(), x.size());
-    return y;
-  });
-}
-
 }  // namespace
 
 void register_machine(py::module_& m) {
@@ -76,7 +62,6 @@ void register_machine(py::module_& m) {
     info["build type"] = PYGRU_BUILD_TYPE;
     return info;
   });
-  m.def("activation", &activation, py::arg("name"), py::arg("x"));
   m.def("multiply_adds", &multiply_adds, py::arg("rounds"), py::arg("dtype"));
   m.def("read", &read, py::arg("x"));
 }

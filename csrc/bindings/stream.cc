@@ -4,6 +4,7 @@
 #include "../runtime/stream.h"
 
 #include <functional>
+#include <tuple>
 #include <utility>
 #include <variant>
 
@@ -35,39 +36,76 @@ std::pair<Index, Index> size_of(const py::handle& W, Index G) {
   return {array.shape(0), array.shape(1)};
 }
 
-// layers: (cell or None for a Linear, W (G*H, I), U (G*H, H) or None, b_x or None, b_h or None).
+// (cell, W (G*H, I), U (G*H, H), b_x or None, b_h or None), ("linear", W (M, K), b or None),
+// ("layer_norm", w (K,), b (K,), eps) or (activation, K).
+template <class Real>
+LayerWeights<Real> layer_of(const py::tuple& given) {
+  using V = View<Real>;
+  constexpr auto in = Access::read;
+  const auto name = given.empty() ? "" : given[0].cast<std::string>();
+  const auto expect = [&](std::size_t entries) {
+    if (given.size() != entries)
+      throw std::invalid_argument("_core: a layer " + name + " must have " +
+                                  std::to_string(entries) + " entries");
+  };
+  LayerWeights<Real> to = {};
+  LayerOutline& is = to.outline;
+  if (name == "linear") {
+    expect(3);
+    is.kind = LayerKind::linear;
+    std::tie(is.outputs, is.inputs) = size_of(given[1], 1);
+    to.weights.W = constant(V(given[1], "W", "(M, K)", {is.outputs, is.inputs}, in).matrix());
+    to.weights.b_x = V(given[2], "b", "(M,)", {is.outputs}, in, true).vector();
+  } else if (name == "layer_norm") {
+    expect(4);
+    is.kind = LayerKind::layer_norm;
+    const bool array = py::isinstance<py::array>(given[1]);
+    const Index K = array ? py::reinterpret_borrow<py::array>(given[1]).size() : 0;
+    is.inputs = is.outputs = K;
+    to.weights.W.data = V(given[1], "w", "(K,)", {K}, in).vector();
+    to.weights.b_x = V(given[2], "b", "(K,)", {K}, in).vector();
+    is.eps = given[3].cast<double>();
+  } else if (const auto activation = activation_named(name)) {
+    expect(2);
+    is.kind = LayerKind::activation;
+    is.activation = *activation;
+    is.inputs = is.outputs = given[1].cast<Index>();
+  } else {
+    is.kind = LayerKind::cell;
+    is.cell = cell_named(name);
+    expect(5);
+    const Index G = cell_of<Real>(kernels(), is.cell).gates;
+    const auto [rows, inputs] = size_of(given[1], G);
+    const Index H = rows / G;
+    is.inputs = inputs;
+    is.outputs = H;
+    to.weights.W = constant(V(given[1], "W", "(G*H, I)", {rows, inputs}, in).matrix());
+    to.weights.U = constant(V(given[2], "U", "(G*H, H)", {rows, H}, in).matrix());
+    to.weights.b_x = V(given[3], "b_x", "(G*H,)", {rows}, in, true).vector();
+    to.weights.b_h = V(given[4], "b_h", "(G*H,)", {rows}, in, true).vector();
+  }
+  return to;
+}
+
+// Of the type of the first weights.
 AnyModel pack(const py::list& layers) {
-  if (layers.empty()) throw std::invalid_argument("_core: a stream needs at least one layer");
   std::vector<py::tuple> given;
+  py::object first = py::none();
   for (const auto& layer : layers) {
     given.push_back(py::cast<py::tuple>(layer));
-    if (given.back().size() != 5)
-      throw std::invalid_argument("_core: each layer must have 5 entries");
+    if (first.is_none() && given.back().size() > 2) first = given.back()[1];
   }
-  return with_dtype(given[0][1], "W", [&](auto real) -> AnyModel {
+  if (first.is_none())
+    throw std::invalid_argument("_core: a stream needs at least one layer with weights");
+  return with_dtype(first, "W", [&](auto real) -> AnyModel {
     using Real = decltype(real);
-    using V = View<Real>;
-    constexpr auto in = Access::read;
     std::vector<LayerWeights<Real>> all;
-    for (const auto& layer : given) {
-      LayerWeights<Real> to = {};
-      to.recurrent = !layer[0].is_none();
-      Index G = 1;
-      if (to.recurrent) {
-        to.cell = cell_named(layer[0].cast<std::string>());
-        G = cell_of<Real>(kernels(), to.cell).gates;
-      }
-      const auto [rows, inputs] = size_of(layer[1], G);
-      to.inputs = inputs;
-      to.outputs = rows / G;
-      to.weights.W = constant(V(layer[1], "W", "(G*H, I)", {rows, inputs}, in).matrix());
-      if (to.recurrent)
-        to.weights.U = constant(V(layer[2], "U", "(G*H, H)", {rows, to.outputs}, in).matrix());
-      to.weights.b_x = V(layer[3], "b_x", "(G*H,)", {rows}, in, true).vector();
-      to.weights.b_h = V(layer[4], "b_h", "(G*H,)", {rows}, in, true).vector();
-      if (to.inputs < 1 || to.outputs < 1 || (!all.empty() && all.back().outputs != to.inputs))
+    for (const py::tuple& layer : given) {
+      const LayerWeights<Real>& to = all.emplace_back(layer_of<Real>(layer));
+      const bool follows =
+          all.size() == 1 || all[all.size() - 2].outline.outputs == to.outline.inputs;
+      if (to.outline.inputs < 1 || to.outline.outputs < 1 || !follows)
         throw std::invalid_argument("_core: the layers of a stream must fit together");
-      all.push_back(to);
     }
     return {std::make_shared<const PackedModel<Real>>(all)};
   });

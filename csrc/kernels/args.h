@@ -148,6 +148,39 @@ struct LinearBackward {
   void* scratch = nullptr;  // backward_scratch_bytes(), shared by the team
 };
 
+// y = f(x) on N rows of K values, contiguous; y may be x. See rows.h.
+template <class Real>
+struct Rows {
+  Index N = 0, K = 0;
+  const Real* x = nullptr;  // (N, K)
+  Real* y = nullptr;        // (N, K)  out
+};
+
+// Layer normalisation of N rows of K values, contiguous; y may be x. See rows.h.
+template <class Real>
+struct LayerNorm {
+  Index N = 0, K = 0;
+  const Real* x = nullptr;  // (N, K)
+  const Real* w = nullptr;  // (K,)
+  const Real* b = nullptr;  // (K,)
+  Real eps = 0;
+  Real* y = nullptr;      // (N, K)  out
+  Real* n = nullptr;      // (N, K)  out, or null when no gradient is wanted
+  Real* scale = nullptr;  // (N,)    out, or null
+};
+
+template <class Real>
+struct LayerNormBackward {
+  Index N = 0, K = 0;
+  const Real* n = nullptr;      // (N, K)
+  const Real* scale = nullptr;  // (N,)
+  const Real* w = nullptr;      // (K,)
+  const Real* dy = nullptr;     // (N, K)
+  Real* dx = nullptr;           // (N, K)  out, or null
+  Real* dw = nullptr;           // (K,)    added to
+  Real* db = nullptr;           // (K,)    added to
+};
+
 // One step of Adam on n parameters; see flat.h.
 template <class Real>
 struct Adam {

@@ -9,10 +9,10 @@
 //
 // The moments are kept without their factors 1 - beta; those, the bias corrections and the learning
 // rate meet in `rate` and `eps` (pygru/optim.py). decay is 1, or less for AdamW (Loshchilov &
-// Hutter 2019). Depends on simd.h.
+// Hutter 2019). Depends on sums.h.
 #pragma once
 
-#include "simd.h"
+#include "sums.h"
 
 namespace {
 
@@ -33,29 +33,6 @@ void adam(const Adam<Real>& a) {
     const Vec<Real> p = decay * load_some(a.p + i, count);
     store_some(a.p + i, p - rate * m / (sqrt(v) + eps), count);
   }
-}
-
-// The sum of n terms. term(i, count), called once for each register of them, gives those from i on,
-// with 0 from `count` on. Term i adds to chain i mod (256 bytes' worth) of its block, whatever a
-// register holds; the chains of a block meet in double precision.
-template <class Real, class Term>
-inline double sum_in_order(Index n, Term term) {
-  constexpr int registers = 256 / kRegisterBytes;
-  constexpr Index lanes = kLanes<Real>, chains = registers * lanes, block = 64 * chains;
-  static_assert(256 % kRegisterBytes == 0, "or the chains would depend on the register");
-  double total = 0;
-  for (Index first = 0; first < n; first += block) {
-    const Index end = n - first < block ? n : first + block;
-    Vec<Real> acc[registers] = {};
-    Index i = first;
-    for (; i + chains <= end; i += chains)
-#pragma GCC unroll 16
-      for (int r = 0; r < registers; ++r) acc[r] += term(i + r * lanes, lanes);
-    for (int r = 0; i < end; ++r, i += lanes) acc[r] += term(i, end - i);
-    for (int r = 0; r < registers; ++r)
-      for (Index lane = 0; lane < lanes; ++lane) total += static_cast<double>(acc[r][lane]);
-  }
-  return total;
 }
 
 template <class Real>

@@ -6,12 +6,13 @@
 // B is packed into panels (panels.h) and the product goes through it in tiles (tile.h). Registers
 // hold different outputs, never parts of one sum: no tiling, thread count or batch changes a bit of
 // the result. (Where B has hardly any columns, `dots` sums in another order, as fixed.) Depends on
-// tile.h.
+// tile.h and sums.h.
 //
 // The callers say where a row of A lies (row), where the chains of a tile begin (start) and what
 // becomes of them (finish).
 #pragma once
 
+#include "sums.h"
 #include "tile.h"
 
 namespace {
@@ -128,35 +129,16 @@ void product(PackedMatrix<Real> b, Range rows, Range part, Real* accumulators, R
 }
 
 // The same product where B has so few columns that they would leave most lanes empty: B is given by
-// columns, (N, K), and lanes take turns over k. Element k adds to chain k mod (64 bytes' worth),
-// whatever a register holds, and the chains meet in halves, so that here too no instruction set,
-// team or number of rows changes a bit.
+// columns, (N, K), and lanes take turns over k.
 template <class Real, class Row, class To>
 void dots(Range rows, Index N, Index K, Row row, const Real* columns, To to) {
-  constexpr int registers = 64 / kRegisterBytes;
-  constexpr Index lanes = kLanes<Real>, chains = registers * lanes;
-  static_assert(64 % kRegisterBytes == 0, "or the chains would depend on the register");
   for (Index i = rows.begin; i < rows.end; ++i) {
     const Real* const a = row(i);
     for (Index n = 0; n < N; ++n) {
       const Real* const b = columns + n * K;
-      Vec<Real> sum[registers] = {};
-      Index k = 0;
-      for (; k + chains <= K; k += chains)
-#pragma GCC unroll 4
-        for (int r = 0; r < registers; ++r)
-          sum[r] = fma(load(a + k + r * lanes), load(b + k + r * lanes), sum[r]);
-      // All take part in the rest: lanes of a wide register without any turn a sum of -0 into 0.
-      if (k < K)
-        for (int r = 0; r < registers; ++r, k += lanes)
-          sum[r] = fma(load_some(a + k, K - k), load_some(b + k, K - k), sum[r]);
-      Real chain[chains];
-#pragma GCC unroll 4
-      for (int r = 0; r < registers; ++r) store(chain + r * lanes, sum[r]);
-#pragma GCC unroll 4
-      for (Index half = chains / 2; half > 0; half /= 2)
-        for (Index j = 0; j < half; ++j) chain[j] += chain[j + half];
-      to(i)[n] = chain[0];
+      to(i)[n] = sum_by_halves<Real>(K, [=](Vec<Real> chains, Index k, Index count) {
+        return fma(load_some(a + k, count), load_some(b + k, count), chains);
+      });
     }
   }
 }

@@ -10,6 +10,10 @@ namespace pygru {
 enum class Cell { gru_after, gru_before, rnn_tanh, rnn_relu };
 constexpr int kCells = 4;
 
+// Of a layer; exp for its own test.
+enum class Activation { exp, relu, sigmoid, softmax, tanh };
+constexpr int kActivations = 5;
+
 enum class Loss { mae, mse, huber };
 constexpr int kLosses = 3;
 
@@ -45,15 +49,14 @@ template <class Real>
 struct Kernels {
   CellKernels<Real> cell[kCells];
   LinearKernels<Real> linear;
+  void (*activation[kActivations])(const Rows<Real>&);
+  void (*layer_norm)(const LayerNorm<Real>&);
+  void (*layer_norm_backward)(const LayerNormBackward<Real>&);
   void (*adam)(const Adam<Real>&);
   // The sum of a[i] b[i], in one order on every instruction set.
   double (*dot)(const Real* a, const Real* b, Index n);
   // The sum of the losses of e, in the same order; overwrites e with their gradient.
   double (*loss[kLosses])(const Residuals<Real>&);
-  // y[i] = f(x[i]): the activations alone, for their tests.
-  void (*sigmoid)(const Real* x, Real* y, Index n);
-  void (*tanh)(const Real* x, Real* y, Index n);
-  void (*exp)(const Real* x, Real* y, Index n);
   // What the machine can do, for benchmarks: `rounds` of independent multiply-adds in registers
   // (returns how many floating-point operations those were), and reading n values once (returns
   // something that depends on them).

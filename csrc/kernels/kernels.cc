@@ -6,6 +6,7 @@
 #include "kernel_table.h"
 #include "linear.h"
 #include "one_step.h"
+#include "rows.h"
 #include "sequence.h"
 #include "sequence_backward.h"
 
@@ -43,26 +44,6 @@ constexpr CellKernels<Real> cell_kernels() {
           .backward = flushed<backward<Cell, Real>>};
 }
 
-template <class Real, class Function>
-inline void map(const Real* x, Real* y, Index n, Function function) {
-  for (Index i = 0; i < n; i += kLanes<Real>) {
-    const Index count = min(kLanes<Real>, n - i);
-    store_some(y + i, function(Wide<Real, 1>{load_some(x + i, count)}).part[0], count);
-  }
-}
-template <class Real>
-void map_sigmoid(const Real* x, Real* y, Index n) {
-  map(x, y, n, [](const auto& v) { return sigmoid(v); });
-}
-template <class Real>
-void map_tanh(const Real* x, Real* y, Index n) {
-  map(x, y, n, [](const auto& v) { return tanh(v); });
-}
-template <class Real>
-void map_exp(const Real* x, Real* y, Index n) {
-  map(x, y, n, [](const auto& v) { return exp(v); });
-}
-
 template <class Real>
 double multiply_adds(Index rounds, Real* sink) {
   constexpr int chains = 12;  // latency 4-5 times two units, on every machine here
@@ -96,12 +77,14 @@ constexpr Kernels<Real> all_kernels() {
                      .forward = flushed<linear<Real>>,
                      .backward_scratch_bytes = linear_backward_scratch_bytes<Real>,
                      .backward = flushed<linear_backward<Real>>},
+          // Of one number each: a denormal gives what the function has there.
+          .activation = {each_exp<Real>, each_relu<Real>, each_sigmoid<Real>,
+                         flushed<softmax<Real>>, each_tanh<Real>},
+          .layer_norm = flushed<layer_norm<Real>>,
+          .layer_norm_backward = flushed<layer_norm_backward<Real>>,
           .adam = flushed<adam<Real>>,
           .dot = flushed<dot<Real>>,
           .loss = {flushed<mae<Real>>, flushed<mse<Real>>, flushed<huber<Real>>},
-          .sigmoid = map_sigmoid<Real>,
-          .tanh = map_tanh<Real>,
-          .exp = map_exp<Real>,
           .multiply_adds = multiply_adds<Real>,
           .read = read<Real>};
 }

@@ -14,21 +14,46 @@ namespace pygru {
 
 template <class Real>
 PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : table(kernels()) {
-  for (const LayerWeights<Real>& from : layers) {
-    layers_.push_back({from.recurrent, from.cell, from.inputs, from.outputs, {}});
-    Layer& to = layers_.back();
-    if (from.recurrent) {
-      const CellKernels<Real>& kernel = cell_of<Real>(table, from.cell);
-      const Shape shape = {.T = 0, .B = 0, .I = from.inputs, .H = from.outputs};
-      kernel.pack_forward(to.packed.reserve(kernel.packed_forward_bytes(shape)), shape,
-                          from.weights, Team{});
-    } else {
-      const LinearKernels<Real>& kernel = kernels_of<Real>(table).linear;
-      kernel.pack(to.packed.reserve(kernel.packed_bytes(from.inputs, from.outputs)), from.inputs,
-                  from.outputs, from.weights.W, from.weights.b_x);
+  for (const auto& [outline, weights] : layers) {
+    Layer& to = layers_.emplace_back(Layer{outline, {}});
+    const Index K = outline.inputs, M = outline.outputs;
+    switch (outline.kind) {
+      case LayerKind::cell: {
+        const CellKernels<Real>& kernel = cell_of<Real>(table, outline.cell);
+        const Shape shape = {.T = 0, .B = 0, .I = K, .H = M};
+        kernel.pack_forward(to.packed.reserve(kernel.packed_forward_bytes(shape)), shape, weights,
+                            Team{});
+        break;
+      }
+      case LayerKind::linear: {
+        const LinearKernels<Real>& kernel = kernels_of<Real>(table).linear;
+        kernel.pack(to.packed.reserve(kernel.packed_bytes(K, M)), K, M, weights.W, weights.b_x);
+        break;
+      }
+      case LayerKind::layer_norm: {  // w, then b
+        auto* const both =
+            static_cast<Real*>(to.packed.reserve(2 * K * static_cast<Index>(sizeof(Real))));
+        std::copy_n(weights.W.data, K, both);
+        std::copy_n(weights.b_x, K, both + K);
+        break;
+      }
+      case LayerKind::activation:
+        break;
     }
   }
 }
+
+namespace {
+
+// Operations of a layer for one row, near enough to tell brief work from long.
+double operations(const KernelTable& table, const LayerOutline& layer) {
+  const auto K = static_cast<double>(layer.inputs), M = static_cast<double>(layer.outputs);
+  if (layer.kind == LayerKind::cell)
+    return 2 * cell_of<float>(table, layer.cell).gates * M * (K + M);
+  return layer.kind == LayerKind::linear ? 2 * K * M : 32 * M;
+}
+
+}  // namespace
 
 template <class Real>
 Stream<Real>::Stream(std::shared_ptr<const PackedModel<Real>> model, Index batch)
@@ -36,13 +61,11 @@ Stream<Real>::Stream(std::shared_ptr<const PackedModel<Real>> model, Index batch
   const auto& layers = model_->layers();
   Index widest = 0;  // of what passes between layers
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    const Index H = layers[i].outputs;
-    if (i + 1 < layers.size()) widest = std::max(widest, H);
-    if (layers[i].recurrent) states_.emplace_back(static_cast<std::size_t>(batch * H));
-    const double gates =
-        layers[i].recurrent ? cell_of<Real>(model_->table, layers[i].cell).gates : 1;
-    const Index K = layers[i].inputs + (layers[i].recurrent ? H : 0);
-    operations_ += 2 * gates * static_cast<double>(H) * static_cast<double>(K * batch);
+    const Index M = layers[i].outputs;
+    if (i + 1 < layers.size()) widest = std::max(widest, M);
+    if (layers[i].kind == LayerKind::cell)
+      states_.emplace_back(static_cast<std::size_t>(batch * M));
+    operations_ += operations(model_->table, layers[i]) * static_cast<double>(batch);
   }
   const Index step_bytes = batch * widest * static_cast<Index>(sizeof(Real));
   block_steps_ = std::clamp<Index>(kBlockBytes / std::max<Index>(1, step_bytes), 1, kMostSteps);
@@ -59,7 +82,7 @@ void Stream<Real>::reserve_scratch() {
   threads_ = 0;  // until there is memory for them
   cuts_.resize(static_cast<std::size_t>(threads) + 1);
   for (const auto& layer : model_->layers()) {
-    if (!layer.recurrent) continue;
+    if (layer.kind != LayerKind::cell) continue;
     const auto bytes = cell_of<Real>(model_->table, layer.cell).forward_scratch_bytes;
     for (Index T = 1; T <= block_steps_; ++T) {
       Forward<Real> args;
@@ -73,8 +96,7 @@ void Stream<Real>::reserve_scratch() {
 
 // Plans the call of a layer: what its team divides, and how.
 template <class Real>
-Plan Stream<Real>::divide(Forward<Real>& args, const typename PackedModel<Real>::Layer& layer,
-                          Index threads) {
+Plan Stream<Real>::divide(Forward<Real>& args, const Layer& layer, Index threads) {
   const double steps = static_cast<double>(args.shape.T * batch_);
   const int gates = cell_of<Real>(model_->table, layer.cell).gates;
   const Plan plan = plan_layer(model_->table, args.shape, steps, gates, 1, threads);
@@ -107,10 +129,10 @@ void Stream<Real>::run(const Real* x, Index T, Real* y) {
     auto state = states_.begin();
     for (std::size_t i = 0; i < layers.size(); ++i) {
       Real* const out = i + 1 == layers.size() ? y : between_[i % 2].data();
-      if (layers[i].recurrent)
-        run_recurrent(layers[i], *state++, in, steps, out);
+      if (layers[i].kind == LayerKind::cell)
+        run_cell(layers[i], *state++, in, steps, out);
       else
-        run_linear(layers[i], in, steps, out);
+        run_rows(layers[i], in, steps * batch_, out);
       in = out;
     }
     steps_ += steps;
@@ -121,8 +143,8 @@ void Stream<Real>::run(const Real* x, Index T, Real* y) {
 }
 
 template <class Real>
-void Stream<Real>::run_recurrent(const typename PackedModel<Real>::Layer& layer,
-                                 std::vector<Real>& state, const Real* x, Index T, Real* y) {
+void Stream<Real>::run_cell(const Layer& layer, std::vector<Real>& state, const Real* x, Index T,
+                            Real* y) {
   const CellKernels<Real>& kernel = cell_of<Real>(model_->table, layer.cell);
   const Index I = layer.inputs, H = layer.outputs, B = batch_;
   Forward<Real> args;
@@ -138,15 +160,25 @@ void Stream<Real>::run_recurrent(const typename PackedModel<Real>::Layer& layer,
   run_one_team(plan, [&](Team team) { kernel.forward(args, team); });
 }
 
+// A layer without a state, on N rows: the steps of all sequences.
 template <class Real>
-void Stream<Real>::run_linear(const typename PackedModel<Real>::Layer& layer, const Real* x,
-                              Index T, Real* y) {
-  Linear<Real> args;
-  args.N = T * batch_, args.K = layer.inputs, args.M = layer.outputs;
-  args.x = {x, args.K, 1};
-  args.y = {y, args.M, 1};
-  args.packed = layer.packed.get();
-  kernels_of<Real>(model_->table).linear.forward(args, Team{});
+void Stream<Real>::run_rows(const Layer& layer, const Real* x, Index N, Real* y) {
+  const Kernels<Real>& kernels = kernels_of<Real>(model_->table);
+  const Index K = layer.inputs, M = layer.outputs;
+  if (layer.kind == LayerKind::linear) {
+    Linear<Real> args;
+    args.N = N, args.K = K, args.M = M;
+    args.x = {x, K, 1};
+    args.y = {y, M, 1};
+    args.packed = layer.packed.get();
+    kernels.linear.forward(args, Team{});
+  } else if (layer.kind == LayerKind::layer_norm) {
+    const auto* const w = static_cast<const Real*>(layer.packed.get());
+    kernels.layer_norm(
+        {.N = N, .K = K, .x = x, .w = w, .b = w + K, .eps = static_cast<Real>(layer.eps), .y = y});
+  } else {
+    kernels.activation[static_cast<int>(layer.activation)]({.N = N, .K = K, .x = x, .y = y});
+  }
 }
 
 template class PackedModel<float>;

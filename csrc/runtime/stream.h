@@ -12,13 +12,22 @@
 
 namespace pygru {
 
-// One layer as it comes in: a cell in one direction, or a Linear (`recurrent` false, U and b_h
-// unused).
+enum class LayerKind { cell, linear, layer_norm, activation };
+
+// What a layer of a stream is, without its weights.
+struct LayerOutline {
+  LayerKind kind;
+  Cell cell;              // where it is one
+  Activation activation;  // where it is one
+  Index inputs, outputs;
+  double eps;  // of a LayerNorm
+};
+
+// One layer as it comes in: a cell has weights in one direction, a Linear W and b_x, a LayerNorm
+// W (1, K) and b_x, an activation none.
 template <class Real>
 struct LayerWeights {
-  bool recurrent;
-  Cell cell;
-  Index inputs, outputs;
+  LayerOutline outline;
   Weights<Real> weights;
 };
 
@@ -28,10 +37,7 @@ class PackedModel {
  public:
   explicit PackedModel(const std::vector<LayerWeights<Real>>& layers);
 
-  struct Layer {
-    bool recurrent;
-    Cell cell;
-    Index inputs, outputs;
+  struct Layer : LayerOutline {
     Buffer packed;
   };
   const KernelTable& table;
@@ -68,11 +74,12 @@ class Stream {
   static constexpr Index kBlockBytes = 1 << 18;
   static constexpr Index kMostSteps = 64;
 
-  void run_recurrent(const typename PackedModel<Real>::Layer& layer, std::vector<Real>& state,
-                     const Real* x, Index T, Real* y);
-  void run_linear(const typename PackedModel<Real>::Layer& layer, const Real* x, Index T, Real* y);
+  using Layer = typename PackedModel<Real>::Layer;
+
+  void run_cell(const Layer& layer, std::vector<Real>& state, const Real* x, Index T, Real* y);
+  void run_rows(const Layer& layer, const Real* x, Index N, Real* y);
   void reserve_scratch();
-  Plan divide(Forward<Real>& args, const typename PackedModel<Real>::Layer& layer, Index threads);
+  Plan divide(Forward<Real>& args, const Layer& layer, Index threads);
 
   std::shared_ptr<const PackedModel<Real>> model_;
   Index batch_;
