@@ -182,8 +182,8 @@ class PackedModel:
     def __init__(
         self,
         # (cell, W (G*H, I), U (G*H, H), b_x (G*H,) or None, b_h (G*H,) or None),
-        # ("linear", W (M, K), b (M,) or None), ("layer_norm", w (K,), b (K,), eps) or
-        # (activation, K)
+        # ("linear", W (M, K), b (M,) or None), ("layer_norm", w (K,), b (K,), eps),
+        # (activation, K), and as the first ("embedding", W (K, M)) or ("one_hot", K)
         layers: list[tuple[Any, ...]],
     ) -> None: ...
 

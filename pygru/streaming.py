@@ -18,12 +18,13 @@ from pygru import _core
 from pygru.activations import Activation
 from pygru.checks import FloatArray, as_real, as_size
 from pygru.composite import check_own
-from pygru.layers import Linear
+from pygru.layers import Embedding, Linear
 from pygru.model import Sequential
 from pygru.module import Module
 from pygru.pooling import LastStep
 from pygru.recurrent import Recurrent
 from pygru.regularization import Dropout, LayerNorm
+from pygru.shapes import OneHot
 
 __all__ = ["Stream"]
 
@@ -43,9 +44,9 @@ class Stream(_core.Stream):
     Parameters
     ----------
     model : Sequential, GRU, RNN, Linear or LayerNorm
-        Of recurrent layers in one direction, Linear, LayerNorm and activations. Dropout does
-        nothing here, and LastStep above the recurrent layers nothing either: every step is the last
-        one so far.
+        Of recurrent layers in one direction, Linear, LayerNorm and activations, and as the first an
+        Embedding or OneHot. Dropout does nothing here, and LastStep above the recurrent layers
+        nothing either: every step is the last one so far.
     batch : int, optional
         Number of sequences B that advance together. Absent: one, without an axis for it.
 
@@ -133,6 +134,10 @@ def _sizes(module: Module) -> str | None:
         sizes = f"{module.input_size}, {module.hidden_size}{layers}"
     elif isinstance(module, Linear):
         sizes = f"{module.in_features}, {module.out_features}"
+    elif isinstance(module, Embedding):
+        sizes = f"{module.num_embeddings}, {module.embedding_dim}"
+    elif isinstance(module, OneHot):
+        sizes = f"{module.num_classes}"
     elif isinstance(module, LayerNorm):
         sizes = f"{module.normalized_shape}"
     elif isinstance(module, Activation):
@@ -169,7 +174,13 @@ def _layers(modules: list[Module]) -> Iterator[_Layer]:
         raise TypeError("Stream: model must hold a GRU, an RNN, a Linear or a LayerNorm")
     for module in modules:
         name = type(module).__name__
-        if isinstance(module, Recurrent):
+        if isinstance(module, (Embedding, OneHot)) and module is not modules[0]:
+            raise TypeError(f"Stream: {name} must be the first layer, which reads integers")
+        if isinstance(module, Embedding):
+            yield "embedding", module.params["weight"]
+        elif isinstance(module, OneHot):
+            yield "one_hot", module.num_classes
+        elif isinstance(module, Recurrent):
             if module.bidirectional:
                 raise TypeError(f"Stream: a bidirectional {name} needs the future of its input")
             yield from module.layer_weights()
@@ -181,7 +192,7 @@ def _layers(modules: list[Module]) -> Iterator[_Layer]:
             yield module.kernel, width
         elif not isinstance(module, Dropout | LastStep):
             raise TypeError(
-                "Stream: model must consist of GRU, RNN, Linear, LayerNorm, activations, Dropout "
-                f"and LastStep, got {name}"
+                "Stream: model must consist of Embedding, OneHot, GRU, RNN, Linear, LayerNorm, "
+                f"activations, Dropout and LastStep, got {name}"
             )
         width = width if module._widths.same else module._widths.gives

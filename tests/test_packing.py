@@ -68,6 +68,13 @@ def test_packing_refuses_layers_that_are_none():
         [no_input],
         [no_unit],
         [("tanh", 4)],  # no weights
+        [("one_hot", 3)],
+        [("one_hot", 3), below[:-1]],
+        [("one_hot", 4), below],
+        [("embedding", W[:, :3]), below],
+        [below, ("embedding", np.zeros((4, 3), np.float32))],
+        [("embedding", W[:0]), ("linear", W, w)],
+        [("embedding",), ("linear", W, w)],
         [below, ("tanh", 5)],
         [below, ("exp",)],
         [below, ("gelu", 4)],

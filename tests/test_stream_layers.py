@@ -39,6 +39,59 @@ def test_layers_without_a_state_run_in_a_stream(rng, isa, dtype, B):
     assert stream.state[1].shape == (1, B, 8)
 
 
+def of_classes(layer: pygru.Layer, dtype: npt.DTypeLike) -> pygru.Sequential:
+    return pygru.Sequential(
+        layer, pygru.Dropout(0.5), pygru.Tanh(), pygru.GRU(9, 17, dtype=dtype, rng=0),
+        pygru.Linear(17, 9, dtype=dtype, rng=1), pygru.Softmax(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("B", [1, 5])
+@pytest.mark.parametrize("kind", ["Embedding", "OneHot"])
+def test_a_stream_may_begin_with_integers(rng, isa, dtype, kind, B):
+    layer = pygru.OneHot(9) if kind == "OneHot" else pygru.Embedding(6, 9, dtype=dtype, rng=0)
+    model = of_classes(layer, dtype)
+    x = rng.integers(0, 6, (150, B))
+    y = model(x)
+    stream = pygru.Stream(model, batch=B)
+    np.testing.assert_array_equal(np.stack([stream.step(x_t) for x_t in x[:7]]), y[:7])
+    np.testing.assert_array_equal(stream.process(x[7:]), y[7:])
+    assert stream.process(x[:0]).shape == (0, B, 9)
+    alone, out = pygru.Stream(model), np.empty(9, y.dtype)
+    for t, given in enumerate((int(x[0, 0]), x[1, 0], x[2:3, 0].reshape(()), np.uint8(x[3, 0]))):
+        assert alone.step(given, out=out) is out
+        np.testing.assert_array_equal(out, y[t, 0])
+    np.testing.assert_array_equal(alone.process(x[4:, 0].tolist()), y[4:, 0])
+    assert alone.process([]).shape == (0, 9)
+
+
+def test_integers_that_are_no_classes_leave_the_state(rng):
+    model = of_classes(pygru.Embedding(6, 9, rng=0), np.float32)
+    stream, one = pygru.Stream(model, batch=2), pygru.Stream(model)
+    stream.step([1, 2])
+    before = stream.state[0].copy()
+    for wrong, got in (([0, 6], 6), ([-1, 0], -1), (np.array([0, 2**40]), 2**40)):
+        with pytest.raises(
+            ValueError, match=rf"^Stream.step: x must hold integers in 0 .. K-1 = 5, got {got}$"
+        ):
+            stream.step(wrong)
+    with pytest.raises(TypeError, match=r"^Stream.step: x must hold integers, got dtype float64$"):
+        stream.step([0.0, 1.0])
+    for wrong in (1, [1], [[1, 2]]):
+        with pytest.raises(ValueError, match=r"^Stream.step: x must have shape \(2,\), got"):
+            stream.step(wrong)
+    with pytest.raises(ValueError, match=r"^Stream.process: block must have shape \(1, 2\), got"):
+        stream.process([[1, 2, 3]])
+    with pytest.raises(ValueError, match=r"^Stream.process: block must have a time axis"):
+        one.process(3)
+    with pytest.raises(ValueError, match=r"^Stream.step: out must have shape \(9,\), got \(\)"):
+        one.step(3, out=np.empty((), np.float32))
+    memory = np.zeros(20, np.int64)
+    with pytest.raises(ValueError, match="out must not overlap x"):
+        stream.step(memory[:2], out=memory.view(np.float32)[2:20].reshape(2, 9))
+    np.testing.assert_array_equal(stream.state[0], before)
+
+
 def test_streams_of_models_that_differ_in_what_is_no_parameter_share_nothing(rng):
     x = rng.standard_normal((4, 3)).astype(np.float32)
     models = [
@@ -56,7 +109,11 @@ def test_streams_of_models_that_differ_in_what_is_no_parameter_share_nothing(rng
     [
         (lambda: pygru.GRU(3, 4, bidirectional=True), "a bidirectional GRU needs the future"),
         (lambda: pygru.Sequential(pygru.GRU(3, 4), pygru.MeanOverTime()), "got MeanOverTime"),
-        (lambda: pygru.Sequential(pygru.Embedding(3, 4), pygru.GRU(4, 4)), "got Embedding"),
+        (
+            lambda: pygru.Sequential(pygru.Linear(3, 4), pygru.Embedding(3, 4), pygru.GRU(4, 4)),
+            "Embedding must be the first layer, which reads integers",
+        ),
+        (lambda: pygru.Embedding(3, 4), "must hold a GRU"),
         (lambda: pygru.Sequential(pygru.LastStep(batch_first=True)), "must hold a GRU"),
         (lambda: pygru.Sequential(pygru.Tanh()), "must hold a GRU, an RNN, a Linear or a LayerNo"),
         (lambda: pygru.Tanh(), "must hold a GRU"),

@@ -4,112 +4,19 @@
 #include "../runtime/stream.h"
 
 #include <functional>
-#include <tuple>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
-#include "../runtime/isa.h"
 #include "../runtime/thread_pool.h"
 #include "arrays.h"
 #include "gil.h"
 #include "method.h"
+#include "packing.h"
 #include "register.h"
 
 namespace pygru {
 namespace {
-
-template <class Real>
-using Model = std::shared_ptr<const PackedModel<Real>>;
-
-// The packed weights of a model of either type, shared by its streams.
-struct AnyModel {
-  std::variant<Model<float>, Model<double>> model;
-};
-
-// The rows and columns of a W (G*H, I).
-std::pair<Index, Index> size_of(const py::handle& W, Index G) {
-  if (!py::isinstance<py::array>(W)) throw py::type_error("_core: W must be an array");
-  const auto array = py::reinterpret_borrow<py::array>(W);
-  if (array.ndim() != 2 || array.shape(0) % G != 0)
-    throw std::invalid_argument("_core: W must be of shape (G*H, I) with G = " + std::to_string(G) +
-                                ", got " + text_of(array.attr("shape")));
-  return {array.shape(0), array.shape(1)};
-}
-
-// (cell, W (G*H, I), U (G*H, H), b_x or None, b_h or None), ("linear", W (M, K), b or None),
-// ("layer_norm", w (K,), b (K,), eps) or (activation, K).
-template <class Real>
-LayerWeights<Real> layer_of(const py::tuple& given) {
-  using V = View<Real>;
-  constexpr auto in = Access::read;
-  const auto name = given.empty() ? "" : given[0].cast<std::string>();
-  const auto expect = [&](std::size_t entries) {
-    if (given.size() != entries)
-      throw std::invalid_argument("_core: a layer " + name + " must have " +
-                                  std::to_string(entries) + " entries");
-  };
-  LayerWeights<Real> to = {};
-  LayerOutline& is = to.outline;
-  if (name == "linear") {
-    expect(3);
-    is.kind = LayerKind::linear;
-    std::tie(is.outputs, is.inputs) = size_of(given[1], 1);
-    to.weights.W = constant(V(given[1], "W", "(M, K)", {is.outputs, is.inputs}, in).matrix());
-    to.weights.b_x = V(given[2], "b", "(M,)", {is.outputs}, in, true).vector();
-  } else if (name == "layer_norm") {
-    expect(4);
-    is.kind = LayerKind::layer_norm;
-    const bool array = py::isinstance<py::array>(given[1]);
-    const Index K = array ? py::reinterpret_borrow<py::array>(given[1]).size() : 0;
-    is.inputs = is.outputs = K;
-    to.weights.W.data = V(given[1], "w", "(K,)", {K}, in).vector();
-    to.weights.b_x = V(given[2], "b", "(K,)", {K}, in).vector();
-    is.eps = given[3].cast<double>();
-  } else if (const auto activation = activation_named(name)) {
-    expect(2);
-    is.kind = LayerKind::activation;
-    is.activation = *activation;
-    is.inputs = is.outputs = given[1].cast<Index>();
-  } else {
-    is.kind = LayerKind::cell;
-    is.cell = cell_named(name);
-    expect(5);
-    const Index G = cell_of<Real>(kernels(), is.cell).gates;
-    const auto [rows, inputs] = size_of(given[1], G);
-    const Index H = rows / G;
-    is.inputs = inputs;
-    is.outputs = H;
-    to.weights.W = constant(V(given[1], "W", "(G*H, I)", {rows, inputs}, in).matrix());
-    to.weights.U = constant(V(given[2], "U", "(G*H, H)", {rows, H}, in).matrix());
-    to.weights.b_x = V(given[3], "b_x", "(G*H,)", {rows}, in, true).vector();
-    to.weights.b_h = V(given[4], "b_h", "(G*H,)", {rows}, in, true).vector();
-  }
-  return to;
-}
-
-// Of the type of the first weights.
-AnyModel pack(const py::list& layers) {
-  std::vector<py::tuple> given;
-  py::object first = py::none();
-  for (const auto& layer : layers) {
-    given.push_back(py::cast<py::tuple>(layer));
-    if (first.is_none() && given.back().size() > 2) first = given.back()[1];
-  }
-  if (first.is_none())
-    throw std::invalid_argument("_core: a stream needs at least one layer with weights");
-  return with_dtype(first, "W", [&](auto real) -> AnyModel {
-    using Real = decltype(real);
-    std::vector<LayerWeights<Real>> all;
-    for (const py::tuple& layer : given) {
-      const LayerWeights<Real>& to = all.emplace_back(layer_of<Real>(layer));
-      const bool follows =
-          all.size() == 1 || all[all.size() - 2].outline.outputs == to.outline.inputs;
-      if (to.outline.inputs < 1 || to.outline.outputs < 1 || !follows)
-        throw std::invalid_argument("_core: the layers of a stream must fit together");
-    }
-    return {std::make_shared<const PackedModel<Real>>(all)};
-  });
-}
 
 // Sequences in one stream: with so many, and layers as wide as memory allows, no product overflows.
 constexpr Index kMostSequences = 1 << 24;
@@ -131,7 +38,12 @@ class AnyStream {
 
   // step(x, out), or process(x, out) where x is a block.
   py::object call(py::handle x, py::handle out, bool is_block) {
-    return std::visit([&](auto& stream) { return run(*stream, x, out, is_block); }, stream_);
+    return std::visit(
+        [&]<class Real>(std::unique_ptr<Stream<Real>>& stream) {
+          return stream->of_classes() ? run<Index>(*stream, x, out, is_block)
+                                      : run<Real>(*stream, x, out, is_block);
+        },
+        stream_);
   }
 
   // Copies of the states, (B, H) each.
@@ -180,13 +92,14 @@ class AnyStream {
  private:
   using Streams = std::variant<std::unique_ptr<Stream<float>>, std::unique_ptr<Stream<double>>>;
 
-  // x (I,), (B, I), (T, I) or (T, B, I): a C-contiguous array of the stream's type is used where it
-  // lies, anything else is converted by NumPy.
-  template <class Real>
+  // x (I,), (B, I), (T, I) or (T, B, I), without I where it holds integers: a C-contiguous array of
+  // the stream's type, or of int64, is used where it lies, anything else is converted by NumPy.
+  template <class X, class Real>
   py::object run(Stream<Real>& stream, py::handle x, py::handle out, bool is_block) {
     const char* const where = is_block ? "Stream.process: block" : "Stream.step: x";
     const char* const where_out = is_block ? "Stream.process: out" : "Stream.step: out";
-    const auto in = converted<Real>(x, where);
+    constexpr bool of_classes = std::is_same_v<X, Index>;
+    const auto in = converted<X>(x, where);
     Index shape[3];
     Index axes = 0;
     Index T = 1;
@@ -195,8 +108,10 @@ class AnyStream {
       T = shape[axes++] = in.shape(0);
     }
     if (batched_) shape[axes++] = stream.batch();
-    shape[axes++] = stream.inputs();
+    if (!of_classes) shape[axes++] = stream.inputs();
     check(in, where, shape, axes);
+    if constexpr (of_classes) check_classes(in, where, stream.inputs());
+    if (of_classes) ++axes;
     shape[axes - 1] = stream.outputs();
     auto result = py::reinterpret_borrow<py::object>(out);
     if (out.is_none()) {
@@ -207,7 +122,7 @@ class AnyStream {
     }
     auto target = py::reinterpret_borrow<py::array_t<Real>>(result);
     Real* const y = target.mutable_data();
-    const Real* const from = in.data();
+    const X* const from = in.data();
     if (overlap(from, in.size(), y, target.size()))
       throw std::invalid_argument(std::string(where_out) + " must not overlap " +
                                   (is_block ? "block" : "x"));
@@ -239,25 +154,36 @@ class AnyStream {
   };
 
   // A layer writes its first outputs before it has read its last inputs.
-  template <class Real>
-  static bool overlap(const Real* x, Index x_size, const Real* y, Index y_size) {
-    const std::less<const Real*> before;
+  template <class X, class Real>
+  static bool overlap(const X* x, Index x_size, const Real* y, Index y_size) {
+    const std::less<const void*> before;
     return x_size > 0 && y_size > 0 && before(x, y + y_size) && before(y, x + x_size);
   }
 
-  template <class Real>
-  static py::array_t<Real, py::array::c_style> converted(py::handle x, const char* where) {
-    using Contiguous = py::array_t<Real, py::array::c_style>;
+  template <class X>
+  static py::array_t<X, py::array::c_style> converted(py::handle x, const char* where) {
+    using Contiguous = py::array_t<X, py::array::c_style>;
     if (masked(x))
       throw std::invalid_argument(std::string(where) + " must have no masked elements, got some");
     if (py::isinstance<Contiguous>(x) && aligned(x)) return py::reinterpret_borrow<Contiguous>(x);
     const py::array array = any_array(x, where);
-    const char kind = array.dtype().kind();
-    if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b')
-      throw py::type_error(std::string(where) + " must hold real numbers, got dtype " +
+    constexpr bool integers = std::is_same_v<X, Index>;
+    const std::string kinds = integers && array.size() > 0 ? "iu" : "fiub";  // [] is of floats
+    if (kinds.find(array.dtype().kind()) == std::string::npos)
+      throw py::type_error(std::string(where) + " must hold " +
+                           (integers ? "integers" : "real numbers") + ", got dtype " +
                            text_of(array.dtype()));
     constexpr int flags = py::array::c_style | py::array::forcecast | kAligned;
-    return py::array_t<Real, flags>(array);
+    return py::array_t<X, flags>(array);
+  }
+
+  static void check_classes(const py::array_t<Index, py::array::c_style>& x, const char* where,
+                            Index classes) {
+    for (Index i = 0; i < x.size(); ++i)
+      if (x.data()[i] < 0 || x.data()[i] >= classes)
+        throw std::invalid_argument(std::string(where) + " must hold integers in 0 .. K-1 = " +
+                                    std::to_string(classes - 1) + ", got " +
+                                    std::to_string(x.data()[i]));
   }
 
   // An array of whatever x holds. What x's own __array__ raises is passed on.
@@ -315,7 +241,8 @@ Take one step: x (I,), or (B, I) with a batch, to (O,) or (B, O).
 Parameters
 ----------
 x : array_like of shape (I,) or (B, I)
-    A C-contiguous, aligned array of the model's dtype is read where it lies.
+    A C-contiguous, aligned array of the model's dtype is read where it lies. Where the model begins
+    with an Embedding or OneHot: an integer or (B,) of them; one of int64 is read where it lies.
 out : ndarray of shape (O,) or (B, O), optional
     Where to write; with it nothing is allocated.
 
@@ -327,10 +254,11 @@ y : ndarray of shape (O,) or (B, O)
 Raises
 ------
 TypeError
-    When x does not hold real numbers or out is no C-contiguous, aligned array of the model's
+    When x does not hold real numbers (or integers), or out is no C-contiguous, aligned array of the model's
     dtype.
 ValueError
-    When a shape does not fit, x has masked elements or out overlaps x; the state is as it was.
+    When a shape does not fit, x has masked elements or an integer that is no class, or out overlaps
+    x; the state is as it was.
 RuntimeError
     When two threads use the stream at once, or in a forked child when a thread was inside at the
     fork, until `reset`.)";
@@ -339,30 +267,13 @@ constexpr const char* kProcessDoc =
     R"(process($self, /, block, out=None)
 --
 
-Take T steps: block (T, I), or (T, B, I), to (T, O) or (T, B, O).
+Take T steps: block (T, I), or (T, B, I), to (T, O) or (T, B, O); of integers (T,), or (T, B).
 
 The same bits as T calls of `step`, and faster; parameters and errors are those of `step`.)";
-
-// Loads an object only when its __init__ has run: one that __new__ alone has made holds nothing,
-// and pybind11 would pass on memory that nobody has filled.
-template <class Type>
-class Initialised : public py::detail::type_caster_base<Type> {
- public:
-  bool load(py::handle source, bool convert) {
-    if (!py::detail::type_caster_base<Type>::load(source, convert)) return false;
-    auto* const instance = reinterpret_cast<py::detail::instance*>(source.ptr());
-    if (!instance->get_value_and_holder().holder_constructed())
-      throw std::runtime_error("Stream: used before its __init__ has run");
-    return true;
-  }
-};
 
 }  // namespace
 }  // namespace pygru
 
-template <>
-class pybind11::detail::type_caster<pygru::AnyModel> : public pygru::Initialised<pygru::AnyModel> {
-};
 template <>
 class pybind11::detail::type_caster<pygru::AnyStream>
     : public pygru::Initialised<pygru::AnyStream> {};
@@ -385,7 +296,6 @@ PyObject* call(PyObject* self, PyObject* const* given, Py_ssize_t positional, Py
 void register_stream(py::module_& m) {
   using py::arg;
   m.attr("MOST_SEQUENCES") = kMostSequences;
-  py::class_<AnyModel>(m, "PackedModel").def(py::init(&pack), arg("layers"));
   py::class_<AnyStream> stream(m, "Stream");
   stream.def(py::init<const AnyModel&, Index>(), arg("model"), arg("batch"))
       .def("_states", &AnyStream::states)

@@ -4,6 +4,7 @@
 #include "stream.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "isa.h"
@@ -18,6 +19,12 @@ PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : 
     Layer& to = layers_.emplace_back(Layer{outline, {}});
     const Index K = outline.inputs, M = outline.outputs;
     switch (outline.kind) {
+      case LayerKind::embedding: {
+        auto* const to_rows =
+            static_cast<Real*>(to.packed.reserve(K * M * static_cast<Index>(sizeof(Real))));
+        for (Index k = 0; k < K; ++k) std::copy_n(weights.W.at(k, 0), M, to_rows + k * M);
+        break;
+      }
       case LayerKind::cell: {
         const CellKernels<Real>& kernel = cell_of<Real>(table, outline.cell);
         const Shape shape = {.T = 0, .B = 0, .I = K, .H = M};
@@ -37,6 +44,7 @@ PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : 
         std::copy_n(weights.b_x, K, both + K);
         break;
       }
+      case LayerKind::one_hot:
       case LayerKind::activation:
         break;
     }
@@ -120,14 +128,24 @@ void Stream<Real>::reset() {
 }
 
 template <class Real>
-void Stream<Real>::run(const Real* x, Index T, Real* y) {
+template <class X>
+void Stream<Real>::run(const X* x, Index T, Real* y) {
   if (num_threads() != threads_) reserve_scratch();
   const auto& layers = model_->layers();
   for (; T > 0; T -= block_steps_) {
     const Index steps = std::min(T, block_steps_);
-    const Real* in = x;
+    const Real* in = nullptr;
+    std::size_t i = 0;
+    if constexpr (std::is_same_v<X, Real>) {
+      in = x;
+      x += steps * batch_ * inputs();
+    } else {
+      look_up(layers[i++], x, steps * batch_, between_[0].data());
+      in = between_[0].data();
+      x += steps * batch_;
+    }
     auto state = states_.begin();
-    for (std::size_t i = 0; i < layers.size(); ++i) {
+    for (; i < layers.size(); ++i) {
       Real* const out = i + 1 == layers.size() ? y : between_[i % 2].data();
       if (layers[i].kind == LayerKind::cell)
         run_cell(layers[i], *state++, in, steps, out);
@@ -137,8 +155,22 @@ void Stream<Real>::run(const Real* x, Index T, Real* y) {
     }
     steps_ += steps;
     fresh_ = false;
-    x += steps * batch_ * inputs();
     y += steps * batch_ * outputs();
+  }
+}
+
+template <class Real>
+void Stream<Real>::look_up(const Layer& layer, const Index* x, Index N, Real* y) {
+  const Index K = layer.inputs, M = layer.outputs;
+  const auto* const rows = static_cast<const Real*>(layer.packed.get());
+  for (Index i = 0; i < N; ++i, y += M) {
+    const Index k = std::clamp<Index>(x[i], 0, K - 1);  // somebody may write to x meanwhile
+    if (layer.kind == LayerKind::embedding) {
+      std::copy_n(rows + k * M, M, y);
+    } else {
+      std::fill_n(y, M, Real(0));
+      y[k] = Real(1);
+    }
   }
 }
 
@@ -185,5 +217,9 @@ template class PackedModel<float>;
 template class PackedModel<double>;
 template class Stream<float>;
 template class Stream<double>;
+template void Stream<float>::run(const float*, Index, float*);
+template void Stream<float>::run(const Index*, Index, float*);
+template void Stream<double>::run(const double*, Index, double*);
+template void Stream<double>::run(const Index*, Index, double*);
 
 }  // namespace pygru

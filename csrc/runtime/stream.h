@@ -12,19 +12,25 @@
 
 namespace pygru {
 
-enum class LayerKind { cell, linear, layer_norm, activation };
+enum class LayerKind { embedding, one_hot, cell, linear, layer_norm, activation };
+
+// Whether a layer makes vectors of integers; only the first of a stream may.
+constexpr bool reads_classes(LayerKind kind) {
+  return kind == LayerKind::embedding || kind == LayerKind::one_hot;
+}
 
 // What a layer of a stream is, without its weights.
 struct LayerOutline {
   LayerKind kind;
   Cell cell;              // where it is one
   Activation activation;  // where it is one
-  Index inputs, outputs;
+  Index inputs;           // or classes, where integers are read
+  Index outputs;
   double eps;  // of a LayerNorm
 };
 
 // One layer as it comes in: a cell has weights in one direction, a Linear W and b_x, a LayerNorm
-// W (1, K) and b_x, an activation none.
+// W (1, K) and b_x, an embedding W (K, M), the others none.
 template <class Real>
 struct LayerWeights {
   LayerOutline outline;
@@ -53,14 +59,17 @@ class Stream {
   Stream(std::shared_ptr<const PackedModel<Real>> model, Index batch);
 
   Index batch() const { return batch_; }
+  // Of integers below inputs(), not of so many real numbers.
+  bool of_classes() const { return reads_classes(model_->layers().front().kind); }
   Index inputs() const { return model_->layers().front().inputs; }
   Index outputs() const { return model_->layers().back().outputs; }
 
   // Whether T steps take so long that other Python threads should have the GIL meanwhile.
   bool takes_long(Index T) const { return static_cast<double>(T) * operations_ > kBriefWork; }
 
-  // x (T, B, I) to y (T, B, O), both contiguous; the state goes on.
-  void run(const Real* x, Index T, Real* y);
+  // x (T, B, I), or (T, B) of_classes(), to y (T, B, O), both contiguous; the state goes on.
+  template <class X>
+  void run(const X* x, Index T, Real* y);
 
   // (B, H) of each recurrent layer, in order.
   const std::vector<Real>& state(std::size_t layer) const { return states_[layer]; }
@@ -76,6 +85,7 @@ class Stream {
 
   using Layer = typename PackedModel<Real>::Layer;
 
+  void look_up(const Layer& layer, const Index* x, Index N, Real* y);
   void run_cell(const Layer& layer, std::vector<Real>& state, const Real* x, Index T, Real* y);
   void run_rows(const Layer& layer, const Real* x, Index N, Real* y);
   void reserve_scratch();
