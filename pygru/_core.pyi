@@ -3,7 +3,8 @@
 
 All arrays of one call are float32 or all are float64. Unless said otherwise the last axis has unit
 stride and the leading axes may have any. Nothing is allocated for the caller, nothing is cast; what
-does not fit is an error before anything is written. The GIL is released while kernels run.
+does not fit is an error before anything is written. The GIL is released while kernels run, but for
+work of a microsecond.
 
 W (G*H, I) and U (G*H, H) may lie either way round, and are read fastest as pygru keeps them,
 input-major: as the transposes of C-contiguous arrays. Their gradients must lie so. G is 3 for a GRU
@@ -114,30 +115,54 @@ def linear_backward(
 ) -> None:
     """Compute dx = dy W, dW += dy^T x, db += the sum of dy over n."""
 
+# Arrays (..., K) of the next functions are C-contiguous and of one shape; N is the product of their
+# other axes.
+
 def activation(
     name: str,  # "exp", "relu", "sigmoid", "softmax" or "tanh"
-    x: _Array,  # (N, K)  C-contiguous
-    y: _Array,  # (N, K)  C-contiguous, out; may be x
+    x: _Array,  # (..., K)
+    y: _Array,  # (..., K)  out; may be x
 ) -> None:
-    """Compute y = f(x), softmax along each row."""
+    """Compute y = f(x), softmax along the last axis."""
+
+def activation_backward(
+    name: str,
+    y: _Array,  # (..., K)
+    dy: _Array,  # (..., K)
+    dx: _Array,  # (..., K)  out; may be dy
+) -> None:
+    """Compute dx, the gradient of an activation that gave y."""
+
+def cross_entropy(
+    y: _Array,  # (..., K)  scores
+    classes: npt.NDArray[np.int64],  # (N,)
+    weights: _Array,  # (N,)
+    dy: _Array,  # (..., K)  out
+    sums: _Array,  # (N,)  out
+    rests: _Array,  # (N,)  out
+) -> bool:
+    """Compute dy = weights (softmax(y) - onehot); a row's loss is log(sum) + rest.
+
+    Returns whether all classes are in 0 .. K-1; where one is not, nothing is written.
+    """
 
 def layer_norm(
-    x: _Array,  # (N, K)  C-contiguous, as all of (N, K)
+    x: _Array,  # (..., K)
     w: _Array,  # (K,)
     b: _Array,  # (K,)
     eps: float,
-    y: _Array,  # (N, K)  out; may be x
-    n: _Array | None,  # (N, K)  out; None without a gradient
+    y: _Array,  # (..., K)  out; may be x
+    n: _Array | None,  # (..., K)  out; None without a gradient
     scale: _Array | None,  # (N,)  out
 ) -> None:
     """Compute n = (x - mean(x)) scale, scale = 1 / sqrt(var(x) + eps), and y = w n + b."""
 
 def layer_norm_backward(
-    n: _Array,  # (N, K)  C-contiguous, as all of (N, K)
+    n: _Array,  # (..., K)
     scale: _Array,  # (N,)
     w: _Array,  # (K,)
-    dy: _Array,  # (N, K)
-    dx: _Array | None,  # (N, K)  out
+    dy: _Array,  # (..., K)
+    dx: _Array | None,  # (..., K)  out
     dw: _Array,  # (K,)  added to
     db: _Array,  # (K,)  added to
 ) -> None:

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Functions without parameters between layers: ReLU, Sigmoid, Softmax and Tanh.
 
-y comes from the kernels (csrc/kernels/rows.h), so that a value gives the same bits wherever it
-stands. Each derivative is a function of y, so y is all that ``backward`` needs. Names are
-PyTorch's.
+They are kernels (csrc/kernels/rows.h), so that a value gives the same bits wherever it stands. Each
+derivative is a function of y, so y is all that ``backward`` needs. Names are PyTorch's.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -26,8 +24,7 @@ __all__ = ["Activation", "ReLU", "Sigmoid", "Softmax", "Tanh"]
 class Activation(Layer):
     """What the activations share: y in the shape of x, whatever it is. Not for use on its own."""
 
-    kernel: ClassVar[str]  # what the kernels know it by
-    along_rows: ClassVar[bool] = False  # not each element on its own
+    _kernel: ClassVar[str]  # what _core knows it by
     _widths = SAME
 
     def __init__(self) -> None:
@@ -40,24 +37,19 @@ class Activation(Layer):
     def _apply(
         self, x: npt.ArrayLike, _lengths: npt.ArrayLike | None, _training: bool, /
     ) -> tuple[FloatArray, FloatArray]:
-        where = f"{type(self).__name__}.forward"
-        array = np.asarray(as_floating(where, "x", x), order="C")
-        if self.along_rows and array.ndim == 0:
-            raise ValueError(f"{where}: x must have shape (..., K), got ()")
+        array = np.asarray(as_floating(f"{type(self).__name__}.forward", "x", x), order="C")
         y = np.empty(array.shape, array.dtype)
-        if y.size:
-            rows = (-1, array.shape[-1]) if self.along_rows else (1, -1)
-            _core.activation(self.kernel, array.reshape(rows), y.reshape(rows))
+        _core.activation(self._kernel, array, y)
         return y, y
 
     def _pull(
         self, saved: FloatArray, dy: FloatArray, input_gradient: bool, /
     ) -> FloatArray | None:
-        return self._gradient(saved, dy) if input_gradient else None
-
-    @abstractmethod
-    def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
-        """Return dx."""
+        if not input_gradient:
+            return None
+        dx = np.empty(saved.shape, saved.dtype)
+        _core.activation_backward(self._kernel, saved, np.asarray(dy, order="C"), dx)
+        return dx
 
 
 @savable
@@ -70,15 +62,12 @@ class ReLU(Activation):
     array([0., 2.])
     """
 
-    kernel = "relu"
-
-    def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
-        return dy * (y > 0)
+    _kernel = "relu"
 
 
 @savable
 class Sigmoid(Activation):
-    """y = 1 / (1 + exp(-x)), element by element.
+    """y = 1 / (1 + exp(-x)), element by element; 0 where it would be below the normal numbers.
 
     Examples
     --------
@@ -86,10 +75,7 @@ class Sigmoid(Activation):
     array([0.5])
     """
 
-    kernel = "sigmoid"
-
-    def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
-        return dy * y * (1 - y)
+    _kernel = "sigmoid"
 
 
 @savable
@@ -102,10 +88,7 @@ class Tanh(Activation):
     array([0.])
     """
 
-    kernel = "tanh"
-
-    def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
-        return dy * (1 - y * y)
+    _kernel = "tanh"
 
 
 @savable
@@ -120,9 +103,4 @@ class Softmax(Activation):
     array([[0., 0., 1.]])
     """
 
-    kernel = "softmax"
-    along_rows = True
-
-    def _gradient(self, y: FloatArray, dy: FloatArray) -> FloatArray:
-        dx: FloatArray = y * (dy - (y * dy).sum(axis=-1, keepdims=True))
-        return dx
+    _kernel = "softmax"

@@ -178,30 +178,24 @@ def cross_entropy(
             f"cross_entropy: target must have the shape of y without its last axis (classes), "
             f"{y.shape[:-1]} for y of shape {y.shape}, got {target.shape}"
         )
-    C = y.shape[-1]
     valid, count = valid_elements("cross_entropy", y.shape[:-1], lengths, batch_first)
     if valid is not None:
         y, target = np.where(valid[..., None], y, 0), np.where(valid, target, 0)
-    if target.size and not 0 <= target.min() <= target.max() < C:
-        worst = target.max() if target.max() >= C else target.min()
-        raise ValueError(
-            f"cross_entropy: target must hold class indices in 0 .. {C - 1} for y of {C} classes, "
-            f"got {worst}"
-        )
-    rows, index = y.reshape(-1, C), target.reshape(-1)  # (N, C), (N,)
-    n = np.arange(len(rows))
-    p = rows - rows.max(axis=1, keepdims=True)
-    at_target = p[n, index]
-    np.exp(p, out=p)
-    total = p.sum(axis=1)
-    losses = np.log(total) - at_target
-    counted = np.ones_like(total)  # which rows are in the mean
+    given = y.dtype
+    scores = np.asarray(y, given if given.char in "fd" else np.float64, order="C")
+    classes = np.array(target, np.int64).reshape(-1)  # which nobody changes meanwhile
+    weights = np.full(classes.size, 1 / count, scores.dtype)
     if valid is not None:
-        counted *= valid.reshape(-1)
-    weight = counted * (1 / count)
-    p *= (weight / total)[:, None]
-    p[n, index] -= weight
-    return dot(losses, counted) / count, p.reshape(y.shape)
+        weights *= valid.reshape(-1)
+    dy, sums, rests = np.empty_like(scores), np.empty_like(weights), np.empty_like(weights)
+    if not _core.cross_entropy(scores, classes, weights, dy, sums, rests):
+        last = y.shape[-1] - 1
+        worst = target.max() if target.max() > last else target.min()
+        raise ValueError(
+            f"cross_entropy: target must hold class indices in 0 .. {last} for y of {last + 1} "
+            f"classes, got {worst}"
+        )
+    return dot(np.log(sums) + rests, weights), dy.astype(given, copy=False)
 
 
 def binary_cross_entropy(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, Random, as_array, as_size
+from pygru.checks import FloatArray, Random, as_array, as_real, as_size
 from pygru.composite import Composite
 from pygru.final_state import plan
 from pygru.generation import as_prompt, as_temperature, class_feed, value_feed, write
@@ -76,6 +76,8 @@ class Sequential(Composite, Layer):
         # Below the lowest step with parameters, only the caller can want a gradient.
         sizes = [step.flat_params.size for step in self._steps]
         self._lowest = next((i for i, size in enumerate(sizes) if size), len(sizes))
+        below = 0 < self._lowest < len(sizes) and is_own(modules[0])
+        self._casts = below and self.input_classes is None
 
     def config(self) -> Config:
         """Return classes and constructor arguments of the modules, as JSON can hold them."""
@@ -148,7 +150,7 @@ class Sequential(Composite, Layer):
     @property
     def input_classes(self) -> int | None:
         """Number of classes that x holds integers for; None where x is real numbers."""
-        first = self._modules[0] if self._modules else None
+        first = next(self._leaves(), None)
         return first.input_classes if isinstance(first, Layer) else None
 
     def _leaves(self) -> Iterator[Layer | Recurrent]:
@@ -366,6 +368,8 @@ class Sequential(Composite, Layer):
     ) -> tuple[FloatArray, list[Any]]:
         """Run one step after another; see `Layer._carry_forward`."""
         saved = []
+        if self._casts:  # what is below the parameters computes in their precision, too
+            x = as_real("Sequential.forward", "x", x, self.dtype)
         for step in self._steps:
             x, kept = step._carry_forward(x, lengths, training, h_0s, h_ns)
             saved.append(kept)

@@ -34,7 +34,6 @@ __all__ = [
     "rnn_backward",
     "rnn_forward",
     "sigmoid",
-    "softmax",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -312,19 +311,6 @@ def rnn_backward(
     dW = _outer(ds, np.where(active, x, 0))  # (H, I)
     db = ds.sum((0, 1))  # (H,)
     return ds @ W, dh_next.copy(), dW, dU, db, db.copy()
-
-
-def softmax(x: Array) -> Array:
-    """Return e^x over its sum along the last axis.
-
-    Examples
-    --------
-    >>> softmax(np.array([0.0, 0.0, 1000.0])).tolist()
-    [0.0, 0.0, 1.0]
-    """
-    e = np.exp(x - x.max(axis=-1, keepdims=True))  # (..., K), at most 1
-    y: Array = e / e.sum(axis=-1, keepdims=True)
-    return y
 
 
 def layer_norm_forward(x: Array, w: Array, b: Array, eps: float) -> tuple[Array, Array, Array]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 import numpy as np
@@ -28,7 +29,7 @@ from pygru.widths import SAME, Widths
 
 __all__ = ["Dropout", "LayerNorm"]
 
-_Saved: TypeAlias = tuple[FloatArray, FloatArray]  # n (N, K), 1 / sqrt(var(x) + eps) (N,)
+_Saved: TypeAlias = tuple[FloatArray, FloatArray]  # n (..., K), 1 / sqrt(var(x) + eps) (N,)
 
 
 def dropout_mask(
@@ -113,7 +114,7 @@ class LayerNorm(Layer):
     normalized_shape : int
         K, the size of the last axis: x and y are (..., K).
     eps : float
-        Keeps the division finite.
+        Keeps the division finite; no denormal number.
     dtype : float32 or float64
 
     Raises
@@ -143,11 +144,15 @@ class LayerNorm(Layer):
     ) -> None:
         self.normalized_shape = K = as_size("LayerNorm", "normalized_shape", normalized_shape)
         self._widths = Widths(K, K)
+        precision = as_float_dtype("LayerNorm", dtype)
         self.eps = as_positive("LayerNorm", "eps", eps)
-        super().__init__(
-            [Parameter("weight", (K,)), Parameter("bias", (K,))],
-            as_float_dtype("LayerNorm", dtype),
-        )
+        least = float(np.finfo(precision).tiny)
+        if self.eps < least:  # it would count as 0
+            raise ValueError(
+                f"LayerNorm: eps must be at least {least:.4g}, the least normal {precision.name}, "
+                f"got {eps}"
+            )
+        super().__init__([Parameter("weight", (K,)), Parameter("bias", (K,))], precision)
         self._params["weight"][...] = 1.0
 
     def config(self) -> Config:
@@ -173,24 +178,17 @@ class LayerNorm(Layer):
                 f"got {array.shape}"
             )
         array = np.asarray(array, order="C")
-        y, rows = np.empty(array.shape, array.dtype), (-1, self.normalized_shape)
-        x_rows = array.reshape(rows)
+        y = np.empty(array.shape, array.dtype)
         saved = None
         if training:
-            saved = np.empty(x_rows.shape, y.dtype), np.empty(len(x_rows), y.dtype)
-        kept = saved or (None, None)
-        _core.layer_norm(x_rows, *self._weights, self.eps, y.reshape(rows), *kept)
+            saved = np.empty(y.shape, y.dtype), np.empty(math.prod(y.shape[:-1]), y.dtype)
+        _core.layer_norm(array, *self._weights, self.eps, y, *(saved or (None, None)))
         return y, saved
 
     def _pull(self, saved: _Saved, dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:
-        rows = (-1, self.normalized_shape)
         dx = np.empty(dy.shape, dy.dtype) if input_gradient else None
         with self._adding:
             _core.layer_norm_backward(
-                *saved,
-                self._weights[0],
-                np.asarray(dy, order="C").reshape(rows),
-                None if dx is None else dx.reshape(rows),
-                *self._gradients,
+                *saved, self._weights[0], np.asarray(dy, order="C"), dx, *self._gradients
             )
         return dx

@@ -72,7 +72,9 @@ class Stream(_core.Stream):
     def __init__(self, model: Module, batch: int | None = None) -> None:
         if not isinstance(model, Module):
             got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-            raise TypeError(f"Stream: model must be a Sequential, GRU or RNN, got {got}")
+            raise TypeError(
+                f"Stream: model must be a Sequential, GRU, RNN, Linear or LayerNorm, got {got}"
+            )
         batch = -1 if batch is None else as_size("Stream", "batch", batch, _core.MOST_SEQUENCES)
         check_own("Stream", model)
         modules: list[Module] = [*model._leaves()] if isinstance(model, Sequential) else [model]
@@ -189,7 +191,7 @@ def _layers(modules: list[Module]) -> Iterator[_Layer]:
         elif isinstance(module, LayerNorm):
             yield "layer_norm", module.params["weight"], module.params["bias"], module.eps
         elif isinstance(module, Activation):
-            yield module.kernel, width
+            yield module._kernel, width
         elif not isinstance(module, Dropout | LastStep):
             raise TypeError(
                 "Stream: model must consist of Embedding, OneHot, GRU, RNN, Linear, LayerNorm, "

@@ -228,7 +228,8 @@ def test_bench_prints_latency_and_throughput(tmp_path, capsys):
     path = tmp_path / "model.safetensors"
     for modules, streamed in (
         ([pygru.GRU(3, 8, rng=0), pygru.Linear(8, 2)], True),
-        ([pygru.Embedding(5, 3), pygru.GRU(3, 8, batch_first=True), pygru.LastStep()], False),
+        ([pygru.Embedding(5, 3), pygru.GRU(3, 8, batch_first=True), pygru.LastStep()], True),
+        ([pygru.GRU(3, 8), pygru.MeanOverTime()], False),
         ([pygru.Linear(1, 3), pygru.RepeatVector(4), pygru.RNN(3, 8)], False),
     ):
         pygru.Sequential(*modules).save(path)

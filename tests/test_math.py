@@ -57,7 +57,7 @@ def truth(name, dtype):
 def apply(name, x):
     """Return a function of x (N,), as the kernels compute it."""
     y = np.empty_like(x)
-    _core.activation(name, x.reshape(1, -1), y.reshape(1, -1))
+    _core.activation(name, x, y)
     return y
 
 
@@ -95,7 +95,7 @@ def test_far_out_they_saturate(isa, dtype):
     assert apply("tanh", x).tolist() == [-1, -1, -1, 1, 1, 1]
     sigmoid = apply("sigmoid", x)
     assert sigmoid[3:].tolist() == [1, 1, 1]
-    assert (sigmoid[:3] <= 2 * np.finfo(dtype).tiny).all()
+    assert not sigmoid[:3].any()
     exp = apply("exp", x)
     assert (exp[:3] <= 2 * np.finfo(dtype).tiny).all()
     assert np.isfinite(exp).all()
@@ -165,12 +165,12 @@ def test_what_is_no_activation_is_refused():
     with pytest.raises(TypeError, match=r"must be an array of float32 or float64, got .* float16"):
         _core.activation("tanh", x.astype(np.float16), x)
     overlapping = np.lib.stride_tricks.as_strided(x, (2, 3), (4, 4))
-    for array in (x[0], x[:, ::2], x.T.copy().T, overlapping, x[:1]):
-        with pytest.raises(ValueError, match=r"_core: . must be"):
+    for array in (x[0], x[:, ::2], x.T.copy().T, overlapping, x[:1], x[np.newaxis]):
+        with pytest.raises(ValueError, match=r"_core: y must be"):
             _core.activation("tanh", x, array)
-    for array in (x[0], x[:, ::2], x.T.copy().T, overlapping):
-        with pytest.raises(ValueError, match=r"_core: . must be"):
-            _core.activation("tanh", array, x)
+    for array in (x[:, ::2], x.T.copy().T, overlapping):
+        with pytest.raises(ValueError, match=r"_core: x must be C-contiguous"):
+            _core.activation("tanh", array, array)
     x.flags.writeable = False
     with pytest.raises(ValueError, match="_core: y must be writeable"):
         _core.activation("tanh", x, x)

@@ -341,7 +341,9 @@ def test_a_model_without_modules_gives_its_input_as_an_array():
     indices = [[0, 2], [1, 1]]
     embedding = pygru.Embedding(3, 2, rng=0)
     y = embedding(indices)
-    assert np.array_equal(pygru.Sequential(pygru.Sequential(), embedding)(indices), y)
+    model = pygru.Sequential(pygru.Sequential(), embedding)
+    assert model.input_classes == 3
+    assert np.array_equal(model(indices), y)
 
 
 def test_repr_shows_how_to_make_the_model_again():

@@ -39,6 +39,18 @@ def test_layers_without_a_state_run_in_a_stream(rng, isa, dtype, B):
     assert stream.state[1].shape == (1, B, 8)
 
 
+@pytest.mark.parametrize("given", [list, np.float64, np.float32, np.float16, np.int64])
+def test_a_model_computes_in_its_own_dtype_whatever_x_is(given, dtype):
+    x = np.array([[1e3, 1e3 + 0.25], [2.0, 3.0]])
+    x = x.tolist() if given is list else x.astype(given)
+    for below in ((pygru.Tanh(),), (pygru.Dropout(), pygru.ReLU()), (pygru.Softmax(),)):
+        model = pygru.Sequential(*below, pygru.GRU(2, 3, dtype=dtype, rng=0), pygru.Softmax())
+        y = model(x)
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(model(np.asarray(x).astype(dtype)), y)
+        np.testing.assert_array_equal(pygru.Stream(model).process(x), y)
+
+
 def of_classes(layer: pygru.Layer, dtype: npt.DTypeLike) -> pygru.Sequential:
     return pygru.Sequential(
         layer, pygru.Dropout(0.5), pygru.Tanh(), pygru.GRU(9, 17, dtype=dtype, rng=0),
@@ -117,8 +129,14 @@ def test_streams_of_models_that_differ_in_what_is_no_parameter_share_nothing(rng
         (lambda: pygru.Sequential(pygru.LastStep(batch_first=True)), "must hold a GRU"),
         (lambda: pygru.Sequential(pygru.Tanh()), "must hold a GRU, an RNN, a Linear or a LayerNo"),
         (lambda: pygru.Tanh(), "must hold a GRU"),
-        (lambda: None, "^Stream: model must be a Sequential, GRU or RNN, got NoneType$"),
-        (lambda: [pygru.GRU(3, 4)], "model must be a Sequential, GRU or RNN, got list$"),
+        (
+            lambda: None,
+            "^Stream: model must be a Sequential, GRU, RNN, Linear or LayerNorm, got NoneType$",
+        ),
+        (
+            lambda: [pygru.GRU(3, 4)],
+            "model must be a Sequential, GRU, RNN, Linear or LayerNorm, got list$",
+        ),
     ],
 )
 def test_what_can_not_be_streamed_is_refused_by_name(model, message):

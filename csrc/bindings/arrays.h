@@ -68,7 +68,6 @@ class View {
     if (access == Access::write && !array.writeable())
       throw std::invalid_argument(must_be() + "writeable");
     empty_ = array.size() == 0;
-    c_contiguous_ = (array.flags() & py::array::c_style) != 0;
     for (axis = 0; axis < array.ndim(); ++axis) {
       // The stride of an axis of one element means nothing; 1, as it is, suits every check below.
       if (empty_ || array.shape(axis) == 1) continue;
@@ -98,11 +97,6 @@ class View {
     contiguous(1);
     return matrix();
   }
-  // Of any shape, with nothing between its elements.
-  Real* block() const {
-    if (data_ && !c_contiguous_) throw std::invalid_argument(must_be() + "C-contiguous");
-    return data_;
-  }
   Matrix<Real> input_major() const {
     if (data_ && !empty_ && strides_[0] != 1)
       throw std::invalid_argument(must_be() + "the transpose of a C-contiguous array");
@@ -127,8 +121,43 @@ class View {
   Index strides_[4] = {1, 1, 1, 1};
   const char* name_ = "";
   bool empty_ = false;
-  bool c_contiguous_ = true;
   bool one_slot_ = false;  // of a tape: the stride of its axis of slots means nothing
+};
+
+// Rows of K values with nothing between them, of any number of axes: C-contiguous arrays of one
+// shape and dtype, which are those of the first one asked for.
+template <class Real>
+class RowViews {
+ public:
+  explicit RowViews(const py::array& like) : like_(like) {
+    K = like.ndim() ? like.shape(like.ndim() - 1) : 1;
+    N = K ? like.size() / K : 0;
+  }
+
+  Real* of(py::handle object, const char* name, Access access, bool may_be_none = false) const {
+    if (object.is_none() && may_be_none) return nullptr;
+    const std::string must_be = std::string("_core: ") + name + " must be ";
+    if (!py::isinstance<py::array_t<Real>>(object))
+      throw py::type_error(must_be + "an array of " + text_of(py::dtype::of<Real>()) + ", got " +
+                           kind_of(object));
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    bool fits = array.ndim() == like_.ndim();
+    for (Index i = 0; fits && i < array.ndim(); ++i) fits = array.shape(i) == like_.shape(i);
+    if (!fits)
+      throw std::invalid_argument(must_be + "of shape " + text_of(like_.attr("shape")) + ", got " +
+                                  text_of(array.attr("shape")));
+    if (!(array.flags() & py::array::c_style))
+      throw std::invalid_argument(must_be + "C-contiguous");
+    if (!aligned(array)) throw std::invalid_argument(must_be + "aligned");
+    if (access == Access::write && !array.writeable())
+      throw std::invalid_argument(must_be + "writeable");
+    return static_cast<Real*>(const_cast<void*>(array.data()));
+  }
+
+  Index N, K;
+
+ private:
+  const py::array& like_;
 };
 
 template <class Real>

@@ -8,6 +8,8 @@
 #include <exception>
 #include <thread>
 
+#include "../runtime/plan.h"
+
 namespace pygru {
 
 // Takes the GIL back, or never returns. Before Python 3.14 a thread that wants the GIL while the
@@ -32,6 +34,16 @@ void without_gil(Work work) {
     throw;
   }
   take_gil(state);
+}
+
+// The same, but keeps it for brief work: giving it up and taking it back would cost more, and where
+// another thread computes in Python much more.
+template <class Work>
+void without_gil(double operations, Work work) {
+  if (operations < kBriefWork)
+    work();
+  else
+    without_gil(work);
 }
 
 }  // namespace pygru

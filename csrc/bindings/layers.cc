@@ -45,6 +45,14 @@ const Index* lengths_of(py::handle lengths, Shape s) {
   return array.data();
 }
 
+// Floating-point operations of a forward pass, if no sequence is shorter than the longest.
+template <class Real, class Run>
+double operations(Cell cell, const std::vector<Run>& runs) {
+  const auto [T, B, I, H] = runs[0].args.shape;
+  return 2.0 * static_cast<double>(T * B) * static_cast<double>(H * (I + H)) *
+         cell_of<Real>(kernels(), cell).gates * static_cast<double>(runs.size());
+}
+
 void check_most(Index most) {
   if (most < 1)
     throw std::invalid_argument("_core: most must be at least 1, got " + std::to_string(most));
@@ -96,7 +104,7 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
       a.tape = V(run[at::tape], "tape", "(T, B, S, H)", {T, B, S, H}, out, true).tape(H);
       calls.push_back(call);
     }
-    without_gil([&] { run_forward(cell, length, calls, most); });
+    without_gil(operations<Real>(cell, calls), [&] { run_forward(cell, length, calls, most); });
     warn_of_missing_threads();
   });
 }
@@ -140,7 +148,8 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
       a.db_h = V(run[at::db_h], "db_h", "(G*H,)", {G * H}, out, true).vector();
       calls.push_back(call);
     }
-    without_gil([&] { run_backward(cell, length, calls, most); });
+    without_gil(2 * operations<Real>(cell, calls),
+                [&] { run_backward(cell, length, calls, most); });
     warn_of_missing_threads();
   });
 }
@@ -150,6 +159,11 @@ std::array<Index, 3> linear_sizes(const py::array& x, const py::array& W) {
   if (x.ndim() != 2) throw std::invalid_argument("_core: x must be of shape (N, K)");
   if (W.ndim() != 2) throw std::invalid_argument("_core: W must be of shape (M, K)");
   return {x.shape(0), x.shape(1), W.shape(0)};
+}
+
+template <class Args>
+double operations(const Args& linear) {
+  return 2.0 * static_cast<double>(linear.N) * static_cast<double>(linear.K * linear.M);
 }
 
 void linear_forward(const py::array& x, const py::array& W, py::handle b, py::handle y) {
@@ -164,7 +178,7 @@ void linear_forward(const py::array& x, const py::array& W, py::handle b, py::ha
     a.y = V(y, "y", "(N, M)", {N, M}, out).rows();
     const auto weight = constant(V(W, "W", "(M, K)", {M, K}, in).matrix());
     const Real* bias = V(b, "b", "(M,)", {M}, in, true).vector();
-    without_gil([&] { run_linear(a, weight, bias); });
+    without_gil(operations(a), [&] { run_linear(a, weight, bias); });
     warn_of_missing_threads();
   });
 }
@@ -184,72 +198,8 @@ void linear_backward(const py::array& x, const py::array& W, py::handle dy, py::
     a.dx = V(dx, "dx", "(N, K)", {N, K}, out, true).rows();
     a.dW = V(dW, "dW", "(M, K)", {M, K}, out).input_major();
     a.db = V(db, "db", "(M,)", {M}, out, true).vector();
-    without_gil([&] { run_linear_backward(a); });
+    without_gil(2 * operations(a), [&] { run_linear_backward(a); });
     warn_of_missing_threads();
-  });
-}
-
-// N and K of x (N, K).
-std::array<Index, 2> row_sizes(const py::array& x) {
-  if (x.ndim() != 2) throw std::invalid_argument("_core: x must be of shape (N, K)");
-  return {x.shape(0), x.shape(1)};
-}
-
-void activation(const std::string& name, const py::array& x, py::handle y) {
-  const auto which = activation_named(name);
-  if (!which)
-    throw std::invalid_argument(
-        "_core: activation must be exp, relu, sigmoid, softmax or tanh, got " + name);
-  with_dtype(x, "x", [&](auto real) {
-    using Real = decltype(real);
-    using V = View<Real>;
-    const auto [N, K] = row_sizes(x);
-    const Rows<Real> a = {.N = N,
-                          .K = K,
-                          .x = V(x, "x", "(N, K)", {N, K}, Access::read).block(),
-                          .y = V(y, "y", "(N, K)", {N, K}, Access::write).block()};
-    if (K == 0) return;
-    without_gil([&] { kernels_of<Real>(kernels()).activation[static_cast<int>(*which)](a); });
-  });
-}
-
-void layer_norm(const py::array& x, py::handle w, py::handle b, double eps, py::handle y,
-                py::handle n, py::handle scale) {
-  with_dtype(x, "x", [&](auto real) {
-    using Real = decltype(real);
-    using V = View<Real>;
-    constexpr auto in = Access::read, out = Access::write;
-    const auto [N, K] = row_sizes(x);
-    const LayerNorm<Real> a = {.N = N,
-                               .K = K,
-                               .x = V(x, "x", "(N, K)", {N, K}, in).block(),
-                               .w = V(w, "w", "(K,)", {K}, in).vector(),
-                               .b = V(b, "b", "(K,)", {K}, in).vector(),
-                               .eps = static_cast<Real>(eps),
-                               .y = V(y, "y", "(N, K)", {N, K}, out).block(),
-                               .n = V(n, "n", "(N, K)", {N, K}, out, true).block(),
-                               .scale = V(scale, "scale", "(N,)", {N}, out, true).vector()};
-    without_gil([&] { kernels_of<Real>(kernels()).layer_norm(a); });
-  });
-}
-
-void layer_norm_backward(const py::array& n, py::handle scale, py::handle w, py::handle dy,
-                         py::handle dx, py::handle dw, py::handle db) {
-  with_dtype(n, "n", [&](auto real) {
-    using Real = decltype(real);
-    using V = View<Real>;
-    constexpr auto in = Access::read, out = Access::write;
-    const auto [N, K] = row_sizes(n);
-    const LayerNormBackward<Real> a = {.N = N,
-                                       .K = K,
-                                       .n = V(n, "n", "(N, K)", {N, K}, in).block(),
-                                       .scale = V(scale, "scale", "(N,)", {N}, in).vector(),
-                                       .w = V(w, "w", "(K,)", {K}, in).vector(),
-                                       .dy = V(dy, "dy", "(N, K)", {N, K}, in).block(),
-                                       .dx = V(dx, "dx", "(N, K)", {N, K}, out, true).block(),
-                                       .dw = V(dw, "dw", "(K,)", {K}, out).vector(),
-                                       .db = V(db, "db", "(K,)", {K}, out).vector()};
-    without_gil([&] { kernels_of<Real>(kernels()).layer_norm_backward(a); });
   });
 }
 
@@ -270,7 +220,7 @@ void adam(py::handle p, py::handle g, py::handle m, py::handle v, double rate, d
                           .beta_2 = static_cast<Real>(beta_2),
                           .eps = static_cast<Real>(eps),
                           .decay = static_cast<Real>(decay)};
-    without_gil([&] { kernels_of<Real>(kernels()).adam(a); });
+    without_gil(16.0 * static_cast<double>(n), [&] { kernels_of<Real>(kernels()).adam(a); });
   });
 }
 
@@ -282,7 +232,8 @@ double dot(const py::array& a, py::handle b) {
     const Real* const left = V(a, "a", "(N,)", {n}, Access::read).vector();
     const Real* const right = V(b, "b", "(N,)", {n}, Access::read).vector();
     double sum = 0;
-    without_gil([&] { sum = kernels_of<Real>(kernels()).dot(left, right, n); });
+    without_gil(2.0 * static_cast<double>(n),
+                [&] { sum = kernels_of<Real>(kernels()).dot(left, right, n); });
     return sum;
   });
 }
@@ -304,7 +255,8 @@ double residual_loss(const std::string& name, const py::array& e, double scale, 
                                .scale = static_cast<Real>(scale),
                                .delta = static_cast<Real>(delta)};
     double sum = 0;
-    without_gil([&] { sum = kernels_of<Real>(kernels()).loss[loss](r); });
+    without_gil(8.0 * static_cast<double>(n),
+                [&] { sum = kernels_of<Real>(kernels()).loss[loss](r); });
     return sum;
   });
 }
@@ -319,11 +271,6 @@ void register_layers(py::module_& m) {
   m.def("linear_forward", &linear_forward, arg("x"), arg("W"), arg("b"), arg("y"));
   m.def("linear_backward", &linear_backward, arg("x"), arg("W"), arg("dy"), arg("dx"), arg("dW"),
         arg("db"));
-  m.def("activation", &activation, arg("name"), arg("x"), arg("y"));
-  m.def("layer_norm", &layer_norm, arg("x"), arg("w"), arg("b"), arg("eps"), arg("y"), arg("n"),
-        arg("scale"));
-  m.def("layer_norm_backward", &layer_norm_backward, arg("n"), arg("scale"), arg("w"), arg("dy"),
-        arg("dx"), arg("dw"), arg("db"));
   m.def("adam", &adam, arg("p"), arg("g"), arg("m"), arg("v"), arg("rate"), arg("beta_1"),
         arg("beta_2"), arg("eps"), arg("decay"));
   m.def("dot", &dot, arg("a"), arg("b"));

@@ -13,6 +13,7 @@ PYBIND11_MODULE(_core, m) {
   pygru::prepare_for_forks();
   pygru::register_machine(m);
   pygru::register_layers(m);
+  pygru::register_rows(m);
   pygru::register_packing(m);
   pygru::register_stream(m);
 }

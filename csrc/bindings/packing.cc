@@ -51,7 +51,7 @@ LayerWeights<Real> layer_of(const py::tuple& given) {
     const bool array = py::isinstance<py::array>(given[1]);
     const Index K = array ? py::reinterpret_borrow<py::array>(given[1]).size() : 0;
     is.inputs = is.outputs = K;
-    to.weights.W.data = V(given[1], "w", "(K,)", {K}, in).vector();
+    to.w = V(given[1], "w", "(K,)", {K}, in).vector();
     to.weights.b_x = V(given[2], "b", "(K,)", {K}, in).vector();
     is.eps = given[3].cast<double>();
   } else if (name == "embedding") {

@@ -9,6 +9,7 @@ namespace pygru {
 void register_layers(pybind11::module_& m);
 void register_machine(pybind11::module_& m);
 void register_packing(pybind11::module_& m);
+void register_rows(pybind11::module_& m);
 void register_stream(pybind11::module_& m);
 
 // Warns, once for each time it happens, when threads could not be started.

@@ -128,10 +128,7 @@ class AnyStream {
                                   (is_block ? "block" : "x"));
     {
       const Busy alone(*this);
-      if (stream.takes_long(T))
-        without_gil([&] { stream.run(from, T, y); });
-      else
-        stream.run(from, T, y);
+      without_gil(stream.operations(T), [&] { stream.run(from, T, y); });
     }
     warn_of_missing_threads();
     return result;

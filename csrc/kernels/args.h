@@ -156,6 +156,27 @@ struct Rows {
   Real* y = nullptr;        // (N, K)  out
 };
 
+// dx = dy f'(x), found from y.
+template <class Real>
+struct RowsBackward {
+  Index N = 0, K = 0;
+  const Real* y = nullptr;   // (N, K)
+  const Real* dy = nullptr;  // (N, K)
+  Real* dx = nullptr;        // (N, K)  out
+};
+
+// Cross-entropy of N rows of K scores, contiguous, with one class for each; see rows.h.
+template <class Real>
+struct CrossEntropy {
+  Index N = 0, K = 0;
+  const Real* y = nullptr;         // (N, K)
+  const Index* classes = nullptr;  // (N,)    below K
+  const Real* weights = nullptr;   // (N,)
+  Real* dy = nullptr;              // (N, K)  out
+  Real* sums = nullptr;            // (N,)    out: loss = log(sum) + rest
+  Real* rests = nullptr;           // (N,)    out
+};
+
 // Layer normalisation of N rows of K values, contiguous; y may be x. See rows.h.
 template <class Real>
 struct LayerNorm {

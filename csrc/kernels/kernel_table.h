@@ -50,6 +50,8 @@ struct Kernels {
   CellKernels<Real> cell[kCells];
   LinearKernels<Real> linear;
   void (*activation[kActivations])(const Rows<Real>&);
+  void (*activation_backward[kActivations])(const RowsBackward<Real>&);
+  void (*cross_entropy)(const CrossEntropy<Real>&);
   void (*layer_norm)(const LayerNorm<Real>&);
   void (*layer_norm_backward)(const LayerNormBackward<Real>&);
   void (*adam)(const Adam<Real>&);

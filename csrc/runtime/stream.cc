@@ -15,7 +15,7 @@ namespace pygru {
 
 template <class Real>
 PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : table(kernels()) {
-  for (const auto& [outline, weights] : layers) {
+  for (const auto& [outline, weights, w] : layers) {
     Layer& to = layers_.emplace_back(Layer{outline, {}});
     const Index K = outline.inputs, M = outline.outputs;
     switch (outline.kind) {
@@ -40,7 +40,7 @@ PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : 
       case LayerKind::layer_norm: {  // w, then b
         auto* const both =
             static_cast<Real*>(to.packed.reserve(2 * K * static_cast<Index>(sizeof(Real))));
-        std::copy_n(weights.W.data, K, both);
+        std::copy_n(w, K, both);
         std::copy_n(weights.b_x, K, both + K);
         break;
       }
@@ -53,8 +53,9 @@ PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : 
 
 namespace {
 
-// Operations of a layer for one row, near enough to tell brief work from long.
-double operations(const KernelTable& table, const LayerOutline& layer) {
+// Operations of a layer for one row, near enough to tell brief work from long: of an activation
+// about as many as e^x takes.
+double operations_of(const KernelTable& table, const LayerOutline& layer) {
   const auto K = static_cast<double>(layer.inputs), M = static_cast<double>(layer.outputs);
   if (layer.kind == LayerKind::cell)
     return 2 * cell_of<float>(table, layer.cell).gates * M * (K + M);
@@ -73,7 +74,7 @@ Stream<Real>::Stream(std::shared_ptr<const PackedModel<Real>> model, Index batch
     if (i + 1 < layers.size()) widest = std::max(widest, M);
     if (layers[i].kind == LayerKind::cell)
       states_.emplace_back(static_cast<std::size_t>(batch * M));
-    operations_ += operations(model_->table, layers[i]) * static_cast<double>(batch);
+    operations_ += operations_of(model_->table, layers[i]) * static_cast<double>(batch);
   }
   const Index step_bytes = batch * widest * static_cast<Index>(sizeof(Real));
   block_steps_ = std::clamp<Index>(kBlockBytes / std::max<Index>(1, step_bytes), 1, kMostSteps);

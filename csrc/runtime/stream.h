@@ -21,20 +21,21 @@ constexpr bool reads_classes(LayerKind kind) {
 
 // What a layer of a stream is, without its weights.
 struct LayerOutline {
-  LayerKind kind;
-  Cell cell;              // where it is one
-  Activation activation;  // where it is one
-  Index inputs;           // or classes, where integers are read
-  Index outputs;
-  double eps;  // of a LayerNorm
+  LayerKind kind{};
+  Cell cell{};              // of LayerKind::cell
+  Activation activation{};  // of LayerKind::activation
+  Index inputs = 0;         // or classes, where integers are read
+  Index outputs = 0;
+  double eps = 0;  // of LayerKind::layer_norm
 };
 
-// One layer as it comes in: a cell has weights in one direction, a Linear W and b_x, a LayerNorm
-// W (1, K) and b_x, an embedding W (K, M), the others none.
+// One layer as it comes in: a cell has weights in one direction, a Linear W and b_x, an embedding
+// W (K, M), a LayerNorm w and b_x, the others none.
 template <class Real>
 struct LayerWeights {
   LayerOutline outline;
   Weights<Real> weights;
+  const Real* w = nullptr;  // (K,)
 };
 
 // The layers of a model with their weights packed for the instruction set in use. Never changes.
@@ -64,8 +65,8 @@ class Stream {
   Index inputs() const { return model_->layers().front().inputs; }
   Index outputs() const { return model_->layers().back().outputs; }
 
-  // Whether T steps take so long that other Python threads should have the GIL meanwhile.
-  bool takes_long(Index T) const { return static_cast<double>(T) * operations_ > kBriefWork; }
+  // Floating-point operations of T steps, about.
+  double operations(Index T) const { return static_cast<double>(T) * operations_; }
 
   // x (T, B, I), or (T, B) of_classes(), to y (T, B, O), both contiguous; the state goes on.
   template <class X>

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pygru.activations import Sigmoid
+from pygru.activations import ReLU, Sigmoid, Tanh
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Run
 from pygru.interop.onnx.cells import DEFAULTS, RecurrentNode, recurrent_node
@@ -25,9 +25,9 @@ from pygru.model import Sequential
 __all__ = ["run_model", "run_node"]
 
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {
-    "Relu": lambda s: np.maximum(s, 0),
+    "Relu": ReLU(),
     "Sigmoid": Sigmoid(),
-    "Tanh": np.tanh,
+    "Tanh": Tanh(),
 }
 
 
