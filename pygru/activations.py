@@ -7,7 +7,7 @@ derivative is a function of y, so y is all that ``backward`` needs. Names are Py
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from pygru.module import Config, Layer
 from pygru.registry import savable
 from pygru.widths import SAME
 
-__all__ = ["Activation", "ReLU", "Sigmoid", "Softmax", "Tanh"]
+__all__ = ["Activation", "ReLU", "Sigmoid", "Softmax", "Tanh", "last_activation"]
 
 
 class Activation(Layer):
@@ -104,3 +104,15 @@ class Softmax(Activation):
     """
 
     _kernel = "softmax"
+
+
+def last_activation(model: Any) -> Activation | None:
+    """Return the activation that a module ends in, or is; None where it ends in none.
+
+    Examples
+    --------
+    >>> last_activation(pygru.Sequential(pygru.Linear(3, 2), pygru.Softmax()))
+    Softmax()
+    """
+    *_, last = (None, *model._leaves()) if hasattr(model, "_leaves") else (model,)
+    return last if isinstance(last, Activation) else None

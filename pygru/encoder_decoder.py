@@ -24,6 +24,7 @@ from pygru.generation import as_temperature, class_feed, value_feed, write
 from pygru.model import Sequential
 from pygru.module import Config
 from pygru.pooling import TimeLayer
+from pygru.ragged import padded
 from pygru.registry import describe, savable
 from pygru.tape import Tape
 
@@ -332,12 +333,12 @@ class EncoderDecoder(Composite):
         Parameters
         ----------
         x, lengths
-            As for `forward`.
+            As for `forward`; or x is a list of sequences of unequal lengths.
         steps : int
             How many to write at most.
         temperature : float, optional
             For classes: 0, the default, takes the most probable class at each step; above 0 they
-            are drawn from softmax(y / temperature).
+            are drawn from softmax(y / temperature), as in `Sequential.generate`.
         rng : int, numpy.random.Generator or None
             Where classes are drawn from.
 
@@ -358,6 +359,9 @@ class EncoderDecoder(Composite):
         steps = as_size(where, "steps", steps)
         count = self.decoder.input_classes
         heat = as_temperature(where, temperature, count is not None, 0.0)
+        time = 1 if self.batch_first else 0
+        if lengths is None and (unequal := padded(x, time)):
+            x, lengths = unequal
         state, _ = self._read(x, lengths, False)
         batched = state[0].ndim == 3
         if not batched:
@@ -370,8 +374,7 @@ class EncoderDecoder(Composite):
         if count is None:
             feed = value_feed(where, start.shape[1])
         else:
-            feed = class_feed(where, count, heat, rng)
+            feed = class_feed(where, count, heat, rng, self.decoder)
         step = self.decoder._one_step
         written = write(where, step, feed, y, state, steps=steps, end=self.end)
-        time = 1 if self.batch_first else 0
         return np.moveaxis(written, 1, time) if batched else np.asarray(written[0])

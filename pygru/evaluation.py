@@ -20,6 +20,7 @@ import numpy.typing as npt
 from pygru import checks, losses
 from pygru import metrics as metrics_
 from pygru.data import Batch, batches
+from pygru.probabilities import as_decided, warn_of_probabilities
 from pygru.ragged import Ragged
 from pygru.samples import (
     Samples,
@@ -100,13 +101,13 @@ def evaluate(
     data = check_samples("evaluate", model, X, Y, lengths)
     checks.as_size("evaluate", "batch_size", batch_size)
     loss, measured = losses.get(loss, "evaluate"), metrics_.get(metrics, "evaluate")
+    warn_of_probabilities("evaluate", model, loss)
     try:
         means = measure(model, data, loss, measured, batch_size)
     except (TypeError, ValueError):
         check_targets("evaluate", model, data, loss)  # says more where it is the targets
         raise
-    named = means.named()
-    return {"loss": means.loss, **named} if named else means.loss
+    return {"loss": means.loss, **means.named()} if measured else means.loss
 
 
 def predict(
@@ -221,7 +222,7 @@ def measure(
     batch_size: int,
 ) -> Means:
     """Return the loss and the metrics over all samples, in batches."""
-    means = Means(metrics)
+    means = Means(as_decided(metrics, model))
     for batch in _in_order(data.X, batch_size):
         x, target, ends, target_ends = data.take(batch)
         y = _answer(model, x, target, ends, target_ends)

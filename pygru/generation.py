@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from pygru.activations import Softmax, last_activation
 from pygru.checks import (
     FloatArray,
     FloatDType,
@@ -24,6 +25,7 @@ from pygru.checks import (
     as_real,
     check_bytes,
 )
+from pygru.ragged import padded
 
 __all__ = ["Feed", "Step", "as_prompt", "as_temperature", "class_feed", "value_feed", "write"]
 
@@ -59,6 +61,8 @@ def as_prompt(
     time: int,
 ) -> tuple[Array, IntArray | None, bool]:
     """Return a batch of prompts with time as axis ``time``, lengths, and whether it was a batch."""
+    if lengths is None and (unequal := padded(prompt, time)):
+        prompt, lengths = unequal
     x: Array = (
         as_integers(where, "prompt", prompt) if classes else as_real(where, "prompt", prompt, dtype)
     )
@@ -79,8 +83,12 @@ def as_prompt(
     return x if batched else np.expand_dims(x, 1 - time), ends, batched
 
 
-def class_feed(where: str, count: int, temperature: float, rng: Random) -> Feed:
-    """Draw the next of ``count`` classes from softmax(y / temperature); 0 takes the likeliest."""
+def class_feed(where: str, count: int, temperature: float, rng: Random, model: Any) -> Feed:
+    """Draw the next of ``count`` classes from softmax(y / temperature); 0 takes the likeliest.
+
+    Where the model ends in Softmax, log y is in the place of y.
+    """
+    probabilities = isinstance(last_activation(model), Softmax)
     generator = as_generator(where, rng)
 
     def feed(y: FloatArray) -> Array:
@@ -93,6 +101,9 @@ def class_feed(where: str, count: int, temperature: float, rng: Random) -> Feed:
         if temperature == 0.0:
             return np.asarray(y.argmax(axis=-1))
         scores = y.astype(np.float64)
+        if probabilities:
+            with np.errstate(divide="ignore"):  # log 0 is a score, too
+                np.log(scores, out=scores)
         scores -= scores.max(axis=-1, keepdims=True)
         scores /= temperature
         cumulated = np.exp(scores).cumsum(axis=-1)  # (B, C), not divided by its last column

@@ -32,6 +32,7 @@ def accuracy(
     lengths: npt.ArrayLike | None = None,
     *,
     batch_first: bool = False,
+    threshold: float = 0.0,
 ) -> float:
     """Return the share of decisions that are right.
 
@@ -41,9 +42,13 @@ def accuracy(
         Logits.
     target : array_like of shape (...)
         Class indices: right where y is largest at that index. Or probabilities, in the shape of
-        `y`: right where y > 0 and target > 1/2, or neither. Where y is NaN nothing is right.
+        `y`: right where y > threshold and target > 1/2, or neither. Where y is NaN nothing is
+        right.
     lengths, batch_first
         As in `losses.mae`.
+    threshold : float
+        From where y means yes: 0 for logits, 1/2 for probabilities. ``metrics="accuracy"`` takes
+        1/2 for a model that ends in `Sigmoid`.
 
     Raises
     ------
@@ -62,7 +67,7 @@ def accuracy(
     for name, array in (("y", y), ("target", target)):
         checks.check_real("accuracy", name, array)
     if target.shape == y.shape:
-        right = ((y > 0) == (target > 0.5)) & ~np.isnan(y)
+        right = ((y > threshold) == (target > 0.5)) & ~np.isnan(y)
     elif target.shape == y.shape[:-1]:
         if y.shape[-1] < 2:
             raise ValueError(

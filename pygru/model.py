@@ -255,15 +255,16 @@ class Sequential(Composite, Layer):
         Parameters
         ----------
         prompt : array_like
-            In the shape of x, at least one step: integers for a model that begins with an
-            `Embedding` or `OneHot`, else real numbers, as many per step as the model gives.
+            In the shape of x, at least one step, or a list of sequences of unequal lengths:
+            integers for a model that begins with an `Embedding` or `OneHot`, else real numbers, as
+            many per step as the model gives.
         steps : int
             How many to write.
         lengths : array_like of shape (B,), optional
             Number of steps of each prompt, at least 1.
         temperature : float, optional
-            For classes, drawn from softmax(y / temperature): 1, the default, draws by the model's
-            own probabilities, less is more cautious, 0 takes the most probable class.
+            For classes, drawn from softmax(y / temperature), of log y behind a `Softmax`: 1, the
+            default, draws by the model's own probabilities, less is more cautious, 0 the likeliest.
         rng : int, numpy.random.Generator or None
             Where the classes are drawn from.
 
@@ -302,8 +303,8 @@ class Sequential(Composite, Layer):
         """
         where, time = "Sequential.generate", 1 if self.batch_first else 0
         steps = as_size(where, "steps", steps)
-        count = self.input_classes
-        classes = count is not None
+        K = self.input_classes
+        classes = K is not None
         heat = as_temperature(where, temperature, classes, 1.0)
         for module in self._leaves():
             if isinstance(module, Recurrent) and module.bidirectional:
@@ -317,9 +318,7 @@ class Sequential(Composite, Layer):
                     f"got one with {type(module).__name__}"
                 )
         x, ends, batched = as_prompt(where, prompt, lengths, classes, self.dtype, time)
-        feed = (
-            value_feed(where, x.shape[2]) if count is None else class_feed(where, count, heat, rng)
-        )
+        feed = value_feed(where, x.shape[2]) if K is None else class_feed(where, K, heat, rng, self)
         y, state = self.run(x, [None] * len(self._recurrent), lengths=ends)
         if y.ndim == 3:
             y = LastStep(batch_first=self.batch_first)(y, lengths=ends)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Ragged"]
+__all__ = ["Ragged", "padded"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -71,3 +71,29 @@ class Ragged:
     def shape(self) -> tuple[int, ...]:
         """Shape of all sequences padded, (N, T, ...)."""
         return (len(self), int(self.lengths.max()), *self.values.shape[1:])
+
+
+def padded(sequences: Any, time: int) -> tuple[Array, Array] | None:
+    """Return sequences of unequal lengths in one array, and the lengths.
+
+    Time is axis ``time`` of the array, 0 or 1. None of what is no list of such sequences, or where
+    one of them is empty.
+
+    Examples
+    --------
+    >>> array, lengths = padded([[1, 2, 3], [4]], time=0)
+    >>> array.tolist(), lengths.tolist()
+    ([[1, 4], [2, 0], [3, 0]], [3, 1])
+    """
+    if not isinstance(sequences, (list, tuple)):
+        return None
+    try:
+        arrays = [np.asarray(sequence) for sequence in sequences]
+    except ValueError:  # one that is no rectangle
+        return None
+    if not all(array.ndim and len(array) for array in arrays):
+        return None
+    if len({array.shape[1:] for array in arrays}) != 1 or len({len(array) for array in arrays}) < 2:
+        return None
+    ragged = Ragged(arrays)
+    return np.moveaxis(ragged[:], 1, time), ragged.lengths

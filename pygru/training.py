@@ -6,7 +6,6 @@ Depends on modules, losses, optimisers and data; leaves files to `pygru.checkpoi
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -15,7 +14,6 @@ import numpy.typing as npt
 
 from pygru import checks, losses
 from pygru import metrics as metrics_
-from pygru.activations import Sigmoid, Softmax
 from pygru.checkpoint import Checkpoint
 from pygru.data import BucketedBatches, Sampler, ShuffledBatches
 from pygru.evaluation import check_targets
@@ -23,6 +21,7 @@ from pygru.history import EpochRecord, History
 from pygru.interrupts import Interrupts
 from pygru.model import Sequential
 from pygru.optim import Optimizer
+from pygru.probabilities import as_decided, warn_of_probabilities
 from pygru.progress import Progress
 from pygru.ragged import Ragged
 from pygru.recurrent import Recurrent
@@ -185,7 +184,7 @@ def fit(
         raise ValueError("fit: resume needs a checkpoint to go on from, got None")
     settings = Settings(
         loss=losses.get(loss, "fit"),
-        metrics=metrics_.get(metrics, "fit"),
+        metrics=as_decided(metrics_.get(metrics, "fit"), model),
         batch_size=checks.as_size("fit", "batch_size", batch_size),
         sampler=_default_sampler(data) if sampler is None else sampler,
         schedule=schedule,
@@ -195,7 +194,7 @@ def fit(
         clip_value=_or_none(checks.as_positive, "clip_value", clip_value),
         on_gradient=on_gradient,
     )
-    _warn_of_probabilities(model, settings.loss)
+    warn_of_probabilities("fit", model, settings.loss)
     if bptt is not None:
         _check_series(model, data, bptt, stateful)
     check_targets("fit", model, data, settings.loss, bptt)
@@ -316,21 +315,6 @@ def _held_out(model: Any, validation: tuple[Any, ...]) -> Samples:
         raise ValueError(f"{wanted}, got {len(validation)} items")
     X, Y, lengths = (*validation, None)[:3]
     return check_samples("fit", model, X, Y, lengths, "validation ")
-
-
-def _warn_of_probabilities(model: Any, loss: losses.Loss) -> None:
-    """Warn of a model that gives probabilities to a loss that takes scores."""
-    *_, last = (None, *model._leaves()) if isinstance(model, Sequential) else (model,)
-    for activation, taken in (
-        (Softmax, losses.cross_entropy),
-        (Sigmoid, losses.binary_cross_entropy),
-    ):
-        if loss is taken and isinstance(last, activation):
-            warnings.warn(
-                f"fit: loss {taken.__name__} takes scores and applies {activation.__name__} to "
-                "them itself: leave it out at the end of the model",
-                stacklevel=3,
-            )
 
 
 def _check_kind(name: str, value: object, kind: Any, wanted: str) -> None:

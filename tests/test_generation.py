@@ -101,6 +101,54 @@ def test_drawing_follows_the_temperature_and_the_seed():
     assert not np.array_equal(one, model.generate([0], 50, rng=4))
 
 
+def test_a_model_that_ends_in_softmax_draws_by_its_own_probabilities():
+    scores = make_classes()
+    model = pygru.Sequential(scores, pygru.Softmax())
+    prompt = np.tile([[1], [2], [3]], 20_000)
+    for temperature in (1.0, 0.5):
+        drawn = model.generate(prompt, 1, temperature=temperature, rng=0)
+        assert np.array_equal(drawn, scores.generate(prompt, 1, temperature=temperature, rng=0))
+    share = np.bincount(model.generate(prompt, 1, rng=1)[0], minlength=K) / prompt.shape[1]
+    assert np.abs(share - model(prompt[:, :1])[-1, 0]).max() < 0.02
+    assert np.array_equal(
+        model.generate(PROMPT, 4, temperature=0.0), scores.generate(PROMPT, 4, temperature=0.0)
+    )
+
+
+def test_a_class_of_probability_zero_is_never_drawn():
+    head = pygru.Linear(8, K, rng=0)
+    model = pygru.Sequential(
+        pygru.Embedding(K, 4, rng=0), pygru.GRU(4, 8, rng=1), head, pygru.Softmax()
+    )
+    head.params["bias"][:] = [0, 0, 1000, 0, 0]
+    assert (model.generate(PROMPT, 50, rng=0) == 2).all()
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_prompts_of_unequal_lengths_are_a_list(batch_first, rng):
+    model = make_classes(batch_first)
+    prompts = [np.array([1, 2, 3]), [4], (0, 1)]
+    written = model.generate(prompts, 6, temperature=0)
+    for b, prompt in enumerate(prompts):
+        alone = model.generate(prompt, 6, temperature=0)
+        assert np.array_equal(written[b] if batch_first else written[:, b], alone)
+    values = make_values(False, batch_first)
+    prompts = [rng.standard_normal((T, 2)) for T in (3, 1, 5)]
+    written = values.generate(prompts, 4)
+    for b, prompt in enumerate(prompts):
+        alone = values.generate(prompt, 4)
+        assert np.array_equal(written[b] if batch_first else written[:, b], alone)
+    for wrong, message in (
+        ([[1, 2], []], "must be one array"),
+        ([[1, 2], [[3]]], "must be one array"),
+        ([[1, 2], 3], "must be one array"),
+    ):
+        with pytest.raises(ValueError, match=f"^Sequential.generate: prompt {message}"):
+            model.generate(wrong, 3)
+    with pytest.raises(ValueError, match="prompt must be one array"):
+        model.generate([[1, 2], [3]], 3, lengths=[2, 1])
+
+
 def test_a_step_costs_a_step(monkeypatch):
     model = make_classes()
     steps = []

@@ -25,6 +25,25 @@ def test_accuracy_of_classes_and_of_decisions() -> None:
         metrics.accuracy(np.zeros((2, 3)), np.zeros((2, 1)))
 
 
+def test_accuracy_behind_a_sigmoid_is_that_of_its_scores(rng: np.random.Generator) -> None:
+    X = rng.standard_normal((50, 3))
+    Y = (X[:, :1] + 0.3 * rng.standard_normal((50, 1)) > 0).astype(float)
+    scores = pygru.Linear(3, 1, rng=0)
+    model = pygru.Sequential(scores, pygru.Sigmoid())
+    expected = pygru.evaluate(scores, X, Y, loss="mse", metrics="accuracy")["accuracy"]
+    assert 0 < expected < 1
+    for measured in ("accuracy", metrics.accuracy):
+        results = pygru.evaluate(model, X, Y, loss="mse", metrics=measured)
+        assert results["accuracy"] == expected
+    history = pygru.fit(
+        model, X, Y, loss="mse", optimizer=pygru.Adam(1e-30), epochs=1, metrics="accuracy",
+        validation=(X, Y), verbose=0, batch_size=50,
+    )  # fmt: skip
+    epoch = history.epochs[0]
+    assert epoch.metrics["accuracy"] == epoch.validation_metrics["accuracy"] == expected
+    assert metrics.accuracy([0.4, 0.6], [0.0, 0.0], threshold=0.5) == 0.5
+
+
 def test_accuracy_does_not_guess() -> None:
     with pytest.raises(ValueError, match=r"two classes .* \(2, 1\); .* give target the shape of y"):
         metrics.accuracy([[1.0], [-1.0]], [1, 0])

@@ -353,6 +353,9 @@ def test_probabilities_for_a_loss_that_takes_scores_are_warned_of(
         pygru.fit(
             model, np.ones((20, 3)), Y, loss=loss, optimizer=pygru.Adam(), epochs=1, verbose=0
         )
+    with pytest.warns(UserWarning, match=f"^evaluate: loss {loss} takes scores") as told:
+        pygru.evaluate(model, np.ones((20, 3)), Y, loss=loss)
+    assert told[0].filename == __file__
 
 
 @pytest.mark.parametrize("call", [
