@@ -75,28 +75,32 @@ def from_onnx(source: Any, *, check: bool = False) -> Any:
     return imported.model
 
 
-def to_onnx(model: Module) -> bytes:
+def to_onnx(model: Module, *, state: bool = False) -> bytes:
     """Return a model as an ONNX model: what a .onnx file holds, and ONNX Runtime takes as it is.
 
     Parameters
     ----------
     model : Module
         A Sequential or a layer, of pygru's own classes.
+    state : bool
+        Whether the states go in and out, to go on from one call to the next, as in streaming.
 
     Returns
     -------
     bytes
-        One input ``x`` in the model's layout, T and B free, or (B, K) where nothing looks at time;
-        output ``y``, and ``h_n`` of a
-        recurrent layer alone. Every sequence has T steps. (ONNX Runtime runs GRU and RNN in float32
-        alone.)
+        Input ``x`` in the model's layout, T and B free, or (B, K) where nothing looks at time;
+        output ``y``, and ``h_n`` of a recurrent layer alone. With ``state`` also input ``h_0`` and
+        output ``h_n``, (L, B, H); where there are several recurrent layers those of each, with its
+        place in the model: ``h_0_0``, ``h_0_2``. Every sequence has T steps. (ONNX Runtime runs GRU
+        and RNN in float32 alone.)
 
     Raises
     ------
     TypeError
         When a derived class computes its own way.
     ValueError
-        When ONNX has no equal of a module.
+        When ONNX has no equal of a module, or with ``state`` no layer has one, or one reads
+        sequences backwards.
 
     Examples
     --------
@@ -111,7 +115,7 @@ def to_onnx(model: Module) -> bytes:
     """
     check_own("to_onnx", model)
     with reading("to_onnx", None):
-        return export(model)
+        return export(model, state)
 
 
 def __getattr__(name: str) -> Any:

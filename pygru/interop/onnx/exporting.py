@@ -29,42 +29,42 @@ __all__ = ["export"]
 IR_VERSION, OPSET = 8, 17  # of ONNX 1.12, 2022: LayerNormalization
 
 
-def export(model: Module) -> bytes:
+def export(model: Module, state: bool) -> bytes:
     """Return the bytes of an ONNX model; see `pygru.interop.to_onnx`."""
-    return _Exporter(model).run()
+    return _Exporter(model, state).run()
 
 
 class _Exporter:
-    def __init__(self, model: Module) -> None:
+    def __init__(self, model: Module, state: bool) -> None:
         self.modules = modules_of(model)
-        self.alone = isinstance(model, Recurrent)
+        self.carries, self.gives = state, state or isinstance(model, Recurrent)
+        self.several = sum(isinstance(module, Recurrent) for _, module in self.modules) > 1
         self.dtype, self.batch_first = model.dtype, bool(model.batch_first)
         self.nodes: list[Message] = []
         self.initializers: dict[str, Message] = {}
         self.time: int | None = int(self.batch_first)  # axis of time now; None after a pooling
         self.width: int | str = "K"  # of the features now
         self.states: list[str] = []  # final states of the recurrent module just before
+        self.h_0s: list[Message] = []  # inputs and outputs: the states of each recurrent module
+        self.h_ns: list[Message] = []
 
     def run(self) -> bytes:
         value, given = "x", self.input()
         for prefix, module in self.modules:
             value = self.module(prefix, module, value)
-        last = self.modules[-1][1] if self.modules else None
-        gives = [("y", [*self.leading(), self.width])]
+        y = _value("y", CODES[self.dtype], [*self.leading(), self.width])
         if self.time is not None and self.time != int(self.batch_first):
             self.node("Transpose", [value], output="y", perm=[1, 0, 2])
         else:
             self.node("Identity", [value], output="y")
-        if self.alone and isinstance(last, Recurrent):
-            self.node("Concat", self.states, output="h_n", axis=0)
-            runs = last.num_layers * (1 + last.bidirectional)
-            gives.append(("h_n", [runs, "B", last.hidden_size]))
+        if self.carries and not self.h_0s:
+            raise ValueError("state must be False for a model without a recurrent layer, got True")
         graph = {
             "node": self.nodes,
             "name": "pygru",
             "initializer": list(self.initializers.values()),
-            "input": [given],
-            "output": [_value(name, CODES[self.dtype], shape) for name, shape in gives],
+            "input": [given, *self.h_0s],
+            "output": [y, *self.h_ns],
         }
         return encode(
             {
@@ -162,14 +162,25 @@ class _Exporter:
         if self.time == 1:
             (value,) = self.node("Transpose", [value], perm=[1, 0, 2])
         self.time, self.width = 0, D * module.hidden_size
+        suffix = f"_{prefix}".rstrip(".") if self.several else ""
+        shape: list[int | str] = [module.num_layers * D, "B", module.hidden_size]
+        if self.carries:
+            if D > 1:
+                raise ValueError(
+                    f"state must be False for a model that reads backwards, got True and {module!r}"
+                )
+            self.h_0s.append(_value(f"h_0{suffix}", CODES[self.dtype], shape))
         runs = runs_of(module)
         for layer in range(module.num_layers):
             arrays = recurrent_arrays(GATES[type(module)], runs[layer * D : (layer + 1) * D])
             names = [
-                self.constant(f"{prefix}{name}_l{layer}", array)
+                "" if array is None else self.constant(f"{prefix}{name}_l{layer}", array)
                 for name, array in zip("WRB", arrays, strict=True)
-                if array is not None
             ]
+            if self.carries:
+                names += ["", self.layer_of(f"h_0{suffix}", layer, module.num_layers)]
+            elif not names[-1]:
+                names.pop()
             y, state = self.node(op, [value, *names], count=2, **options)
             self.states.append(state)
             if D == 1:
@@ -177,19 +188,33 @@ class _Exporter:
             else:
                 (y,) = self.node("Transpose", [y], perm=[0, 2, 1, 3])
                 (value,) = self.node("Reshape", [y, self.constant("merge", np.array([0, 0, -1]))])
+        if self.gives:
+            self.node("Concat", self.states, output=f"h_n{suffix}", axis=0)
+            self.h_ns.append(_value(f"h_n{suffix}", CODES[self.dtype], shape))
         return value
+
+    def layer_of(self, h_0: str, layer: int, layers: int) -> str:
+        """Return the state of one layer, (1, B, H)."""
+        if layers == 1:
+            return h_0
+        at = [self.constant(f"place_{i}", np.array([i])) for i in (layer, layer + 1, 0)]
+        return self.node("Slice", [h_0, *at])[0]
+
+    def end(self, which: str) -> str:
+        """Return an index: of the first or the last place."""
+        return self.constant(which, np.array({"first": 0, "last": -1}[which]))
 
     def pooling(self, module: Module, value: str, states: list[str]) -> str:
         time, self.time = self.time, None
         if time is None:
             raise ValueError(f"model must have steps where a module takes some, got {module!r}")
-        last, first = (self.constant(f"place_{i}", np.array(i)) for i in (-1, 0))
         if isinstance(module, LastStep):
-            return self.node("Gather", [value, last], axis=time)[0]
+            return self.node("Gather", [value, self.end("last")], axis=time)[0]
         if isinstance(module, MeanOverTime):
             return self.node("ReduceMean", [value], axes=[time], keepdims=0)[0]
         if not isinstance(module, BothEnds):
             raise ValueError(f"model must be of modules that ONNX has, got {module!r}")
+        first, last = self.end("first"), self.end("last")
         if states:
             ways = [self.node("Gather", [states[-1], place], axis=0)[0] for place in (first, last)]
         else:
