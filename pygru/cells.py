@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pygru.checks import (
     FloatArray,
     Random,
+    as_bool,
     as_choice,
     as_float_dtype,
     as_generator,
@@ -60,7 +61,7 @@ class RecurrentCell(Module):
         name = type(self).__name__
         self.input_size = as_size(name, "input_size", input_size)
         self.hidden_size = as_size(name, "hidden_size", hidden_size)
-        self.bias = bool(bias)
+        self.bias = as_bool(name, "bias", bias)
         self._widths = Widths(self.input_size, self.hidden_size)
         self._cell = cell
         runs = {"": run_shapes(cell, self.input_size, self.hidden_size, self.bias)}

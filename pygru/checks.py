@@ -110,6 +110,13 @@ def as_floating(where: str, name: str, value: npt.ArrayLike) -> FloatArray:
     return as_real(where, name, array, _FLOAT64 if wide else _FLOAT32)
 
 
+def as_bool(where: str, name: str, value: Any) -> bool:
+    """Return ``value`` if it is True or False, or 1 or 0."""
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{where}: {name} must be True or False, got {value!r}")
+
+
 def as_integers(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[np.integer[Any]]:
     """Return ``value`` as integers; floats are an error even where they happen to be whole."""
     array = as_array(where, name, value)

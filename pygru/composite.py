@@ -36,7 +36,7 @@ class Composite(Module):
             if module._in_model or any(module is other for other in modules[:i]):
                 raise ValueError(
                     f"{self._label(key, module)} must be in one place only, got one that already "
-                    "belongs to a model"
+                    "belongs to a model: put that model in its place, or a copy.copy of the module"
                 )
         self._check_order(modules)
         dtype = self._common_dtype(parts)

@@ -185,7 +185,7 @@ class ShuffledBatches:
     """
 
     def __init__(self, *, drop_last: bool = False) -> None:
-        self.drop_last = bool(drop_last)
+        self.drop_last = checks.as_bool("ShuffledBatches", "drop_last", drop_last)
 
     def __call__(self, n: int, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
         """Yield the index arrays of one epoch."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
@@ -93,7 +94,7 @@ def as_path(where: str, name: str, path: PathLike) -> Path:
     try:
         result = Path(path)
     except TypeError:
-        raise TypeError(f"{where}: {name} must be a path, got {path!r}") from None
+        raise TypeError(f"{where}: {name} must be a path, got {short(path)}") from None
     if not result.name or "\0" in str(result):
         raise ValueError(f"{where}: {name} must be the name of a file, got {str(path)!r}")
     return result

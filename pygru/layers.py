@@ -15,6 +15,7 @@ from pygru import _core
 from pygru.checks import (
     FloatArray,
     Random,
+    as_bool,
     as_choice,
     as_classes,
     as_float_dtype,
@@ -238,7 +239,7 @@ class Linear(Layer):
         self.in_features = K = as_size("Linear", "in_features", in_features)
         self.out_features = M = as_size("Linear", "out_features", out_features)
         self._widths = Widths(K, M)
-        self.bias = bool(bias)
+        self.bias = as_bool("Linear", "bias", bias)
         scheme = LINEAR[as_choice("Linear", "init", init, LINEAR)]
         parameters = [Parameter("weight", (M, K), input_major=True), Parameter("bias", (M,))]
         super().__init__(parameters[: 1 + self.bias], as_float_dtype("Linear", dtype))
@@ -343,7 +344,7 @@ class Embedding(Layer):
     ) -> None:
         self.num_embeddings = K = as_size("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = M = as_size("Embedding", "embedding_dim", embedding_dim)
-        self._widths = Widths(gives=M)
+        self._widths = Widths(gives=M, classes=True)
         initializer = EMBEDDING[as_choice("Embedding", "init", init, EMBEDDING)]
         # Input-major already: the input is one of K, and its M weights lie side by side.
         super().__init__([Parameter("weight", (K, M))], as_float_dtype("Embedding", dtype))

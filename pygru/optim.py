@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru import _core
+from pygru import _core, checks
 from pygru.optimizer import Optimizer
 
 __all__ = [
@@ -65,7 +65,7 @@ class SGD(Optimizer):
     def __init__(self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
         super().__init__(lr)
         self.momentum = momentum
-        self.nesterov = bool(nesterov)
+        self.nesterov = checks.as_bool("SGD", "nesterov", nesterov)
         if nesterov and not momentum:
             raise ValueError("SGD: nesterov needs a momentum above 0, got 0")
 

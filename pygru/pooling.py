@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import FloatArray, IntArray, as_floating, as_lengths, time_first
+from pygru.checks import FloatArray, IntArray, as_bool, as_floating, as_lengths, time_first
 from pygru.module import Config, Layer
 from pygru.registry import savable
 from pygru.widths import SAME
@@ -31,7 +31,9 @@ class TimeLayer(Layer):
     _widths = SAME
 
     def __init__(self, batch_first: bool | None) -> None:
-        self.batch_first = None if batch_first is None else bool(batch_first)
+        if batch_first is not None:
+            batch_first = as_bool(type(self).__name__, "batch_first", batch_first)
+        self.batch_first = batch_first
         super().__init__()
 
     def _adopt_layout(self, batch_first: bool | None) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pygru.checks import (
     FloatArray,
     Random,
+    as_bool,
     as_float_dtype,
     as_generator,
     as_lengths,
@@ -75,10 +76,10 @@ class Recurrent(Module):
         self.input_size = as_size(name, "input_size", input_size)
         self.hidden_size = as_size(name, "hidden_size", hidden_size)
         self.num_layers = as_size(name, "num_layers", num_layers, MOST_LAYERS)
-        self.bias = bool(bias)
-        self.batch_first = bool(batch_first)
+        self.bias = as_bool(name, "bias", bias)
+        self.batch_first = as_bool(name, "batch_first", batch_first)
         self.dropout = as_probability(name, "dropout", dropout)
-        self.bidirectional = bool(bidirectional)
+        self.bidirectional = as_bool(name, "bidirectional", bidirectional)
         if self.dropout and self.num_layers == 1:
             warnings.warn(
                 f"{name}: dropout acts between layers, so dropout={self.dropout} does nothing "

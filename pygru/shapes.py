@@ -111,7 +111,7 @@ class OneHot(Layer):
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = as_size("OneHot", "num_classes", num_classes)
-        self._widths = Widths(gives=self.num_classes)
+        self._widths = Widths(gives=self.num_classes, classes=True)
         super().__init__()
 
     def config(self) -> Config:

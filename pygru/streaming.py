@@ -171,13 +171,9 @@ def _shared(model: Module, layers: list[_Layer]) -> _Packed:
 
 def _layers(modules: list[Module]) -> Iterator[_Layer]:
     # What comes before the first module that says how much it reads gives as much as it reads.
-    width = next((m._widths.reads for m in modules if m._widths.reads is not None), None)
-    if width is None:
-        raise TypeError("Stream: model must hold a GRU, an RNN, a Linear or a LayerNorm")
+    width = reads = next((m._widths.reads for m in modules if m._widths.reads is not None), None)
     for module in modules:
         name = type(module).__name__
-        if isinstance(module, (Embedding, OneHot)) and module is not modules[0]:
-            raise TypeError(f"Stream: {name} must be the first layer, which reads integers")
         if isinstance(module, Embedding):
             yield "embedding", module.params["weight"]
         elif isinstance(module, OneHot):
@@ -198,3 +194,5 @@ def _layers(modules: list[Module]) -> Iterator[_Layer]:
                 f"activations, Dropout and LastStep, got {name}"
             )
         width = width if module._widths.same else module._widths.gives
+    if reads is None:
+        raise TypeError("Stream: model must hold a GRU, an RNN, a Linear or a LayerNorm")

@@ -220,7 +220,7 @@ class Trainer:
         grads.fill(0)
         self.model.backward(tape, dy, input_gradient=False)
         if settings.on_gradient is not None:
-            settings.on_gradient(grads)
+            self._give(settings.on_gradient)
         if settings.clip_value is not None:
             clip_by_value(grads, settings.clip_value)
         # A NaN or infinity in an optimiser's moments would stay there for ever. The sum of squares
@@ -238,6 +238,15 @@ class Trainer:
                 return f"the gradient became too large for {type(self.optimizer).__name__}"
         self.optimizer.step(self.params, grads)
         return ""
+
+    def _give(self, hook: GradientHook) -> None:
+        """Let a function of the user's change the gradient in place."""
+        answer = hook(self.grads)
+        if answer is not None and answer is not self.grads:
+            raise TypeError(
+                "fit: on_gradient must change the gradient in place and return None, got "
+                f"{type(answer).__name__}"
+            )
 
     def _most(self) -> float:
         """Return up to where an element of the gradient leaves the optimiser's state finite."""

@@ -15,6 +15,7 @@ class Widths(NamedTuple):
     reads: int | None = None
     gives: int | None = None
     same: bool = False  # it gives what it reads, however wide
+    classes: bool = False  # it reads integers
 
 
 ANY = Widths()
@@ -41,6 +42,8 @@ def chained(modules: Iterable[tuple[str, Widths]]) -> Widths:
                 f"{label} must read what {giver} gives, K = {gives}, got one that reads "
                 f"{widths.reads}"
             )
+        if widths.classes and gives is not None:
+            raise ValueError(f"{label} must come first, as it reads integers, got it after {giver}")
         if same:  # so far
             reads = widths.reads
         if not widths.same:

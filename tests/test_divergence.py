@@ -117,3 +117,14 @@ def test_a_parameter_that_breaks_in_the_last_step_is_found() -> None:
     with pytest.raises(FloatingPointError, match=r"a parameter became NaN .* epoch 1, step 1;"):
         fit(model, *make_data(10), optimizer=Broken(), epochs=1)
     assert np.isfinite(model.flat_params).all()
+
+
+def test_a_hook_that_returns_another_gradient_is_refused() -> None:
+    model, optimizer = Affine(), optim.SGD(0.1)
+    before = model.flat_params.copy()
+    told = r"^fit: on_gradient must change the gradient in place and return None, got ndarray$"
+    with pytest.raises(TypeError, match=told):
+        fit(model, *make_data(), optimizer=optimizer, on_gradient=lambda grads: grads * 0)
+    assert np.array_equal(model.flat_params, before)
+    hook = lambda grads: np.clip(grads, -1, 1, out=grads)  # noqa: E731
+    fit(model, *make_data(), optimizer=optimizer, on_gradient=hook)

@@ -146,6 +146,25 @@ def test_an_array_that_could_have_a_mask_and_has_none_is_an_array():
             "Sequential: module 3 (BothEnds) must read two directions, got a GRU with "
             "bidirectional=False, whose last state LastStep gives",
         ),
+        (
+            lambda: pygru.GRU(3, 4, bidirectional="no"),
+            TypeError,
+            "GRU: bidirectional must be True or False, got 'no'",
+        ),
+        (lambda: pygru.RNN(3, 4, bias=None), TypeError, "RNN: bias must be True or False, got"),
+        (lambda: pygru.GRUCell(3, 4, bias=2), TypeError, "GRUCell: bias must be True or False"),
+        (lambda: pygru.Linear(3, 4, "x"), TypeError, "Linear: bias must be True or False, got 'x'"),
+        (
+            lambda: pygru.LastStep(batch_first="yes"),
+            TypeError,
+            "LastStep: batch_first must be True or False, got 'yes'",
+        ),
+        (
+            lambda: pygru.Sequential(pygru.Linear(3, 4), pygru.Embedding(3, 4)),
+            ValueError,
+            "Sequential: module 1 (Embedding) must come first, as it reads integers, got it after "
+            "module 0 (Linear)",
+        ),
         (lambda: pygru.Dropout(-0.1), ValueError, "Dropout: p must be a number from 0 to 1"),
         (lambda: pygru.LayerNorm(3, 0.0), ValueError, "LayerNorm: eps must be above 0, got 0.0"),
         (

@@ -122,8 +122,12 @@ def test_streams_of_models_that_differ_in_what_is_no_parameter_share_nothing(rng
         (lambda: pygru.GRU(3, 4, bidirectional=True), "a bidirectional GRU needs the future"),
         (lambda: pygru.Sequential(pygru.GRU(3, 4), pygru.MeanOverTime()), "got MeanOverTime"),
         (
-            lambda: pygru.Sequential(pygru.Linear(3, 4), pygru.Embedding(3, 4), pygru.GRU(4, 4)),
-            "Embedding must be the first layer, which reads integers",
+            lambda: pygru.EncoderDecoder(
+                pygru.Sequential(pygru.GRU(3, 4)),
+                pygru.Sequential(pygru.GRU(4, 4)),
+                start=[0.0] * 4,
+            ),
+            "must consist of .*, got EncoderDecoder",
         ),
         (lambda: pygru.Embedding(3, 4), "must hold a GRU"),
         (lambda: pygru.Sequential(pygru.LastStep(batch_first=True)), "must hold a GRU"),

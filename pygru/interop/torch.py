@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
+from pygru.cells import GRUCell, RNNCell
 from pygru.composite import check_own
 from pygru.files import read_safetensors
 from pygru.interop import blocks, torch_modules
@@ -44,8 +45,8 @@ def from_torch(source: Any, into: Module | None = None, *, check: bool = False) 
     ----------
     source : torch.nn.Module, mapping or path-like
         nn.GRU, nn.RNN, nn.Linear, nn.Embedding, nn.Dropout, nn.LayerNorm, nn.ReLU, nn.Sigmoid,
-        nn.Tanh, nn.Softmax or nn.Sequential of them; a state_dict, of tensors or arrays; or a file
-        with a state_dict, safetensors or .pt.
+        nn.Tanh, nn.Softmax, nn.Identity or nn.Sequential of them; nn.GRUCell or nn.RNNCell; a
+        state_dict, of tensors or arrays; or a file with a state_dict, safetensors or .pt.
     into : Module, optional
         A model to load the weights into, module by module in the order of the source's names. A
         state_dict does not tell everything: not batch_first, nor the nonlinearity of an RNN, nor
@@ -103,8 +104,8 @@ def _is_sequential(module: Any) -> bool:
     return isinstance(module, torch.nn.Sequential)
 
 
-def _of_module(module: Any, name: str) -> list[Block]:
-    """Return the blocks of a torch module."""
+def _of_module(module: Any, name: str, like: Any = np.float32) -> list[Block]:
+    """Return the blocks of a torch module; ``like`` is the dtype of what has no parameters."""
     import sys
 
     torch = sys.modules.get("torch")  # whoever holds a module has imported it
@@ -117,7 +118,10 @@ def _of_module(module: Any, name: str) -> list[Block]:
     own = torch_modules._classes()
     if type(module) in (nn.Sequential, own["Sequential"]):
         # (A module that stands in two places is a child once.)
-        return [b for k, child in enumerate(module) for b in _of_module(child, f"module {k}")]
+        parameter = next(module.parameters(), None)
+        if parameter is not None:
+            like = as_array("weight", parameter.detach()).dtype
+        return [b for k, child in enumerate(module) for b in _of_module(child, f"module {k}", like)]
     if isinstance(module, (nn.GRU, nn.RNN)):
         return [_of_recurrent(module, at, isinstance(module, nn.GRU))]
     if type(module) is nn.Linear:
@@ -129,10 +133,15 @@ def _of_module(module: Any, name: str) -> list[Block]:
         return [blocks.embedding(at, _weights(module)["weight"])]
     if type(module) is nn.LayerNorm:
         w = _weights(module)
-        if len(module.normalized_shape) != 1 or "weight" not in w:
-            raise ValueError(f"{at} must scale and normalise the last axis alone, got {module}")
-        shift = w.get("bias", np.zeros_like(w["weight"]))
-        return [blocks.norm(at, w["weight"], shift, module.eps)]
+        if len(module.normalized_shape) != 1:
+            raise ValueError(f"{at} must normalise the last axis alone, got {module}")
+        scale = w.get("weight", np.ones(module.normalized_shape, like))
+        shift = w.get("bias", np.zeros_like(scale))
+        return [blocks.norm(at, scale, shift, module.eps)]
+    if type(module) is nn.Identity:
+        return []
+    if type(module) in (nn.GRUCell, nn.RNNCell):
+        return [_of_cell(module, at)]
     if type(module) is nn.Dropout:
         return [blocks.plain(at, Dropout, p=module.p)]
     if type(module) is nn.Softmax and module.dim == -1:
@@ -159,6 +168,14 @@ def _of_recurrent(module: Any, name: str, is_gru: bool) -> Block:
     if module.num_layers > 1:
         options["dropout"] = float(module.dropout)
     return recurrent_block(name, _weights(module), options)
+
+
+def _of_cell(module: Any, name: str) -> Block:
+    I, H = module.input_size, module.hidden_size  # noqa: E741
+    config = {"input_size": I, "hidden_size": H, "bias": module.bias}
+    variant = {"nonlinearity": module.nonlinearity} if hasattr(module, "nonlinearity") else {}
+    cls = RNNCell if variant else GRUCell
+    return Block(name, cls, config | variant, _weights(module), I, H)
 
 
 def _weights(module: Any) -> dict[str, Array]:

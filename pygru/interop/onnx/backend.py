@@ -96,12 +96,13 @@ def backend() -> Any:
 
         @classmethod
         def run_node(
-            cls, node: Any, inputs: Sequence[Array], device: str = "CPU",
+            cls, node: Any, inputs: Sequence[Array | None], device: str = "CPU",
             outputs_info: Any = None, **options: Any,
         ) -> tuple[Array, ...]:  # fmt: skip
             """Return the outputs of one node."""
             super().run_node(node, inputs, device, outputs_info, **options)
             given = [name for name in node.input if name]
+            inputs = [value for value in inputs if value is not None]  # where a name is ""
             declared = [
                 onnx.helper.make_tensor_value_info(
                     name, onnx.helper.np_dtype_to_tensor_dtype(np.asarray(value).dtype), None
