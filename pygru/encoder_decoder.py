@@ -84,9 +84,9 @@ class EncoderDecoder(Composite):
     Ten digits in, ten digits and an end sign (10) out; 11 is the start sign:
 
     >>> model = pygru.EncoderDecoder(
-    ...     pygru.Sequential(pygru.Embedding(10, 8, rng=0), pygru.GRU(8, 32, rng=0)),
+    ...     pygru.Sequential(pygru.Embedding(10, 8, rng=0), pygru.GRU(8, 32, rng=1)),
     ...     pygru.Sequential(
-    ...         pygru.Embedding(12, 8, rng=0), pygru.GRU(8, 32, rng=0), pygru.Linear(32, 11, rng=0)
+    ...         pygru.Embedding(12, 8, rng=0), pygru.GRU(8, 32, rng=1), pygru.Linear(32, 11, rng=2)
     ...     ),
     ...     start=11, end=10,
     ... )

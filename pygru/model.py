@@ -201,7 +201,7 @@ class Sequential(Composite, Layer):
 
         Examples
         --------
-        >>> model = pygru.Sequential(pygru.GRU(1, 8, rng=0), pygru.Linear(8, 1, rng=0))
+        >>> model = pygru.Sequential(pygru.GRU(1, 8, rng=0), pygru.Linear(8, 1, rng=1))
         >>> series = np.zeros((200, 4, 1), np.float32)  # (T, B, I)
         >>> state = None
         >>> for piece in np.split(series, 10):
@@ -229,7 +229,7 @@ class Sequential(Composite, Layer):
 
         Examples
         --------
-        >>> model = pygru.Sequential(pygru.GRU(1, 8, rng=0), pygru.Linear(8, 1, rng=0))
+        >>> model = pygru.Sequential(pygru.GRU(1, 8, rng=0), pygru.Linear(8, 1, rng=1))
         >>> x = np.linspace(0.0, 1.0, 6).reshape(6, 1)
         >>> y, state = model.run(x[:4])
         >>> rest, state = model.run(x[4:], state)
@@ -288,7 +288,7 @@ class Sequential(Composite, Layer):
         Examples
         --------
         >>> model = pygru.Sequential(
-        ...     pygru.Embedding(10, 4, rng=0), pygru.GRU(4, 16, rng=0), pygru.Linear(16, 10, rng=0)
+        ...     pygru.Embedding(10, 4, rng=0), pygru.GRU(4, 16, rng=1), pygru.Linear(16, 10, rng=2)
         ... )
         >>> model.generate([3, 1, 4], 5, temperature=0.8, rng=0).shape
         (5,)
@@ -296,7 +296,7 @@ class Sequential(Composite, Layer):
         A forecast feeds back real values:
 
         >>> model = pygru.Sequential(
-        ...     pygru.GRU(1, 8, rng=0), pygru.LastStep(), pygru.Linear(8, 1, rng=0)
+        ...     pygru.GRU(1, 8, rng=0), pygru.LastStep(), pygru.Linear(8, 1, rng=1)
         ... )
         >>> model.generate(np.zeros((20, 1)), 50).shape
         (50, 1)

@@ -302,8 +302,8 @@ class Layer(Module):
         Parameters
         ----------
         x : array_like
-            In the shape the class describes. It is never written to, and must not be changed
-            before `backward`.
+            In the shape the class describes. It is never written to; neither it nor a parameter
+            must be changed before `backward`.
         lengths : array_like of shape (B,), optional
             Number of steps of each sequence; used where time matters, ignored elsewhere.
 

@@ -177,7 +177,8 @@ class Recurrent(Module):
         Parameters
         ----------
         x : array_like of shape (T, B, I), (B, T, I) when batch_first, or (T, I) unbatched
-            Any strides; it is never written to, and must not be changed before `backward`.
+            Any strides; it is never written to, and neither it nor a parameter must be changed
+            before `backward`.
         h_0 : array_like of shape (L*D, B, H), or (L*D, H) unbatched, optional
             State before the first step of every layer and direction; absent is 0. As for x.
         lengths : array_like of int of shape (B,), or an int unbatched, optional

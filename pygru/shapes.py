@@ -47,7 +47,7 @@ class RepeatVector(TimeLayer):
 
     >>> model = pygru.Sequential(
     ...     pygru.Linear(1, 8, rng=0), pygru.RepeatVector(100),
-    ...     pygru.GRU(8, 32, batch_first=True, rng=0), pygru.Linear(32, 1, rng=0),
+    ...     pygru.GRU(8, 32, batch_first=True, rng=1), pygru.Linear(32, 1, rng=2),
     ... )
     >>> model([[440.0], [880.0]]).shape
     (2, 100, 1)

@@ -42,7 +42,7 @@ def test_a_section_keeps_its_promises(title, capsys):
 def test_without_clipping_the_gradient_explodes():
     block = example(SECTIONS["Exploding gradients"])
     assert block.count(" clip_norm=1.0,") == 1
-    with pytest.raises(FloatingPointError, match="epoch 1, step 2"):
+    with pytest.raises(FloatingPointError, match="epoch 1, step 3"):
         exec(compile(block.replace(" clip_norm=1.0,", ""), "docs/guide.md", "exec"), {})
 
 

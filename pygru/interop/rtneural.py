@@ -73,7 +73,7 @@ def from_rtneural(
 
     Examples
     --------
-    >>> model = pygru.Sequential(pygru.GRU(1, 8, rng=0), pygru.Linear(8, 1, rng=0), pygru.Tanh())
+    >>> model = pygru.Sequential(pygru.GRU(1, 8, rng=0), pygru.Linear(8, 1, rng=1), pygru.Tanh())
     >>> [layer["type"] for layer in to_rtneural(model)["layers"]]
     ['gru', 'dense']
     >>> same = from_rtneural(to_rtneural(model))
