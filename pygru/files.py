@@ -14,10 +14,11 @@ from contextlib import contextmanager, suppress
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
 from pygru import _core
-from pygru.checks import listed
+from pygru.checks import Random, as_generator, listed
 from pygru.module import Module
 from pygru.registry import build, describe
 
@@ -137,12 +138,14 @@ def _beside(path: Path) -> Iterator[tuple[Path, Path]]:
             part.unlink()
 
 
-def load(path: PathLike) -> Any:
+def load(path: PathLike, *, rng: Random = None) -> Any:
     """Read a model or layer that `save` wrote.
 
     Parameters
     ----------
     path : path-like
+    rng : int, numpy.random.Generator or None
+        Where the seeds of its dropouts come from, should it be trained further.
 
     Returns
     -------
@@ -154,7 +157,7 @@ def load(path: PathLike) -> Any:
     OSError
         When there is no such file, or it cannot be read.
     TypeError
-        When `path` is no path.
+        When `path` is no path, or `rng` nothing to draw from.
     ValueError
         When `path` does not name a file, or the file is not one of pygru's, is truncated or
         corrupt, or was written by a later format. The message says what is wrong with it.
@@ -172,7 +175,7 @@ def load(path: PathLike) -> Any:
     """
     import json
 
-    path = as_path("load", "path", path)
+    path, seeds = as_path("load", "path", path), None if rng is None else as_generator("load", rng)
     problem = (
         f"load: {path} is not a readable safetensors file (those of other systems are read by "
         "pygru.interop)"
@@ -202,6 +205,10 @@ def load(path: PathLike) -> Any:
         module.load_state_dict(arrays)
     except (KeyError, TypeError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError(f"load: {path} is corrupt: {error}") from error
+    if seeds is not None:
+        for generator in module._generators().values():
+            fresh = np.random.default_rng(seeds.integers(2**63))
+            generator.bit_generator.state = fresh.bit_generator.state
     return module
 
 

@@ -285,3 +285,28 @@ def test_a_path_that_names_no_file_is_named(name):
             call()
     with pytest.raises(TypeError, match=r"^save: path must be a path, got None$"):
         model.save(None)
+
+
+def test_a_model_that_is_loaded_can_be_trained_further_to_the_same_bits(tmp_path):
+    path = tmp_path / "model.safetensors"
+    pygru.Sequential(
+        pygru.GRU(2, 6, 2, dropout=0.5, batch_first=True, rng=0), pygru.LastStep(),
+        pygru.Dropout(0.5), pygru.Linear(6, 8, rng=1), pygru.Dropout(0.5),
+        pygru.Linear(8, 1, rng=2),
+    ).save(path)  # fmt: skip
+    X, Y = np.ones((32, 6, 2)), np.ones((32, 1))
+
+    def tuned(rng):
+        model = pygru.load(path, rng=rng)
+        pygru.fit(model, X, Y, loss="mse", optimizer=pygru.Adam(0.01), epochs=2, verbose=0, rng=0)
+        states = [str(state) for state in model.rng_state().values()]
+        assert len(set(states)) == 3  # each draws for itself
+        return model.flat_params
+
+    first = tuned(0)
+    assert np.array_equal(tuned(0), first)
+    assert np.array_equal(tuned(np.random.default_rng(0)), first)
+    assert not np.array_equal(tuned(1), first)
+    assert not np.array_equal(tuned(None), tuned(None))
+    with pytest.raises(TypeError, match=r"^load: rng must be"):
+        pygru.load(path, rng="0")
