@@ -14,7 +14,7 @@ double operations(const RowViews<Real>& rows) {
   return 32.0 * static_cast<double>(rows.N) * static_cast<double>(rows.K);
 }
 
-int activation_index(const std::string& name) {
+int index_of(const std::string& name) {
   const auto which = activation_named(name);
   if (!which)
     throw std::invalid_argument(
@@ -23,7 +23,7 @@ int activation_index(const std::string& name) {
 }
 
 void activation(const std::string& name, const py::array& x, py::handle y) {
-  const int which = activation_index(name);
+  const int which = index_of(name);
   with_dtype(x, "x", [&](auto real) {
     using Real = decltype(real);
     const RowViews<Real> rows(x);
@@ -31,13 +31,14 @@ void activation(const std::string& name, const py::array& x, py::handle y) {
                           .K = rows.K,
                           .x = rows.of(x, "x", Access::read),
                           .y = rows.of(y, "y", Access::write)};
-    without_gil(operations(rows), [&] { kernels_of<Real>(kernels()).activation[which](a); });
+    without_gil(operations(rows),
+                [&] { kernels_of<Real>(kernels()).activation[which].forward(a); });
   });
 }
 
 void activation_backward(const std::string& name, const py::array& y, py::handle dy,
                          py::handle dx) {
-  const int which = activation_index(name);
+  const int which = index_of(name);
   with_dtype(y, "y", [&](auto real) {
     using Real = decltype(real);
     const RowViews<Real> rows(y);
@@ -47,7 +48,7 @@ void activation_backward(const std::string& name, const py::array& y, py::handle
                                   .dy = rows.of(dy, "dy", Access::read),
                                   .dx = rows.of(dx, "dx", Access::write)};
     without_gil(operations(rows),
-                [&] { kernels_of<Real>(kernels()).activation_backward[which](a); });
+                [&] { kernels_of<Real>(kernels()).activation[which].backward(a); });
   });
 }
 

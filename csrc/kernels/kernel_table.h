@@ -46,11 +46,16 @@ struct LinearKernels {
 };
 
 template <class Real>
+struct ActivationKernels {
+  void (*forward)(const Rows<Real>&);
+  void (*backward)(const RowsBackward<Real>&);
+};
+
+template <class Real>
 struct Kernels {
   CellKernels<Real> cell[kCells];
   LinearKernels<Real> linear;
-  void (*activation[kActivations])(const Rows<Real>&);
-  void (*activation_backward[kActivations])(const RowsBackward<Real>&);
+  ActivationKernels<Real> activation[kActivations];
   void (*cross_entropy)(const CrossEntropy<Real>&);
   void (*layer_norm)(const LayerNorm<Real>&);
   void (*layer_norm_backward)(const LayerNormBackward<Real>&);

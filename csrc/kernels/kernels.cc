@@ -70,28 +70,27 @@ Real read(const Real* x, Index n) {
 
 template <class Real>
 constexpr Kernels<Real> all_kernels() {
-  return {
-      .cell = {cell_kernels<GruAfter, Real>(), cell_kernels<GruBefore, Real>(),
-               cell_kernels<Elman<false>, Real>(), cell_kernels<Elman<true>, Real>()},
-      .linear = {.packed_bytes = packed_linear_bytes<Real>,
-                 .pack = flushed<pack_linear<Real>>,
-                 .forward = flushed<linear<Real>>,
-                 .backward_scratch_bytes = linear_backward_scratch_bytes<Real>,
-                 .backward = flushed<linear_backward<Real>>},
-      // Of one number each: a denormal gives what the function has there.
-      .activation = {each_exp<Real>, each_relu<Real>, each_sigmoid<Real>, flushed<softmax<Real>>,
-                     each_tanh<Real>},
-      .activation_backward = {flushed<each_exp_backward<Real>>, flushed<each_relu_backward<Real>>,
-                              flushed<each_sigmoid_backward<Real>>, flushed<softmax_backward<Real>>,
-                              flushed<each_tanh_backward<Real>>},
-      .cross_entropy = flushed<cross_entropy<Real>>,
-      .layer_norm = flushed<layer_norm<Real>>,
-      .layer_norm_backward = flushed<layer_norm_backward<Real>>,
-      .adam = flushed<adam<Real>>,
-      .dot = flushed<dot<Real>>,
-      .loss = {flushed<mae<Real>>, flushed<mse<Real>>, flushed<huber<Real>>},
-      .multiply_adds = multiply_adds<Real>,
-      .read = read<Real>};
+  return {.cell = {cell_kernels<GruAfter, Real>(), cell_kernels<GruBefore, Real>(),
+                   cell_kernels<Elman<false>, Real>(), cell_kernels<Elman<true>, Real>()},
+          .linear = {.packed_bytes = packed_linear_bytes<Real>,
+                     .pack = flushed<pack_linear<Real>>,
+                     .forward = flushed<linear<Real>>,
+                     .backward_scratch_bytes = linear_backward_scratch_bytes<Real>,
+                     .backward = flushed<linear_backward<Real>>},
+          // Functions of one number: a denormal gives what they have there.
+          .activation = {{each_exp<Real>, flushed<each_exp_backward<Real>>},
+                         {each_relu<Real>, flushed<each_relu_backward<Real>>},
+                         {each_sigmoid<Real>, flushed<each_sigmoid_backward<Real>>},
+                         {flushed<softmax<Real>>, flushed<softmax_backward<Real>>},
+                         {each_tanh<Real>, flushed<each_tanh_backward<Real>>}},
+          .cross_entropy = flushed<cross_entropy<Real>>,
+          .layer_norm = flushed<layer_norm<Real>>,
+          .layer_norm_backward = flushed<layer_norm_backward<Real>>,
+          .adam = flushed<adam<Real>>,
+          .dot = flushed<dot<Real>>,
+          .loss = {flushed<mae<Real>>, flushed<mse<Real>>, flushed<huber<Real>>},
+          .multiply_adds = multiply_adds<Real>,
+          .read = read<Real>};
 }
 
 }  // namespace

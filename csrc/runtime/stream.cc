@@ -210,7 +210,8 @@ void Stream<Real>::run_rows(const Layer& layer, const Real* x, Index N, Real* y)
     kernels.layer_norm(
         {.N = N, .K = K, .x = x, .w = w, .b = w + K, .eps = static_cast<Real>(layer.eps), .y = y});
   } else {
-    kernels.activation[static_cast<int>(layer.activation)]({.N = N, .K = K, .x = x, .y = y});
+    kernels.activation[static_cast<int>(layer.activation)].forward(
+        {.N = N, .K = K, .x = x, .y = y});
   }
 }
 
