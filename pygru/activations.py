@@ -107,12 +107,19 @@ class Softmax(Activation):
 
 
 def last_activation(model: Any) -> Activation | None:
-    """Return the activation that a module ends in, or is; None where it ends in none.
+    """Return the activation whose values a module gives, None where there is none.
+
+    What follows it may leave values out, as LastStep does, but none may change them.
 
     Examples
     --------
-    >>> last_activation(pygru.Sequential(pygru.Linear(3, 2), pygru.Softmax()))
+    >>> last_activation(pygru.Sequential(pygru.Linear(3, 2), pygru.Softmax(), pygru.LastStep()))
     Softmax()
     """
-    *_, last = (None, *model._leaves()) if hasattr(model, "_leaves") else (model,)
-    return last if isinstance(last, Activation) else None
+    leaves = [*model._leaves()] if hasattr(model, "_leaves") else [model]
+    for leaf in reversed(leaves):
+        if isinstance(leaf, Activation):
+            return leaf
+        if not isinstance(leaf, Layer) or not leaf._widths.same:
+            break
+    return None

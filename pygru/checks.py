@@ -112,7 +112,9 @@ def as_floating(where: str, name: str, value: npt.ArrayLike) -> FloatArray:
 
 def as_bool(where: str, name: str, value: Any) -> bool:
     """Return ``value`` if it is True or False, or 1 or 0."""
-    if isinstance(value, (bool, np.bool_)) or (isinstance(value, int) and value in (0, 1)):
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)) and value in (0, 1):
         return bool(value)
     raise TypeError(f"{where}: {name} must be True or False, got {value!r}")
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,11 +21,10 @@ from pygru.checks import (
     as_size,
 )
 from pygru.composite import Composite
-from pygru.generation import as_temperature, class_feed, value_feed, write
+from pygru.generation import as_temperature, class_feed, unlisted, value_feed, write
 from pygru.model import Sequential
-from pygru.module import Config
+from pygru.module import Config, Module
 from pygru.pooling import TimeLayer
-from pygru.ragged import padded
 from pygru.registry import describe, savable
 from pygru.tape import Tape
 
@@ -305,6 +305,11 @@ class EncoderDecoder(Composite):
         y, saved = self.decoder._carry_forward(shifted, ends, training, iter(state), [])
         return y, _Saved(saved_encoder, saved)
 
+    def _leaves(self) -> Iterator[Module]:
+        """Yield the modules of the encoder, then those of the decoder."""
+        yield from self.encoder._leaves()
+        yield from self.decoder._leaves()
+
     def _read(
         self, x: npt.ArrayLike, lengths: npt.ArrayLike | None, training: bool
     ) -> tuple[list[FloatArray], list[Any]]:
@@ -360,8 +365,8 @@ class EncoderDecoder(Composite):
         count = self.decoder.input_classes
         heat = as_temperature(where, temperature, count is not None, 0.0)
         time = 1 if self.batch_first else 0
-        if lengths is None and (unequal := padded(x, time)):
-            x, lengths = unequal
+        reads_classes = self.encoder.input_classes is not None
+        x, lengths = unlisted(where, x, lengths, reads_classes, time)
         state, _ = self._read(x, lengths, False)
         batched = state[0].ndim == 3
         if not batched:

@@ -27,7 +27,16 @@ from pygru.checks import (
 )
 from pygru.ragged import padded
 
-__all__ = ["Feed", "Step", "as_prompt", "as_temperature", "class_feed", "value_feed", "write"]
+__all__ = [
+    "Feed",
+    "Step",
+    "as_prompt",
+    "as_temperature",
+    "class_feed",
+    "unlisted",
+    "value_feed",
+    "write",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -52,6 +61,18 @@ def as_temperature(where: str, temperature: float | None, classes: bool, default
     return float(temperature)
 
 
+def unlisted(
+    where: str, x: Any, lengths: npt.ArrayLike | None, classes: bool, time: int
+) -> tuple[Any, npt.ArrayLike | None]:
+    """Return x and lengths; of a list of sequences of unequal lengths one array, and theirs."""
+    unequal = padded(x, time)
+    if unequal is None or unequal[0].ndim != (2 if classes else 3):
+        return x, lengths
+    if lengths is not None:
+        raise ValueError(f"{where}: lengths must be None for a list of sequences, got some")
+    return unequal
+
+
 def as_prompt(
     where: str,
     prompt: npt.ArrayLike,
@@ -61,8 +82,7 @@ def as_prompt(
     time: int,
 ) -> tuple[Array, IntArray | None, bool]:
     """Return a batch of prompts with time as axis ``time``, lengths, and whether it was a batch."""
-    if lengths is None and (unequal := padded(prompt, time)):
-        prompt, lengths = unequal
+    prompt, lengths = unlisted(where, prompt, lengths, classes, time)
     x: Array = (
         as_integers(where, "prompt", prompt) if classes else as_real(where, "prompt", prompt, dtype)
     )

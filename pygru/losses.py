@@ -182,11 +182,12 @@ def cross_entropy(
     if valid is not None:
         y, target = np.where(valid[..., None], y, 0), np.where(valid, target, 0)
     given = y.dtype
-    scores = np.asarray(y, given if given.char in "fd" else np.float64, order="C")
+    precision: Any = np.dtype(np.float32 if given.char == "f" else np.float64)
+    scores = np.asarray(checks.as_real("cross_entropy", "y", y, precision), order="C")
     classes = np.array(target, np.int64).reshape(-1)  # which nobody changes meanwhile
     weights = np.full(classes.size, 1 / count, scores.dtype)
     if valid is not None:
-        weights *= valid.reshape(-1)
+        weights *= np.broadcast_to(valid, target.shape).reshape(-1)
     dy, sums, rests = np.empty_like(scores), np.empty_like(weights), np.empty_like(weights)
     if not _core.cross_entropy(scores, classes, weights, dy, sums, rests):
         last = y.shape[-1] - 1

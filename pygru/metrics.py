@@ -63,6 +63,7 @@ def accuracy(
     >>> accuracy([[0.1, 0.9], [2.0, -1.0]], [1, 1])
     0.5
     """
+    threshold = checks.as_number("accuracy", "threshold", threshold)
     y, target = checks.as_array("accuracy", "y", y), checks.as_array("accuracy", "target", target)
     for name, array in (("y", y), ("target", target)):
         checks.check_real("accuracy", name, array)

@@ -76,8 +76,9 @@ class Sequential(Composite, Layer):
         # Below the lowest step with parameters, only the caller can want a gradient.
         sizes = [step.flat_params.size for step in self._steps]
         self._lowest = next((i for i, size in enumerate(sizes) if size), len(sizes))
-        below = 0 < self._lowest < len(sizes) and is_own(modules[0])
-        self._casts = below and self.input_classes is None
+        leaves = [*self._leaves()]
+        below = leaves[: next((i for i, leaf in enumerate(leaves) if leaf.flat_params.size), 0)]
+        self._casts = bool(below) and all(map(is_own, below)) and self.input_classes is None
 
     def config(self) -> Config:
         """Return classes and constructor arguments of the modules, as JSON can hold them."""

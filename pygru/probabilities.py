@@ -14,7 +14,7 @@ __all__ = ["as_decided", "warn_of_probabilities"]
 
 
 def as_decided(measured: tuple[metrics.Metric, ...], model: Any) -> tuple[metrics.Metric, ...]:
-    """Return metrics with an accuracy that says yes from where this model does.
+    """Return metrics whose `accuracy`, by name or itself, says yes from where this model does.
 
     Examples
     --------

@@ -87,12 +87,15 @@ def padded(sequences: Any, time: int) -> tuple[Array, Array] | None:
     """
     if not isinstance(sequences, (list, tuple)):
         return None
-    try:
-        arrays = [np.asarray(sequence) for sequence in sequences]
-    except ValueError:  # one that is no rectangle
-        return None
-    if not all(array.ndim and len(array) for array in arrays):
-        return None
+    arrays = []
+    for sequence in sequences:
+        try:
+            array = np.asarray(sequence)
+        except ValueError:  # no rectangle
+            return None
+        if array.ndim == 0 or len(array) == 0:
+            return None
+        arrays.append(array)
     if len({array.shape[1:] for array in arrays}) != 1 or len({len(array) for array in arrays}) < 2:
         return None
     ragged = Ragged(arrays)

@@ -174,6 +174,8 @@ def _layers(modules: list[Module]) -> Iterator[_Layer]:
     width = reads = next((m._widths.reads for m in modules if m._widths.reads is not None), None)
     for module in modules:
         name = type(module).__name__
+        if module._widths.classes and module is not modules[0]:
+            raise TypeError(f"Stream: {name} must be the first layer, as it reads integers")
         if isinstance(module, Embedding):
             yield "embedding", module.params["weight"]
         elif isinstance(module, OneHot):

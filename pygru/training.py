@@ -189,7 +189,7 @@ def fit(
         sampler=_default_sampler(data) if sampler is None else sampler,
         schedule=schedule,
         bptt=bptt,
-        stateful=bool(stateful),
+        stateful=checks.as_bool("fit", "stateful", stateful),
         clip_norm=_or_none(checks.as_positive, "clip_norm", clip_norm),
         clip_value=_or_none(checks.as_positive, "clip_value", clip_value),
         on_gradient=on_gradient,

@@ -35,7 +35,7 @@ def chained(modules: Iterable[tuple[str, Widths]]) -> Widths:
     ValueError: c must read what a gives, K = 8, got one that reads 4
     """
     reads = gives = None
-    giver, same = "", True
+    giver, same, classes = "", True, False
     for label, widths in modules:
         if None not in (gives, widths.reads) and gives != widths.reads:
             raise ValueError(
@@ -45,7 +45,7 @@ def chained(modules: Iterable[tuple[str, Widths]]) -> Widths:
         if widths.classes and gives is not None:
             raise ValueError(f"{label} must come first, as it reads integers, got it after {giver}")
         if same:  # so far
-            reads = widths.reads
+            reads, classes = widths.reads, widths.classes
         if not widths.same:
             giver, gives, same = label, widths.gives, False
-    return Widths(reads, gives, same)
+    return Widths(reads, gives, same, classes)

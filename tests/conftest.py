@@ -126,6 +126,14 @@ def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
+def torch() -> Any:
+    """PyTorch, whose weights are the same in every run."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(20140612)
+    return torch
+
+
+@pytest.fixture
 def torch_afresh() -> Iterator[None]:
     """PyTorch with one thread and a seed, and pygru.torch with nothing said yet."""
     import torch

@@ -115,6 +115,13 @@ def test_a_model_that_ends_in_softmax_draws_by_its_own_probabilities():
     )
 
 
+@pytest.mark.parametrize("after", [pygru.LastStep, pygru.Dropout])
+def test_what_follows_a_softmax_and_changes_no_value_changes_nothing(after):
+    model = pygru.Sequential(make_classes(), pygru.Softmax(), after())
+    expected = pygru.Sequential(make_classes(), pygru.Softmax()).generate(PROMPT, 5, rng=0)
+    assert np.array_equal(model.generate(PROMPT, 5, rng=0), expected)
+
+
 def test_a_class_of_probability_zero_is_never_drawn():
     head = pygru.Linear(8, K, rng=0)
     model = pygru.Sequential(
@@ -145,8 +152,10 @@ def test_prompts_of_unequal_lengths_are_a_list(batch_first, rng):
     ):
         with pytest.raises(ValueError, match=f"^Sequential.generate: prompt {message}"):
             model.generate(wrong, 3)
-    with pytest.raises(ValueError, match="prompt must be one array"):
+    with pytest.raises(ValueError, match="lengths must be None for a list of sequences, got some"):
         model.generate([[1, 2], [3]], 3, lengths=[2, 1])
+    with pytest.raises(ValueError, match=r"^Sequential.generate: prompt must be one array"):
+        values.generate([[1.0, 2.0], [3.0]], 2)
 
 
 def test_a_step_costs_a_step(monkeypatch):

@@ -69,3 +69,45 @@ def test_a_brief_call_does_not_wait_for_a_busy_thread(call):
         sys.setswitchinterval(interval)
         busy.join()
     assert statistics.median(times) < 0.02
+
+
+long_x, scores = np.ones((1000, 64), np.float32), np.ones((20_000, 2), np.float32)
+steps = np.ones((20_000, 1, 8), np.float32)
+LONG = {
+    "GRU": lambda: one(steps),
+    "Linear": lambda: wide(long_x),
+    "Softmax": lambda: pygru.Softmax()(scores),
+    "LayerNorm": lambda: pygru.LayerNorm(2)(scores),
+    "Tanh": lambda: pygru.Tanh()(steps),
+    "process": lambda: stream.process(steps[:, 0]),
+}
+wide = pygru.Linear(64, 2000, rng=0)
+
+
+@pytest.mark.parametrize("call", LONG.values(), ids=LONG)
+def test_a_long_call_lets_other_threads_run(call):
+    stop, ready, ticks = threading.Event(), threading.Event(), []
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            ready.set()
+            time.sleep(0)
+
+    interval = sys.getswitchinterval()
+    other = threading.Thread(target=tick)
+    call()
+    other.start()
+    ready.wait()
+    try:
+        sys.setswitchinterval(1000)  # only a call gives the GIL up
+        within = 0
+        for _ in range(20):
+            before = len(ticks)
+            call()
+            within += len(ticks) > before
+    finally:
+        stop.set()
+        sys.setswitchinterval(interval)
+        other.join()
+    assert within > 10

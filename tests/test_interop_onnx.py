@@ -218,7 +218,7 @@ def test_final_states_are_read_with_and_without_axes_of_size_1():
             model([node("Slice", ["h", "o", "p", "z"], ["h1"]), gru_node("", "h1")],
                   weights() | {"z": np.array([0]), "o": np.array([1]), "p": np.array([2])},
                   ("x", "h"), ("Y",)),
-            "must have rows (0, 1) of one initial state",
+            "must have rows (0, 1) of the one initial state",
         ),
         (
             model([node("Gather", ["h", "x"], ["h1"]), gru_node("", "h1")], weights(),

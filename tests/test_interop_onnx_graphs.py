@@ -192,7 +192,7 @@ def test_every_layer_takes_its_rows_of_an_initial_state():
 
     (gru,) = from_onnx(stack("0", "2", "2", "4"))
     assert (gru.num_layers, gru.bidirectional) == (2, True)
-    with pytest.raises(ValueError, match=r"must have rows \(0, 2\) of one initial state"):
+    with pytest.raises(ValueError, match=r"must have rows \(0, 2\) of the one initial state"):
         from_onnx(stack("2", "4", "0", "2"))
 
 

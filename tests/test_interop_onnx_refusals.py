@@ -198,7 +198,7 @@ PLACES = {"first": np.array(0), "second": np.array(1)}
                    node("GRU", ["s", "W2", "R", "B", "", "h"], ["y"])],
                   weights() | {"one": np.array([1]), "W2": np.ones((1, 3 * H, H), "f4")},
                   ("x", "h")),
-            "must have rows (1, 2) of one initial state",
+            "must have rows (1, 2) of the one initial state",
         ),
         (
             model([gru_node("", "h"), node("Squeeze", ["Y", "one"], ["s"]),
@@ -207,7 +207,7 @@ PLACES = {"first": np.array(0), "second": np.array(1)}
                   weights() | {"zero": np.array([0]), "one": np.array([1]), "two": np.array([2]),
                                "W2": np.ones((1, 3 * H, H), "f4")},
                   ("x", "h", "k")),
-            "must have rows (1, 2) of one initial state",
+            "must have rows (1, 2) of the one initial state",
         ),
         (
             model([node("Expand", ["o", "n"], ["h"]), gru_node("", "h")],

@@ -85,6 +85,10 @@ def test_exports_with_states_are_valid(backend):
     [
         (lambda: pygru.Linear(I, 2), "for a model without a recurrent layer, got True"),
         (lambda: pygru.GRU(I, H, bidirectional=True), "for a model that reads backwards, got True"),
+        (
+            lambda: pygru.Sequential(pygru.GRU(I, H), pygru.MeanOverTime()),
+            "for a mean over all of time, got True",
+        ),
     ],
 )
 def test_states_that_cannot_be_carried_are_refused(model, told):
@@ -99,7 +103,21 @@ def test_every_constant_is_used():
         pygru.Sequential(pygru.GRU(I, H), end()) for end in (pygru.LastStep, pygru.MeanOverTime)
     ]
     for model in (*streaming(), *ends, normed, pygru.Sequential(pygru.OneHot(3), pygru.GRU(3, H))):
-        for state in (False, True)[: 1 + (model is not normed)]:
+        for state in (False, True)[: 1 + (model not in (normed, ends[1]))]:
             graph = decode(to_onnx(model, state=state))["graph"]
             used = {name for node in graph["node"] for name in node["input"]}
             assert {one["name"] for one in graph["initializer"]} <= used
+
+
+def test_a_graph_with_several_initial_states_is_refused_by_name():
+    told = (
+        r"must have rows \(1, 2\) of the one initial state of all layers, got rows all of 'h_0_1'"
+    )
+    with pytest.raises(ValueError, match=told):
+        from_onnx(to_onnx(pygru.Sequential(pygru.GRU(I, H), pygru.GRU(H, H)), state=True))
+
+
+@pytest.mark.parametrize("wrong", ["no", [None], 2, np.zeros((1, 2, 4))])
+def test_state_is_a_switch(wrong):
+    with pytest.raises(TypeError, match=r"^to_onnx: state must be True or False, got"):
+        to_onnx(pygru.GRU(I, H), state=wrong)

@@ -163,14 +163,6 @@ def test_a_header_that_claims_more_than_there_is_takes_no_memory(tmp_path):
 # With torch
 
 
-@pytest.fixture
-def torch():
-    """PyTorch, whose weights are the same in every run."""
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(20140612)
-    return torch
-
-
 @pytest.mark.parametrize("bias", [False, True], ids=["unbiased", "bias"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "two-way"])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
@@ -285,23 +277,6 @@ def test_check_without_torch_says_so(monkeypatch, capsys):
     assert capsys.readouterr().out == "from_torch: not checked, torch is not installed\n"
 
 
-def test_cells_and_what_does_nothing_come_too(torch, rng):
-    nn = torch.nn
-    x, h = (rng.standard_normal((5, n)).astype(np.float32) for n in (I, H))
-    for cell in (nn.GRUCell(I, H), nn.RNNCell(I, H, bias=False, nonlinearity="relu")):
-        expected = cell(torch.from_numpy(x), torch.from_numpy(h)).detach().numpy()
-        assert_close(from_torch(cell)(x, h), expected, "torch")
-    for kind in (torch.float32, torch.float64):
-        theirs = nn.Sequential(
-            nn.Identity(), nn.Linear(I, H, dtype=kind), nn.LayerNorm(H, elementwise_affine=False),
-            nn.Sequential(nn.Identity()), nn.Tanh(),
-        )  # fmt: skip
-        ours = from_torch(theirs)
-        assert [type(module).__name__ for module in ours] == ["Linear", "LayerNorm", "Tanh"]
-        given = torch.from_numpy(x).to(kind)
-        assert_close(ours(given.numpy()), theirs(given).detach().numpy(), "torch")
-
-
 def test_modules_without_an_equal_are_refused_by_name(torch):
     nn = torch.nn
     for module, message in (
@@ -310,6 +285,14 @@ def test_modules_without_an_equal_are_refused_by_name(torch):
         (nn.Sequential(nn.Linear(2, 2), nn.GELU()), "module 1 must be .*, got GELU"),
         (nn.Softmax(dim=0), r"got Softmax\(dim=0\)"),
         (nn.LayerNorm((2, 3)), "must normalise the last axis alone"),
+        (
+            nn.Sequential(nn.Linear(2, 3), nn.GRUCell(3, 4)),
+            "module 1 .GRUCell. must not be in a row",
+        ),
+        (
+            nn.Sequential(nn.LazyLinear(3)),
+            "module 0 must be a module that pygru has, got LazyLinear",
+        ),
         (nn.Embedding(2, 3, max_norm=1.0), "must have max_norm=None, got 1.0"),
         (nn.Linear(2, 3, dtype=torch.complex64), "real numbers, got complex64 at 'weight'"),
     ):

@@ -165,6 +165,13 @@ def test_an_array_that_could_have_a_mask_and_has_none_is_an_array():
             "Sequential: module 1 (Embedding) must come first, as it reads integers, got it after "
             "module 0 (Linear)",
         ),
+        (
+            lambda: pygru.Sequential(
+                pygru.Linear(2, 3), pygru.Sequential(pygru.OneHot(3), pygru.GRU(3, 2))
+            ),
+            ValueError,
+            "Sequential: module 1 (Sequential) must come first, as it reads integers",
+        ),
         (lambda: pygru.Dropout(-0.1), ValueError, "Dropout: p must be a number from 0 to 1"),
         (lambda: pygru.LayerNorm(3, 0.0), ValueError, "LayerNorm: eps must be above 0, got 0.0"),
         (

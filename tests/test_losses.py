@@ -359,3 +359,29 @@ def test_time_and_batch_taken_for_each_other_are_told():
     message = r"^mse: lengths must have shape \(B,\) = \(4,\) .* got \(7,\): batch_first=True reads"
     with pytest.raises(ValueError, match=message):
         losses.mse(y, y, np.full(7, 4))
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("kind", [">f4", ">f8", "f2"])
+def test_any_layout_and_byte_order_of_y_gives_the_same(name: str, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    plain = rng.standard_normal((4, 3)).astype(np.float16).astype(np.dtype(kind).newbyteorder("="))
+    target: Any = np.array([0, 2, 1, 1]) if name == "cross_entropy" else np.ones((4, 3))
+    expected, gradient = losses.LOSSES[name](plain, target)
+    odd = np.frombuffer(bytearray(plain.nbytes + 1), plain.dtype, 12, 1).reshape(4, 3)
+    odd[...] = plain
+    for y in (plain.astype(kind), odd, np.asfortranarray(plain), np.repeat(plain, 2, 1)[:, ::2]):
+        value, dy = losses.LOSSES[name](y, target)
+        assert value == expected
+        assert np.array_equal(dy, gradient)
+
+
+def test_cross_entropy_of_more_axes_than_time_and_batch() -> None:
+    rng = np.random.default_rng(0)
+    y, target = rng.standard_normal((3, 2, 4, 5)), rng.integers(0, 5, (3, 2, 4))
+    value, dy = losses.cross_entropy(y, target, [3, 1])
+    first, second = (losses.cross_entropy(y[:T, b], target[:T, b]) for T, b in ((3, 0), (1, 1)))
+    assert value == pytest.approx((3 * first[0] + second[0]) / 4)
+    assert_close(dy[:, 0], first[1] * 3 / 4, "rounding")
+    assert_close(dy[:1, 1], second[1] / 4, "rounding")
+    assert not dy[1:, 1].any()

@@ -42,6 +42,19 @@ def test_accuracy_behind_a_sigmoid_is_that_of_its_scores(rng: np.random.Generato
     epoch = history.epochs[0]
     assert epoch.metrics["accuracy"] == epoch.validation_metrics["accuracy"] == expected
     assert metrics.accuracy([0.4, 0.6], [0.0, 0.0], threshold=0.5) == 0.5
+    with pytest.raises(TypeError, match=r"^accuracy: threshold must be a number, got 'a'$"):
+        metrics.accuracy([0.4], [0.0], threshold="a")  # type: ignore[arg-type]
+
+
+def test_accuracy_of_a_decoder_that_ends_in_a_sigmoid() -> None:
+    encoder = pygru.Sequential(pygru.GRU(2, 4, batch_first=True, rng=0))
+    decoder = [pygru.GRU(1, 4, batch_first=True, rng=1), pygru.Linear(4, 1, rng=2)]
+    X, Y = np.ones((3, 5, 2)), np.ones((3, 4, 1))
+    model = pygru.EncoderDecoder(encoder, pygru.Sequential(*decoder, pygru.Sigmoid()), start=[0.0])
+    with pytest.warns(UserWarning, match="^evaluate: loss binary_cross_entropy takes scores"):
+        result = pygru.evaluate(model, X, Y, loss="binary_cross_entropy", metrics="accuracy")
+    y, _ = model.forward(X, Y)
+    assert result["accuracy"] == (y > 0.5).mean()
 
 
 def test_accuracy_does_not_guess() -> None:

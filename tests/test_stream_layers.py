@@ -82,6 +82,8 @@ def test_integers_that_are_no_classes_leave_the_state(rng):
     stream, one = pygru.Stream(model, batch=2), pygru.Stream(model)
     stream.step([1, 2])
     before = stream.state[0].copy()
+    with pytest.raises(ValueError, match=r"^Stream.step: x must hold classes, got one above 2\^63"):
+        stream.step(np.array([1, 2**64 - 1], np.uint64))
     for wrong, got in (([0, 6], 6), ([-1, 0], -1), (np.array([0, 2**40]), 2**40)):
         with pytest.raises(
             ValueError, match=rf"^Stream.step: x must hold integers in 0 .. K-1 = 5, got {got}$"
@@ -130,6 +132,13 @@ def test_streams_of_models_that_differ_in_what_is_no_parameter_share_nothing(rng
             "must consist of .*, got EncoderDecoder",
         ),
         (lambda: pygru.Embedding(3, 4), "must hold a GRU"),
+        *(
+            (
+                lambda b=b: pygru.Sequential(b(), pygru.OneHot(4), pygru.GRU(4, 4)),
+                "must be the first",
+            )
+            for b in (pygru.Dropout, pygru.Tanh)
+        ),
         (lambda: pygru.Sequential(pygru.LastStep(batch_first=True)), "must hold a GRU"),
         (lambda: pygru.Sequential(pygru.Tanh()), "must hold a GRU, an RNN, a Linear or a LayerNo"),
         (lambda: pygru.Tanh(), "must hold a GRU"),

@@ -45,6 +45,18 @@ inline std::string kind_of(py::handle object) {
   return "an array of " + text_of(object.attr("dtype"));
 }
 
+// An object as an array of one type, to be read or written.
+template <class Real>
+py::array array_of(py::handle object, const std::string& must_be, Access access) {
+  if (!py::isinstance<py::array_t<Real>>(object))
+    throw py::type_error(must_be + "an array of " + text_of(py::dtype::of<Real>()) + ", got " +
+                         kind_of(object));
+  auto array = py::reinterpret_borrow<py::array>(object);
+  if (access == Access::write && !array.writeable())
+    throw std::invalid_argument(must_be + "writeable");
+  return array;
+}
+
 // An array of one dtype and shape, or nothing where None is allowed.
 template <class Real>
 class View {
@@ -54,10 +66,7 @@ class View {
        Access access, bool may_be_none = false) {
     name_ = name;
     if (object.is_none() && may_be_none) return;
-    if (!py::isinstance<py::array_t<Real>>(object))
-      throw py::type_error(must_be() + "an array of " + text_of(py::dtype::of<Real>()) + ", got " +
-                           kind_of(object));
-    const auto array = py::reinterpret_borrow<py::array>(object);
+    const auto array = array_of<Real>(object, must_be(), access);
     bool fits = array.ndim() == static_cast<Index>(shape.size());
     Index axis = 0;
     for (const Index n : shape) fits = fits && array.shape(axis++) == n;
@@ -65,8 +74,6 @@ class View {
       throw std::invalid_argument(must_be() + "of shape " + symbols + " = " +
                                   text_of(shape.begin(), static_cast<Index>(shape.size())) +
                                   ", got " + text_of(array.attr("shape")));
-    if (access == Access::write && !array.writeable())
-      throw std::invalid_argument(must_be() + "writeable");
     empty_ = array.size() == 0;
     for (axis = 0; axis < array.ndim(); ++axis) {
       // The stride of an axis of one element means nothing; 1, as it is, suits every check below.
@@ -137,10 +144,7 @@ class RowViews {
   Real* of(py::handle object, const char* name, Access access, bool may_be_none = false) const {
     if (object.is_none() && may_be_none) return nullptr;
     const std::string must_be = std::string("_core: ") + name + " must be ";
-    if (!py::isinstance<py::array_t<Real>>(object))
-      throw py::type_error(must_be + "an array of " + text_of(py::dtype::of<Real>()) + ", got " +
-                           kind_of(object));
-    const auto array = py::reinterpret_borrow<py::array>(object);
+    const auto array = array_of<Real>(object, must_be, access);
     bool fits = array.ndim() == like_.ndim();
     for (Index i = 0; fits && i < array.ndim(); ++i) fits = array.shape(i) == like_.shape(i);
     if (!fits)
@@ -149,8 +153,6 @@ class RowViews {
     if (!(array.flags() & py::array::c_style))
       throw std::invalid_argument(must_be + "C-contiguous");
     if (!aligned(array)) throw std::invalid_argument(must_be + "aligned");
-    if (access == Access::write && !array.writeable())
-      throw std::invalid_argument(must_be + "writeable");
     return static_cast<Real*>(const_cast<void*>(array.data()));
   }
 

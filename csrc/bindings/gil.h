@@ -36,10 +36,10 @@ void without_gil(Work work) {
   take_gil(state);
 }
 
-// The same, but keeps it for brief work: giving it up and taking it back would cost more, and where
-// another thread computes in Python much more.
+// The same where the work takes longer than about a microsecond. Giving the GIL up for less would
+// cost more than it gives, and beside a thread that computes in Python much more.
 template <class Work>
-void without_gil(double operations, Work work) {
+void without_gil_if_long(double operations, Work work) {
   if (operations < kBriefWork)
     work();
   else

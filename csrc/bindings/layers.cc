@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Layers forward and backward, and passes over flat buffers: checks the arrays, drops the GIL,
-// makes one call.
+// Layers forward and backward, and passes over flat buffers: checks the arrays, makes one call,
+// without the GIL where it is long.
 #include "../runtime/layer.h"
 
 #include <array>
@@ -45,12 +45,14 @@ const Index* lengths_of(py::handle lengths, Shape s) {
   return array.data();
 }
 
-// Floating-point operations of a forward pass, if no sequence is shorter than the longest.
+// The work of a forward pass, if no sequence is shorter than the longest.
 template <class Real, class Run>
 double operations(Cell cell, const std::vector<Run>& runs) {
   const auto [T, B, I, H] = runs[0].args.shape;
-  return 2.0 * static_cast<double>(T * B) * static_cast<double>(H * (I + H)) *
-         cell_of<Real>(kernels(), cell).gates * static_cast<double>(runs.size());
+  const double gates = cell_of<Real>(kernels(), cell).gates;
+  const double unit = gates * (2 * static_cast<double>(I + H) + kFunctionWork);
+  const double step = kStepWork + static_cast<double>(B) * static_cast<double>(H) * unit;
+  return static_cast<double>(T) * step * static_cast<double>(runs.size());
 }
 
 void check_most(Index most) {
@@ -104,7 +106,8 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
       a.tape = V(run[at::tape], "tape", "(T, B, S, H)", {T, B, S, H}, out, true).tape(H);
       calls.push_back(call);
     }
-    without_gil(operations<Real>(cell, calls), [&] { run_forward(cell, length, calls, most); });
+    without_gil_if_long(operations<Real>(cell, calls),
+                        [&] { run_forward(cell, length, calls, most); });
     warn_of_missing_threads();
   });
 }
@@ -148,8 +151,8 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
       a.db_h = V(run[at::db_h], "db_h", "(G*H,)", {G * H}, out, true).vector();
       calls.push_back(call);
     }
-    without_gil(2 * operations<Real>(cell, calls),
-                [&] { run_backward(cell, length, calls, most); });
+    without_gil_if_long(2 * operations<Real>(cell, calls),
+                        [&] { run_backward(cell, length, calls, most); });
     warn_of_missing_threads();
   });
 }
@@ -163,7 +166,8 @@ std::array<Index, 3> linear_sizes(const py::array& x, const py::array& W) {
 
 template <class Args>
 double operations(const Args& linear) {
-  return 2.0 * static_cast<double>(linear.N) * static_cast<double>(linear.K * linear.M);
+  return static_cast<double>(linear.N) *
+         (kLinearRowWork + 2 * static_cast<double>(linear.K) * static_cast<double>(linear.M));
 }
 
 void linear_forward(const py::array& x, const py::array& W, py::handle b, py::handle y) {
@@ -178,7 +182,7 @@ void linear_forward(const py::array& x, const py::array& W, py::handle b, py::ha
     a.y = V(y, "y", "(N, M)", {N, M}, out).rows();
     const auto weight = constant(V(W, "W", "(M, K)", {M, K}, in).matrix());
     const Real* bias = V(b, "b", "(M,)", {M}, in, true).vector();
-    without_gil(operations(a), [&] { run_linear(a, weight, bias); });
+    without_gil_if_long(operations(a), [&] { run_linear(a, weight, bias); });
     warn_of_missing_threads();
   });
 }
@@ -198,7 +202,7 @@ void linear_backward(const py::array& x, const py::array& W, py::handle dy, py::
     a.dx = V(dx, "dx", "(N, K)", {N, K}, out, true).rows();
     a.dW = V(dW, "dW", "(M, K)", {M, K}, out).input_major();
     a.db = V(db, "db", "(M,)", {M}, out, true).vector();
-    without_gil(2 * operations(a), [&] { run_linear_backward(a); });
+    without_gil_if_long(2 * operations(a), [&] { run_linear_backward(a); });
     warn_of_missing_threads();
   });
 }
@@ -220,7 +224,8 @@ void adam(py::handle p, py::handle g, py::handle m, py::handle v, double rate, d
                           .beta_2 = static_cast<Real>(beta_2),
                           .eps = static_cast<Real>(eps),
                           .decay = static_cast<Real>(decay)};
-    without_gil(16.0 * static_cast<double>(n), [&] { kernels_of<Real>(kernels()).adam(a); });
+    without_gil_if_long(16.0 * static_cast<double>(n),
+                        [&] { kernels_of<Real>(kernels()).adam(a); });
   });
 }
 
@@ -232,8 +237,8 @@ double dot(const py::array& a, py::handle b) {
     const Real* const left = V(a, "a", "(N,)", {n}, Access::read).vector();
     const Real* const right = V(b, "b", "(N,)", {n}, Access::read).vector();
     double sum = 0;
-    without_gil(2.0 * static_cast<double>(n),
-                [&] { sum = kernels_of<Real>(kernels()).dot(left, right, n); });
+    without_gil_if_long(2.0 * static_cast<double>(n),
+                        [&] { sum = kernels_of<Real>(kernels()).dot(left, right, n); });
     return sum;
   });
 }
@@ -255,8 +260,8 @@ double residual_loss(const std::string& name, const py::array& e, double scale, 
                                .scale = static_cast<Real>(scale),
                                .delta = static_cast<Real>(delta)};
     double sum = 0;
-    without_gil(8.0 * static_cast<double>(n),
-                [&] { sum = kernels_of<Real>(kernels()).loss[loss](r); });
+    without_gil_if_long(8.0 * static_cast<double>(n),
+                        [&] { sum = kernels_of<Real>(kernels()).loss[loss](r); });
     return sum;
   });
 }

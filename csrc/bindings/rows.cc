@@ -8,10 +8,15 @@
 namespace pygru {
 namespace {
 
-// Operations on so many values: about as many as e^x takes. What takes fewer has moved less memory.
+// The work of what goes along each row, and of a function of each number.
 template <class Real>
-double operations(const RowViews<Real>& rows) {
-  return 32.0 * static_cast<double>(rows.N) * static_cast<double>(rows.K);
+double along(const RowViews<Real>& rows) {
+  return static_cast<double>(rows.N) * (kRowWork + kFunctionWork * static_cast<double>(rows.K));
+}
+template <class Real>
+double operations(int activation, const RowViews<Real>& rows) {
+  if (activation == static_cast<int>(Activation::softmax)) return along(rows);
+  return kFunctionWork * static_cast<double>(rows.N) * static_cast<double>(rows.K);
 }
 
 int index_of(const std::string& name) {
@@ -31,8 +36,8 @@ void activation(const std::string& name, const py::array& x, py::handle y) {
                           .K = rows.K,
                           .x = rows.of(x, "x", Access::read),
                           .y = rows.of(y, "y", Access::write)};
-    without_gil(operations(rows),
-                [&] { kernels_of<Real>(kernels()).activation[which].forward(a); });
+    without_gil_if_long(along(rows),
+                        [&] { kernels_of<Real>(kernels()).activation[which].forward(a); });
   });
 }
 
@@ -47,8 +52,8 @@ void activation_backward(const std::string& name, const py::array& y, py::handle
                                   .y = rows.of(y, "y", Access::read),
                                   .dy = rows.of(dy, "dy", Access::read),
                                   .dx = rows.of(dx, "dx", Access::write)};
-    without_gil(operations(rows),
-                [&] { kernels_of<Real>(kernels()).activation[which].backward(a); });
+    without_gil_if_long(operations(which, rows),
+                        [&] { kernels_of<Real>(kernels()).activation[which].backward(a); });
   });
 }
 
@@ -72,7 +77,7 @@ bool cross_entropy(const py::array& y, py::handle classes, py::handle weights, p
                                   .rests = V(rests, "rests", "(N,)", {N}, out).vector()};
     for (Index i = 0; i < N; ++i)
       if (chosen[i] < 0 || chosen[i] >= K) return false;
-    without_gil(operations(rows), [&] { kernels_of<Real>(kernels()).cross_entropy(a); });
+    without_gil_if_long(along(rows), [&] { kernels_of<Real>(kernels()).cross_entropy(a); });
     return true;
   });
 }
@@ -93,7 +98,7 @@ void layer_norm(const py::array& x, py::handle w, py::handle b, double eps, py::
                                .y = rows.of(y, "y", out),
                                .n = rows.of(n, "n", out, true),
                                .scale = V(scale, "scale", "(N,)", {rows.N}, out, true).vector()};
-    without_gil(operations(rows), [&] { kernels_of<Real>(kernels()).layer_norm(a); });
+    without_gil_if_long(along(rows), [&] { kernels_of<Real>(kernels()).layer_norm(a); });
   });
 }
 
@@ -113,7 +118,7 @@ void layer_norm_backward(const py::array& n, py::handle scale, py::handle w, py:
                                        .dx = rows.of(dx, "dx", out, true),
                                        .dw = V(dw, "dw", "(K,)", {rows.K}, out).vector(),
                                        .db = V(db, "db", "(K,)", {rows.K}, out).vector()};
-    without_gil(operations(rows), [&] { kernels_of<Real>(kernels()).layer_norm_backward(a); });
+    without_gil_if_long(along(rows), [&] { kernels_of<Real>(kernels()).layer_norm_backward(a); });
   });
 }
 

@@ -110,7 +110,11 @@ class AnyStream {
     if (batched_) shape[axes++] = stream.batch();
     if (!of_classes) shape[axes++] = stream.inputs();
     check(in, where, shape, axes);
-    if constexpr (of_classes) check_classes(in, where, stream.inputs());
+    for (Index i = 0; of_classes && i < in.size(); ++i)
+      if (in.data()[i] < 0 || in.data()[i] >= static_cast<X>(stream.inputs()))
+        throw std::invalid_argument(std::string(where) + " must hold integers in 0 .. K-1 = " +
+                                    std::to_string(stream.inputs() - 1) + ", got " +
+                                    std::to_string(in.data()[i]));
     if (of_classes) ++axes;
     shape[axes - 1] = stream.outputs();
     auto result = py::reinterpret_borrow<py::object>(out);
@@ -128,7 +132,7 @@ class AnyStream {
                                   (is_block ? "block" : "x"));
     {
       const Busy alone(*this);
-      without_gil(stream.operations(T), [&] { stream.run(from, T, y); });
+      without_gil_if_long(stream.operations(T), [&] { stream.run(from, T, y); });
     }
     warn_of_missing_threads();
     return result;
@@ -164,23 +168,21 @@ class AnyStream {
       throw std::invalid_argument(std::string(where) + " must have no masked elements, got some");
     if (py::isinstance<Contiguous>(x) && aligned(x)) return py::reinterpret_borrow<Contiguous>(x);
     const py::array array = any_array(x, where);
+    const char kind = array.dtype().kind();
     constexpr bool integers = std::is_same_v<X, Index>;
     const std::string kinds = integers && array.size() > 0 ? "iu" : "fiub";  // [] is of floats
-    if (kinds.find(array.dtype().kind()) == std::string::npos)
+    if (kinds.find(kind) == std::string::npos)
       throw py::type_error(std::string(where) + " must hold " +
                            (integers ? "integers" : "real numbers") + ", got dtype " +
                            text_of(array.dtype()));
     constexpr int flags = py::array::c_style | py::array::forcecast | kAligned;
-    return py::array_t<X, flags>(array);
-  }
-
-  static void check_classes(const py::array_t<Index, py::array::c_style>& x, const char* where,
-                            Index classes) {
-    for (Index i = 0; i < x.size(); ++i)
-      if (x.data()[i] < 0 || x.data()[i] >= classes)
-        throw std::invalid_argument(std::string(where) + " must hold integers in 0 .. K-1 = " +
-                                    std::to_string(classes - 1) + ", got " +
-                                    std::to_string(x.data()[i]));
+    py::array_t<X, flags> result(array);
+    if (integers && kind == 'u')  // from 2^63 on they come out negative
+      for (Index i = 0; i < result.size(); ++i)
+        if (result.data()[i] < 0)
+          throw std::invalid_argument(std::string(where) +
+                                      " must hold classes, got one above 2^63");
+    return result;
   }
 
   // An array of whatever x holds. What x's own __array__ raises is passed on.
@@ -251,8 +253,8 @@ y : ndarray of shape (O,) or (B, O)
 Raises
 ------
 TypeError
-    When x does not hold real numbers (or integers), or out is no C-contiguous, aligned array of the model's
-    dtype.
+    When x does not hold real numbers (or integers), or out is no C-contiguous, aligned array of the
+    model's dtype.
 ValueError
     When a shape does not fit, x has masked elements or an integer that is no class, or out overlaps
     x; the state is as it was.
@@ -264,7 +266,9 @@ constexpr const char* kProcessDoc =
     R"(process($self, /, block, out=None)
 --
 
-Take T steps: block (T, I), or (T, B, I), to (T, O) or (T, B, O); of integers (T,), or (T, B).
+Take T steps: block (T, I), or (T, B, I), to (T, O) or (T, B, O).
+
+Of integers block is (T,), or (T, B).
 
 The same bits as T calls of `step`, and faster; parameters and errors are those of `step`.)";
 

@@ -46,10 +46,8 @@ inline Real sum_by_halves(Index n, Add add) {
     for (; i + chains <= end; i += chains)
 #pragma GCC unroll 4
       for (int r = 0; r < registers; ++r) sum[r] = add(sum[r], i + r * lanes, lanes);
-    // All take part in the rest: lanes of a wide register without any turn a sum of -0 into 0.
-    if (i < end)
-      for (int r = 0; r < registers; ++r, i += lanes) sum[r] = add(sum[r], i, end - i);
-    for (int r = 0; r < registers; ++r) total[r] += sum[r];
+    for (int r = 0; i < end; ++r, i += lanes) sum[r] = add(sum[r], i, end - i);
+    for (int r = 0; r < registers; ++r) total[r] += sum[r];  // from 0: no sum is -0
   }
   Real chain[chains];
 #pragma GCC unroll 4

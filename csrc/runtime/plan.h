@@ -15,6 +15,10 @@ constexpr double kLeastWork = 1e6;  // floating-point operations, about 15 us
 // it back costs where another thread wants it.
 constexpr double kBriefWork = kLeastWork / 15;
 
+// What a small call takes, as floating-point operations of the same time (measured, Zen 3): e^x and
+// what comes with it, a row of a Linear, a row of softmax or LayerNorm, a step of the time loop.
+constexpr double kFunctionWork = 32, kLinearRowWork = 250, kRowWork = 3000, kStepWork = 6000;
+
 // How the runs of one call share the threads: each has a team of `size`, and two may work at once.
 struct Plan {
   Index size = 1;

@@ -53,13 +53,19 @@ PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : 
 
 namespace {
 
-// Operations of a layer for one row, near enough to tell brief work from long: of an activation
-// about as many as e^x takes.
+// The work of a layer for one step of one sequence, which alone takes a step of the time loop.
 double operations_of(const KernelTable& table, const LayerOutline& layer) {
   const auto K = static_cast<double>(layer.inputs), M = static_cast<double>(layer.outputs);
-  if (layer.kind == LayerKind::cell)
-    return 2 * cell_of<float>(table, layer.cell).gates * M * (K + M);
-  return layer.kind == LayerKind::linear ? 2 * K * M : 32 * M;
+  switch (layer.kind) {
+    case LayerKind::cell: {
+      const double gates = cell_of<float>(table, layer.cell).gates;
+      return kStepWork + gates * M * (2 * (K + M) + kFunctionWork);
+    }
+    case LayerKind::linear:
+      return kLinearRowWork + 2 * K * M;
+    default:
+      return kRowWork + kFunctionWork * M;
+  }
 }
 
 }  // namespace

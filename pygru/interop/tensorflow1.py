@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pygru.checks import as_bool
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Run, modules_of, runs_of
 from pygru.interop.checking import compare, unavailable
@@ -77,7 +78,10 @@ def from_tf1(source: Any, *, batch_first: bool = False, check: bool = False) -> 
         named = source if path is None else read_npz(path)
         cells, bidirectional = _cells(named)
         runs = [_run(scope, cell) for scope, cell in cells.items()]
-        options = {"reset": "before", "batch_first": bool(batch_first)}
+        options = {
+            "reset": "before",
+            "batch_first": as_bool("from_tf1", "batch_first", batch_first),
+        }
         block = blocks.recurrent("the GRU", GRU, runs, bidirectional=bidirectional, **options)
         gru = blocks.build([block], row=False)
     if check and not unavailable("from_tf1", "tensorflow", "tensorflow"):

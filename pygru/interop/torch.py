@@ -118,9 +118,8 @@ def _of_module(module: Any, name: str, like: Any = np.float32) -> list[Block]:
     own = torch_modules._classes()
     if type(module) in (nn.Sequential, own["Sequential"]):
         # (A module that stands in two places is a child once.)
-        parameter = next(module.parameters(), None)
-        if parameter is not None:
-            like = as_array("weight", parameter.detach()).dtype
+        kinds = [parameter.dtype for parameter in module.parameters()]
+        like = np.float64 if torch.float64 in kinds else np.float32
         return [b for k, child in enumerate(module) for b in _of_module(child, f"module {k}", like)]
     if isinstance(module, (nn.GRU, nn.RNN)):
         return [_of_recurrent(module, at, isinstance(module, nn.GRU))]
@@ -141,6 +140,8 @@ def _of_module(module: Any, name: str, like: Any = np.float32) -> list[Block]:
     if type(module) is nn.Identity:
         return []
     if type(module) in (nn.GRUCell, nn.RNNCell):
+        if name != "module":
+            raise ValueError(f"{at} must not be in a row, as it takes a state with each input")
         return [_of_cell(module, at)]
     if type(module) is nn.Dropout:
         return [blocks.plain(at, Dropout, p=module.p)]
@@ -249,6 +250,10 @@ def _to_torch(module: Module) -> Any:
                 "to_torch: reset must be 'after', the only one that torch.nn.GRU has, got 'before'"
             )
         return (nn.GRU if isinstance(module, GRU) else nn.RNN)(**config)
+    if isinstance(module, GRUCell) and module.reset == "after":
+        return nn.GRUCell(module.input_size, module.hidden_size, module.bias, **kind)
+    if isinstance(module, RNNCell):
+        return nn.RNNCell(**module.config() | kind)
     if isinstance(module, Linear):
         return nn.Linear(module.in_features, module.out_features, module.bias, **kind)
     if isinstance(module, Embedding):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pygru.checks import as_bool
 from pygru.composite import check_own
 from pygru.interop.checking import random_input, report, unavailable
 from pygru.interop.containers import is_path, reading
@@ -45,7 +46,8 @@ def from_onnx(source: Any, *, check: bool = False) -> Any:
     -------
     Module
         A Sequential, or a single GRU or RNN where the model gives final states too. An input for
-        the initial state is h_0, one for the lengths ``lengths=``; neither is part of the model.
+        the initial state (one for all layers) is h_0, one for the lengths ``lengths=``; neither is
+        part of the model.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def to_onnx(model: Module, *, state: bool = False) -> bytes:
         When a derived class computes its own way.
     ValueError
         When ONNX has no equal of a module, or with ``state`` no layer has one, or one reads
-        sequences backwards.
+        sequences backwards or all of them at once.
 
     Examples
     --------
@@ -114,6 +116,7 @@ def to_onnx(model: Module, *, state: bool = False) -> bytes:
     3
     """
     check_own("to_onnx", model)
+    state = as_bool("to_onnx", "state", state)
     with reading("to_onnx", None):
         return export(model, state)
 

@@ -211,6 +211,8 @@ class _Exporter:
         if isinstance(module, LastStep):
             return self.node("Gather", [value, self.end("last")], axis=time)[0]
         if isinstance(module, MeanOverTime):
+            if self.carries:
+                raise ValueError("state must be False for a mean over all of time, got True")
             return self.node("ReduceMean", [value], axes=[time], keepdims=0)[0]
         if not isinstance(module, BothEnds):
             raise ValueError(f"model must be of modules that ONNX has, got {module!r}")

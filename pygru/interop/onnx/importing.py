@@ -217,7 +217,10 @@ class _Importer:
             before = sum(directions(b) for b in self.blocks if b.cls in (GRU, RNN))
             mine = (before, before + len(spec.runs))
             if (h_0.rows or (0, mine[1])) != mine or self.state not in (None, h_0.name):
-                raise node.refuse(f"rows {mine} of one initial state", h_0)
+                raise node.refuse(
+                    f"rows {mine} of the one initial state of all layers",
+                    f"rows {h_0.rows or 'all'} of {h_0.name!r}",
+                )
             self.state = h_0.name
         elif h_0 is not None and np.any(h_0.value if isinstance(h_0, Fill) else h_0):
             raise node.refuse("initial_h from an input, or 0", "another")

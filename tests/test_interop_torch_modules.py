@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""PyTorch's modules that are no layers of sequences: cells, Identity, LayerNorm without weights."""
+
+from __future__ import annotations
+
+import numpy as np
+from tolerances import assert_close
+
+from pygru.interop import from_torch, to_torch
+
+I, H = 3, 4  # noqa: E741
+
+
+def test_cells_come_and_go(torch, rng):
+    nn = torch.nn
+    x, h = (rng.standard_normal((5, n)).astype(np.float32) for n in (I, H))
+    for cell in (nn.GRUCell(I, H), nn.RNNCell(I, H, bias=False, nonlinearity="relu")):
+        expected = cell(torch.from_numpy(x), torch.from_numpy(h)).detach().numpy()
+        ours = from_torch(cell)
+        assert_close(ours(x, h), expected, "torch")
+        again = to_torch(ours)(torch.from_numpy(x), torch.from_numpy(h)).detach().numpy()
+        assert np.array_equal(again, expected)
+        into = type(ours)(**ours.config())
+        from_torch(cell.state_dict(), into=into, check=True)
+        assert np.array_equal(into.flat_params, ours.flat_params)
+
+
+def test_what_does_nothing_and_what_has_no_weights_come_too(torch, rng):
+    nn, x = torch.nn, rng.standard_normal((5, I)).astype(np.float32)
+    for kind in (torch.float32, torch.float64):
+        theirs = nn.Sequential(
+            nn.Identity(), nn.Linear(I, H, dtype=kind), nn.LayerNorm(H, elementwise_affine=False),
+            nn.Sequential(nn.Identity()), nn.Tanh(),
+        )  # fmt: skip
+        ours = from_torch(theirs)
+        assert [type(module).__name__ for module in ours] == ["Linear", "LayerNorm", "Tanh"]
+        given = torch.from_numpy(x).to(kind)
+        assert_close(ours(given.numpy()), theirs(given).detach().numpy(), "torch")
