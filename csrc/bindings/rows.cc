@@ -36,7 +36,7 @@ void activation(const std::string& name, const py::array& x, py::handle y) {
                           .K = rows.K,
                           .x = rows.of(x, "x", Access::read),
                           .y = rows.of(y, "y", Access::write)};
-    without_gil_if_long(along(rows),
+    without_gil_if_long(operations(which, rows),
                         [&] { kernels_of<Real>(kernels()).activation[which].forward(a); });
   });
 }
