@@ -138,8 +138,10 @@ void keep_accounts() {
     return machine.run(many, least, most);
   };
   expect(Machine{.team = 0.5}.run(learns) < 0.55, "use of a good team, at first");
-  expect(Machine{.team = 0.5}.run(20, 1000, 1000) < 0.7,
+  expect(Machine{.team = 0.5}.run(16, 1000, 1000) < 0.51,
          "use of a good team for a few large calls");
+  expect(Machine{.team = 1.15}.run(learns, 1000, 1000) < 1.05,
+         "cost of a bad team for large calls");
   expect(after_learning({.team = 0.5}) < 0.52, "use of a good team");
   expect(after_learning({.team = 0.9}) < 0.93, "use of a small gain");
   expect(after_learning({.team = 0.6}, 0.5, 1.0) < 0.63, "use of a team where calls differ");

@@ -45,7 +45,10 @@ class Account {
   // After a call that a team made.
   void settle_team(const Call& call, Time took) {
     ++team_calls_;
-    if (samples_ == 0) return;
+    if (samples_ == 0) {
+      if (took >= kLarge) team_calls_at_most_ = kLargeAtFirst;
+      return;
+    }
     const Time lost = took - Time(static_cast<Time::rep>(usual_rate() * call.operations));
     if (after_pause_) {  // its members were asleep: it says nothing of the calls to come
       after_pause_ = false;
@@ -78,6 +81,9 @@ class Account {
   static constexpr Time kMostWon = std::chrono::milliseconds(10);
   static constexpr Time kMostLost = std::chrono::milliseconds(30);  // at once
   static constexpr unsigned kRarely = 128;                          // calls of a team to one alone
+  // A large call hardly waits within: a team is seldom worse, and one alone is felt.
+  static constexpr Time kLarge = std::chrono::milliseconds(10);
+  static constexpr unsigned kLargeAtFirst = 16;
 
   Time won_{}, cost_of_trying_{};
   Time pause_{};              // yet to be made alone
