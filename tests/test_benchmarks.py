@@ -8,6 +8,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -105,3 +107,21 @@ def test_a_setting_out_of_range_is_refused(script, options, message):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert re.search(message, done.stderr)
+
+
+def test_a_contender_waits_for_threads_that_spin(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    from timing import settle
+
+    def spin():
+        end = time.perf_counter() + 0.15
+        while time.perf_counter() < end:
+            pass
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    settle()
+    assert not thread.is_alive()
+    started = time.perf_counter()
+    settle()
+    assert time.perf_counter() - started < 0.1
