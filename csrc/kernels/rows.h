@@ -113,7 +113,7 @@ inline Real exponentials(const Real* x, Real most, Real* y, Index K) {
     const Vec<Real> e = exp(Wide<Real, 1>{below}).part[0];
     store_some(y + k, below < least ? Vec<Real>{} : e, count);
   });
-  return sum_by_halves<Real>(
+  return sum_of_row<Real>(
       K, [=](Vec<Real> chains, Index k, Index count) { return chains + load_some(y + k, count); });
 }
 
@@ -136,7 +136,7 @@ void softmax_backward(const RowsBackward<Real>& f) {
     const Real* const y = f.y + i * f.K;
     const Real* const dy = f.dy + i * f.K;
     const Vec<Real> along =
-        broadcast(sum_by_halves<Real>(f.K, [=](Vec<Real> chains, Index k, Index count) {
+        broadcast(sum_of_row<Real>(f.K, [=](Vec<Real> chains, Index k, Index count) {
           return fma(load_some(y + k, count), load_some(dy + k, count), chains);
         }));
     across<Real>(f.K, [&](Index k, Index count) {
@@ -179,14 +179,14 @@ void layer_norm(const LayerNorm<Real>& f) {
     const Real* const x = f.x + i * f.K;
     Real* const y = f.y + i * f.K;
     Real* const n = f.n ? f.n + i * f.K : y;  // x - mean at first
-    const Real sum = sum_by_halves<Real>(f.K, [=](Vec<Real> chains, Index k, Index count) {
+    const Real sum = sum_of_row<Real>(f.K, [=](Vec<Real> chains, Index k, Index count) {
       return chains + load_some(x + k, count);
     });
     const Vec<Real> mean = broadcast(sum / count_K);
     across<Real>(f.K, [&](Index k, Index count) {
       store_some(n + k, load_some(x + k, count) - mean, count);
     });
-    const Real squares = sum_by_halves<Real>(f.K, [=](Vec<Real> chains, Index k, Index count) {
+    const Real squares = sum_of_row<Real>(f.K, [=](Vec<Real> chains, Index k, Index count) {
       const Vec<Real> n_k = load_some(n + k, count);
       return fma(n_k, n_k, chains);
     });
@@ -210,9 +210,9 @@ void layer_norm_backward(const LayerNormBackward<Real>& f) {
     const auto dn = [=](Index k, Index count) {
       return load_some(f.w + k, count) * load_some(dy + k, count);
     };
-    const Real sum_dn = sum_by_halves<Real>(
+    const Real sum_dn = sum_of_row<Real>(
         f.K, [=](Vec<Real> chains, Index k, Index count) { return chains + dn(k, count); });
-    const Real sum_dn_n = sum_by_halves<Real>(f.K, [=](Vec<Real> chains, Index k, Index count) {
+    const Real sum_dn_n = sum_of_row<Real>(f.K, [=](Vec<Real> chains, Index k, Index count) {
       return fma(dn(k, count), load_some(n + k, count), chains);
     });
     const Vec<Real> mean_dn = broadcast(sum_dn / count_K);

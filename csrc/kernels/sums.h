@@ -30,32 +30,42 @@ inline double sum_in_order(Index n, Term term) {
   return total;
 }
 
-// The sum of the n terms of a row. add(chains, i, count) returns one register of chains with the
-// terms from i on added to them, with 0 from `count` on. Term i adds to chain i mod (64 bytes'
-// worth) of its block; the chains of all blocks are added up, and meet in halves.
+// The sum of n terms, few enough for Real. add(chains, i, count) returns one register of chains
+// with the terms from i on added to them, with 0 from `count` on. Term i adds to chain i mod (64
+// bytes' worth); the chains meet in halves.
 template <class Real, class Add>
 inline Real sum_by_halves(Index n, Add add) {
   constexpr int registers = 64 / kRegisterBytes;
-  constexpr Index lanes = kLanes<Real>, chains = registers * lanes, block = 64 * chains;
+  constexpr Index lanes = kLanes<Real>, chains = registers * lanes;
   static_assert(64 % kRegisterBytes == 0, "or the chains would depend on the register");
-  Vec<Real> total[registers] = {};
-  for (Index first = 0; first < n; first += block) {
-    const Index end = n - first < block ? n : first + block;
-    Vec<Real> sum[registers] = {};
-    Index i = first;
-    for (; i + chains <= end; i += chains)
+  Vec<Real> sum[registers] = {};
+  Index i = 0;
+  for (; i + chains <= n; i += chains)
 #pragma GCC unroll 4
-      for (int r = 0; r < registers; ++r) sum[r] = add(sum[r], i + r * lanes, lanes);
-    for (int r = 0; i < end; ++r, i += lanes) sum[r] = add(sum[r], i, end - i);
-    for (int r = 0; r < registers; ++r) total[r] += sum[r];  // from 0: no sum is -0
-  }
+    for (int r = 0; r < registers; ++r) sum[r] = add(sum[r], i + r * lanes, lanes);
+  // All take part in the rest: lanes of a wide register without any turn a sum of -0 into 0.
+  if (i < n)
+    for (int r = 0; r < registers; ++r, i += lanes) sum[r] = add(sum[r], i, n - i);
   Real chain[chains];
 #pragma GCC unroll 4
-  for (int r = 0; r < registers; ++r) store(chain + r * lanes, total[r]);
+  for (int r = 0; r < registers; ++r) store(chain + r * lanes, sum[r]);
 #pragma GCC unroll 4
   for (Index half = chains / 2; half > 0; half /= 2)
     for (Index j = 0; j < half; ++j) chain[j] += chain[j + half];
   return chain[0];
+}
+
+// The sum of the n terms of a row, however many: of blocks by halves.
+template <class Real, class Add>
+inline Real sum_of_row(Index n, Add add) {
+  constexpr Index block = 64 * 64 / static_cast<Index>(sizeof(Real));
+  Real total = 0;
+  for (Index first = 0; first < n; first += block) {
+    const Index count = n - first < block ? n - first : block;
+    total += sum_by_halves<Real>(
+        count, [&](Vec<Real> chains, Index i, Index left) { return add(chains, first + i, left); });
+  }
+  return total;
 }
 
 }  // namespace
