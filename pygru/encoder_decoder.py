@@ -86,7 +86,7 @@ class EncoderDecoder(Composite):
     >>> model = pygru.EncoderDecoder(
     ...     pygru.Sequential(pygru.Embedding(10, 8, rng=0), pygru.GRU(8, 32, rng=1)),
     ...     pygru.Sequential(
-    ...         pygru.Embedding(12, 8, rng=0), pygru.GRU(8, 32, rng=1), pygru.Linear(32, 11, rng=2)
+    ...         pygru.Embedding(12, 8, rng=2), pygru.GRU(8, 32, rng=3), pygru.Linear(32, 11, rng=4)
     ...     ),
     ...     start=11, end=10,
     ... )

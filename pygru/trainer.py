@@ -26,6 +26,7 @@ from pygru.history import EpochRecord, History
 from pygru.interrupts import Interrupts
 from pygru.metrics import Metric
 from pygru.optim import Optimizer
+from pygru.probabilities import as_decided
 from pygru.progress import Progress
 from pygru.recurrent import Recurrent
 from pygru.samples import Samples, reads_targets
@@ -112,7 +113,7 @@ class Trainer:
         plan = self._plan(epoch)
         steps = sum(map(self._pieces_in, plan))
         advance = progress.start_epoch(epoch, steps)
-        means = Means(settings.metrics)
+        means = Means(as_decided(settings.metrics, self.model))
         for i, piece in enumerate(self._pieces(plan)):
             if schedule is not None:
                 factor = _as_factor(schedule(epoch - 1 + i / steps), epoch)

@@ -21,7 +21,7 @@ from pygru.history import EpochRecord, History
 from pygru.interrupts import Interrupts
 from pygru.model import Sequential
 from pygru.optim import Optimizer
-from pygru.probabilities import as_decided, warn_of_probabilities
+from pygru.probabilities import warn_of_probabilities
 from pygru.progress import Progress
 from pygru.ragged import Ragged
 from pygru.recurrent import Recurrent
@@ -184,7 +184,7 @@ def fit(
         raise ValueError("fit: resume needs a checkpoint to go on from, got None")
     settings = Settings(
         loss=losses.get(loss, "fit"),
-        metrics=as_decided(metrics_.get(metrics, "fit"), model),
+        metrics=metrics_.get(metrics, "fit"),
         batch_size=checks.as_size("fit", "batch_size", batch_size),
         sampler=_default_sampler(data) if sampler is None else sampler,
         schedule=schedule,
