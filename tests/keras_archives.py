@@ -20,8 +20,8 @@ def gru_config(**config):
     return layer("GRU", **(usual | config))
 
 
-def write_archive(path, layers, groups, method=zipfile.ZIP_STORED, **config):
-    """Write a .keras file."""
+def write_archive(path, layers, groups, method=zipfile.ZIP_STORED, outputs=None, **config):
+    """Write a .keras file, of a functional model where its outputs are given."""
     import h5py
 
     with h5py.File(path.with_suffix(".h5"), "w") as root:
@@ -29,7 +29,10 @@ def write_archive(path, layers, groups, method=zipfile.ZIP_STORED, **config):
         for group, arrays in groups.items():
             for i, array in enumerate(arrays):
                 root[f"{group}/{i}"] = array
-    whole = {"class_name": "Sequential", "config": {"layers": layers}} | config
+    whole = {"class_name": "Sequential", "config": {"layers": layers}}
+    if outputs is not None:
+        whole["class_name"], whole["config"]["output_layers"] = "Functional", outputs
+    whole |= config
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("metadata.json", "{}")
         archive.writestr("config.json", json.dumps(whole))

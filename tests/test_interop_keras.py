@@ -133,12 +133,17 @@ def test_a_model_with_branches_is_refused(tmp_path):
     groups = {"layers/gru/cell/vars": gru_arrays()}
     for names, good in ((("one",), True), (("in",), False), (("one", "in"), False)):
         layers[1]["inbound_nodes"], layers[2]["inbound_nodes"] = reads("in"), reads(*names)
-        path = write_archive(tmp_path / "m.keras", layers, groups, class_name="Functional")
+        path = write_archive(tmp_path / "m.keras", layers, groups, outputs=["two", 0, 0])
         if good:
             assert len(from_keras(path)) == 3
         else:
             with pytest.raises(ValueError, match="layer 'two' must read the layer before it alone"):
                 from_keras(path)
+    layers[2]["inbound_nodes"] = reads("one")
+    for outputs in ([["two", 0, 0], ["one", 0, 0]], {"p": ["two", 0, 0], "q": ["one", 0, 0]}):
+        path = write_archive(tmp_path / "m.keras", layers, groups, outputs=outputs)
+        with pytest.raises(ValueError, match="must have one output, that of its last layer, got "):
+            from_keras(path)
     path = write_archive(tmp_path / "m.keras", layers, groups, class_name="Mine")
     with pytest.raises(ValueError, match="must be a Sequential or Functional model, got Mine"):
         from_keras(path)

@@ -154,3 +154,21 @@ def test_check_of_every_step(keras, tmp_path, capsys):
     )  # fmt: skip
     formats.write(row, tmp_path / "model.weights.h5", check=True)
     assert capsys.readouterr().out.count("difference to keras ") == 3
+
+
+def test_one_output_is_that_of_the_last_layer(keras, tmp_path):
+    layers, path = keras.layers, tmp_path / "model.keras"
+    x = keras.Input((None, I))
+    y = layers.GRU(H, return_sequences=True, name="gru")(x)
+    z = layers.Dense(M, name="dense")(y)
+    for outputs, good in (
+        ([z], True), ({"z": z}, True), ([z, y], False), ([z, z], False), ({"z": z, "y": y}, False),
+    ):  # fmt: skip
+        theirs = keras.Model(x, outputs)
+        theirs.save(path)
+        for source in (theirs, path):
+            if good:
+                assert len(from_keras(source, check=True)) == 2
+                continue
+            with pytest.raises(ValueError, match=r"its last layer, got \['dense', '(gru|dense)'\]"):
+                from_keras(source)

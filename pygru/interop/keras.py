@@ -117,6 +117,8 @@ def _rows(kind: str, config: Any) -> list[tuple[str, dict[str, Any]]]:
         before = of.get("name")
         if layer["class_name"] != "InputLayer":
             rows.append((layer["class_name"], of))
+    if kind != "Sequential" and (outputs := list(_outputs(config["output_layers"]))) != [before]:
+        raise ValueError(f"must have one output, that of its last layer, got {outputs}")
     return rows
 
 
@@ -129,6 +131,16 @@ def _inputs(nodes: Any) -> Iterator[str]:
     if isinstance(nodes, (list, tuple)):
         for node in nodes:
             yield from _inputs(node)
+
+
+def _outputs(nest: Any) -> Iterator[str]:
+    """Give the layer of every output: [name, node, place], or a list or dict of these."""
+    values = list(nest.values()) if isinstance(nest, dict) else nest
+    if values and isinstance(values[0], str):
+        yield values[0]
+        return
+    for value in values:
+        yield from _outputs(value)
 
 
 def _of_archive(config: Any, groups: dict[str, list[Array]]) -> list[Block]:

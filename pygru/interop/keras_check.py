@@ -27,7 +27,7 @@ def compare_with_keras(where: str, model: Module, theirs: Any) -> None:
         x = random_input(model, vectors=True)
     time_first = not model.batch_first
     y = theirs(x.swapaxes(0, 1) if time_first and None in _shape(x) else x, training=False)
-    y = keras.ops.convert_to_numpy(y)
+    (y,) = map(keras.ops.convert_to_numpy, keras.tree.flatten(y))  # it may be in a list or a dict
     y = y.swapaxes(0, 1) if time_first and y.ndim == 3 else y
     report(where, f"keras {keras.__version__}", outputs_of(model, x), [y])
 
