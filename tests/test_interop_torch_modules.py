@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tolerances import assert_close
 
 from pygru.interop import from_torch, to_torch
@@ -36,3 +37,24 @@ def test_what_does_nothing_and_what_has_no_weights_come_too(torch, rng):
         assert [type(module).__name__ for module in ours] == ["Linear", "LayerNorm", "Tanh"]
         given = torch.from_numpy(x).to(kind)
         assert_close(ours(given.numpy()), theirs(given).detach().numpy(), "torch")
+
+
+def test_a_derived_layer_comes_if_it_computes_as_its_base_does(torch):
+    import pygru.torch
+
+    for base in (torch.nn.GRU, torch.nn.RNN, pygru.torch.GRU, pygru.torch.RNN):
+
+        class Named(base):
+            pass
+
+        class Doubled(base):
+            def forward(self, x):
+                y, h_n = super().forward(x)
+                return 2 * y, h_n
+
+        from_torch(Named(I, H), check=True)
+        replaced = base(I, H)
+        replaced.forward = lambda x: x
+        for theirs in (Doubled(I, H), torch.nn.Sequential(Doubled(I, H)), replaced):
+            with pytest.raises(ValueError, match=r"module( 0)? must be a module that pygru has"):
+                from_torch(theirs)

@@ -9,6 +9,7 @@ nothing is rearranged here, only recognised. A state_dict in a safetensors file 
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,6 @@ def _is_sequential(module: Any) -> bool:
 
 def _of_module(module: Any, name: str, like: Any = np.float32) -> list[Block]:
     """Return the blocks of a torch module; ``like`` is the dtype of what has no parameters."""
-    import sys
-
     torch = sys.modules.get("torch")  # whoever holds a module has imported it
     if torch is None or not isinstance(module, torch.nn.Module):
         raise TypeError(
@@ -121,7 +120,7 @@ def _of_module(module: Any, name: str, like: Any = np.float32) -> list[Block]:
         kinds = [parameter.dtype for parameter in module.parameters()]
         like = np.float64 if torch.float64 in kinds else np.float32
         return [b for k, child in enumerate(module) for b in _of_module(child, f"module {k}", like)]
-    if isinstance(module, (nn.GRU, nn.RNN)):
+    if isinstance(module, (nn.GRU, nn.RNN)) and _computes_as_its_own(module):
         return [_of_recurrent(module, at, isinstance(module, nn.GRU))]
     if type(module) is nn.Linear:
         w = _weights(module)
@@ -158,6 +157,13 @@ def _of_module(module: Any, name: str, like: Any = np.float32) -> list[Block]:
         f"{name} must be a module that pygru has, got {described}; of others give the state_dict() "
         "and into="
     )
+
+
+def _computes_as_its_own(module: Any) -> bool:
+    """Return whether forward of an nn.GRU or nn.RNN is PyTorch's, or that of pygru.torch."""
+    nn, fast = sys.modules["torch"].nn, sys.modules.get("pygru.torch")
+    known = {cls.forward for package in (nn, fast) if package for cls in (package.GRU, package.RNN)}
+    return getattr(module.forward, "__func__", None) in known
 
 
 def _of_recurrent(module: Any, name: str, is_gru: bool) -> Block:
