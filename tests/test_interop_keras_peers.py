@@ -172,3 +172,33 @@ def test_one_output_is_that_of_the_last_layer(keras, tmp_path):
                 continue
             with pytest.raises(ValueError, match=r"its last layer, got \['dense', '(gru|dense)'\]"):
                 from_keras(source)
+
+
+def test_a_class_of_the_same_name_as_keras_own_is_refused(keras, tmp_path):
+    layers, path = keras.layers, tmp_path / "model.keras"
+
+    class Dense(layers.Dense):
+        def call(self, x):
+            return 2 * super().call(x)
+
+    @keras.saving.register_keras_serializable("tests")
+    class GRU(layers.GRU):
+        pass
+
+    class Sequential(keras.Sequential):
+        pass
+
+    registered = keras.saving.register_keras_serializable("tests")(type("Dense", (Dense,), {}))
+    own = layers.GRU(H, return_sequences=True)
+    for cls, layer, message in (
+        (keras.Sequential, Dense(M), r"\(Dense, not Keras's own\) must be a layer that pygru has"),
+        (keras.Sequential, registered(M), r"\(Dense, not Keras's own\) must be a layer that"),
+        (keras.Sequential, layers.TimeDistributed(registered(M)), "Dense, got Dense, not Keras's"),
+        (keras.Sequential, layers.Bidirectional(GRU(H)), "or SimpleRNN, got GRU, not Keras's own"),
+        (Sequential, layers.Dense(M), "or Functional model, got Sequential, not Keras's own"),
+    ):
+        theirs = cls([keras.Input((None, I)), own, layer])
+        theirs.save(path)
+        for source in (theirs, path):
+            with pytest.raises(ValueError, match=message):
+                from_keras(source)

@@ -18,7 +18,13 @@ from pygru.interop.checking import unavailable
 from pygru.interop.containers import check_into, is_path, reading
 from pygru.interop.keras_check import compare_with_keras, keras_row
 from pygru.interop.keras_files import read_archive, read_weights, write_weights
-from pygru.interop.keras_layers import arrays_of, layer_blocks, recurrent_arrays, recurrent_run
+from pygru.interop.keras_layers import (
+    arrays_of,
+    class_of,
+    layer_blocks,
+    recurrent_arrays,
+    recurrent_run,
+)
 from pygru.layers import GRU, Embedding, Linear
 from pygru.module import Module
 from pygru.recurrent import Recurrent
@@ -88,35 +94,37 @@ def from_keras(source: Any, into: Module | None = None, *, check: bool = False) 
         elif path is not None:
             model = blocks.build(_of_archive(*read_archive(path)), row=True)
         else:
-            weights = {layer.name: layer.get_weights() for layer in source.layers}
-            named = {name: list(arrays) for name, arrays in weights.items()}
-            rows = _rows(type(source).__name__, source.get_config())
-            made = [layer_blocks(k, c, named.get(c.get("name"), [])) for k, c in rows]
+            cls = type(source)
+            config = {"class_name": cls.__name__, "module": cls.__module__}
+            rows = _rows(config | {"config": source.get_config()})
+            named = {layer.name: layer.get_weights() for layer in source.layers}
+            made = [
+                layer_blocks(layer, named.get(layer["config"].get("name"), [])) for layer in rows
+            ]
             model = blocks.build([block for row in made for block in row], row=True)
     if check and not unavailable("from_keras", "keras", "keras"):
         _check(model, source, path)
     return model
 
 
-def _rows(kind: str, config: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Return class and config of every layer of a model that is a row of layers."""
-    layers = config["layers"]
+def _rows(model: Any) -> list[dict[str, Any]]:
+    """Return every layer of a model that is a row of layers, as Keras describes it."""
+    kind, config = class_of(model), model["config"]
     if kind not in ("Sequential", "Functional", "Model"):
         raise ValueError(f"must be a Sequential or Functional model, got {kind}")
-    rows: list[tuple[str, dict[str, Any]]] = []
+    rows: list[dict[str, Any]] = []
     before = None
-    for layer in layers:
-        of = layer["config"]
+    for layer in config["layers"]:
+        name = layer["config"].get("name")
         if kind != "Sequential":
             read = list(_inputs(layer.get("inbound_nodes", [])))
             if read != ([] if before is None else [before]):
                 raise ValueError(
-                    f"layer {of.get('name')!r} must read the layer before it alone, {before!r}, "
-                    f"got {read}"
+                    f"layer {name!r} must read the layer before it alone, {before!r}, got {read}"
                 )
-        before = of.get("name")
+        before = name
         if layer["class_name"] != "InputLayer":
-            rows.append((layer["class_name"], of))
+            rows.append(layer)
     if kind != "Sequential" and (outputs := list(_outputs(config["output_layers"]))) != [before]:
         raise ValueError(f"must have one output, that of its last layer, got {outputs}")
     return rows
@@ -147,7 +155,8 @@ def _of_archive(config: Any, groups: dict[str, list[Array]]) -> list[Block]:
     """Return the blocks of a .keras file."""
     made: list[Block] = []
     used: dict[str, int] = {}
-    for kind, of in _rows(config["class_name"], config["config"]):
+    for layer in _rows(config):
+        kind = layer["class_name"]
         at = f"layers/{_group(kind, used)}"
         arrays: list[Array] = []
         for inside in {
@@ -157,7 +166,7 @@ def _of_archive(config: Any, groups: dict[str, list[Array]]) -> list[Block]:
             "TimeDistributed": ["/layer"],
         }.get(kind, [""]):
             arrays += groups.pop(f"{at}{inside}/vars", [])
-        made += layer_blocks(kind, of, arrays)
+        made += layer_blocks(layer, arrays)
     _all_used(groups)
     return made
 

@@ -21,7 +21,7 @@ from pygru.pooling import BothEnds, LastStep, MeanOverTime
 from pygru.regularization import Dropout
 from pygru.shapes import RepeatVector
 
-__all__ = ["arrays_of", "layer_blocks", "recurrent_arrays", "recurrent_run"]
+__all__ = ["arrays_of", "class_of", "layer_blocks", "recurrent_arrays", "recurrent_run"]
 
 ACTIVATIONS: dict[str, type[Module]] = {
     "relu": ReLU,
@@ -35,15 +35,20 @@ RECURRENT = {
 }  # fmt: skip
 
 
-def layer_blocks(kind: str, config: dict[str, Any], arrays: Sequence[Array]) -> list[Block]:
+def class_of(layer: dict[str, Any]) -> str:
+    """Return the class of a layer or model, a user's of the same name told apart from Keras's."""
+    kind: str = layer["class_name"]
+    own = str(layer.get("module", "keras")).partition(".")[0] == "keras"
+    return kind if own else f"{kind}, not Keras's own"
+
+
+def layer_blocks(layer: dict[str, Any], arrays: Sequence[Array]) -> list[Block]:
     """Return the blocks of one layer of Keras.
 
     Parameters
     ----------
-    kind : str
-        Keras's class.
-    config : dict
-        What ``layer.get_config()`` gives.
+    layer : dict
+        As Keras describes it: its class, and what ``layer.get_config()`` gives.
     arrays : sequence of array
         What ``layer.get_weights()`` gives.
 
@@ -52,6 +57,7 @@ def layer_blocks(kind: str, config: dict[str, Any], arrays: Sequence[Array]) -> 
     ValueError
         When pygru has no equal of the layer.
     """
+    kind, config = class_of(layer), layer["config"]
     name = f"layer {config.get('name')!r} ({kind})"
     policy = config.get("dtype") or "float32"
     if isinstance(policy, dict):
@@ -66,9 +72,9 @@ def layer_blocks(kind: str, config: dict[str, Any], arrays: Sequence[Array]) -> 
         return _bidirectional(name, config, arrays)
     if kind == "TimeDistributed":
         inner = config["layer"]
-        if inner["class_name"] != "Dense":
-            raise ValueError(f"{name} must hold a Dense, got {inner['class_name']}")
-        return layer_blocks("Dense", inner["config"], arrays)
+        if class_of(inner) != "Dense":
+            raise ValueError(f"{name} must hold a Dense, got {class_of(inner)}")
+        return layer_blocks(inner, arrays)
     if kind == "Dense":
         kernel, bias = _take(name, arrays, 1 + bool(config.get("use_bias", True)), 2)
         made = blocks.linear(name, _matrix(name, kernel).T, bias)
@@ -107,7 +113,7 @@ def _bidirectional(name: str, config: dict[str, Any], arrays: Sequence[Array]) -
     runs, functions = [], []
     for way, direction in enumerate(("layer", "backward_layer")):
         inner = config[direction]
-        kind, of = inner["class_name"], inner["config"]
+        kind, of = class_of(inner), inner["config"]
         half = len(arrays) // 2
         if kind not in ("GRU", "SimpleRNN"):
             raise ValueError(f"{name} must hold a GRU or SimpleRNN, got {kind}")
