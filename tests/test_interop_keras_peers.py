@@ -202,3 +202,24 @@ def test_a_class_of_the_same_name_as_keras_own_is_refused(keras, tmp_path):
         for source in (theirs, path):
             with pytest.raises(ValueError, match=message):
                 from_keras(source)
+
+
+def test_check_computes_in_the_precision_of_the_model(keras, tmp_path, capsys):
+    """Whatever that of the input is: Keras rounds to it what it is given."""
+    kind = {"dtype": "float64"}
+    for read in ("float32", "float64"):
+        gru = keras.layers.GRU(H, return_sequences=True, **kind)
+        theirs = keras.Sequential([
+            keras.Input((None, I), dtype=read), gru, keras.layers.Dense(M, **kind),
+        ])  # fmt: skip
+        theirs.save(tmp_path / "model.keras")
+        for source in (theirs, tmp_path / "model.keras"):
+            from_keras(source, check=True)
+    row = [
+        pygru.GRU(I, H, **kind), pygru.MeanOverTime(), pygru.Tanh(), pygru.RepeatVector(3),
+        pygru.RNN(H, H, **kind), pygru.LastStep(), pygru.LayerNorm(H, **kind), pygru.Softmax(),
+    ]  # fmt: skip
+    formats.write(pygru.Sequential(*row), tmp_path / "model.weights.h5", check=True)
+    table = pygru.Sequential(pygru.Embedding(9, I, **kind), pygru.Linear(I, M, **kind))
+    formats.write(table, tmp_path / "model.weights.h5", check=True)
+    assert capsys.readouterr().out.count("difference to keras ") == 6

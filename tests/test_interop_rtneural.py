@@ -13,7 +13,7 @@ from mutations import OVERHEAD, assert_refused_or_read
 from tolerances import TOLERANCES
 
 import pygru
-from pygru.interop import from_rtneural, to_rtneural
+from pygru.interop import formats, from_rtneural, to_rtneural
 
 FLAVOURS = ["keras", "torch"]
 MANY = 100_000
@@ -319,3 +319,10 @@ def test_what_is_no_layer_is_named(layers, message, tmp_path):
     with pytest.raises(ValueError) as error:
         from_rtneural(path)
     assert str(error.value).startswith(f"from_rtneural: {path}: layer ")
+
+
+def test_a_file_is_checked_in_the_precision_of_the_model(tmp_path, capsys):
+    for dtype in (np.float32, np.float64):
+        formats.write(network(dtype=dtype), tmp_path / "model.json", check=True)
+        *_, last = capsys.readouterr().out.splitlines()
+        assert float(last.rpartition(" ")[2]) == 0

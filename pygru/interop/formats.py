@@ -191,7 +191,10 @@ def _check(model: Module, path: Path, found: Format) -> None:
     import copy
 
     weights_only = found.name in (STATE_DICT, "Keras 3 weights")
-    again = found.read(path, copy.deepcopy(model) if weights_only else None, True)
+    if found is FORMATS[".json"]:  # whose numbers have no precision of their own
+        again = from_rtneural(path, dtype=model.dtype, check=True)
+    else:
+        again = found.read(path, copy.deepcopy(model) if weights_only else None, True)
     x = random_input(model)
     turned = model.batch_first is not None and bool(again.batch_first) != bool(model.batch_first)
     theirs = outputs_of(again, x.swapaxes(0, 1) if turned else x)[0]

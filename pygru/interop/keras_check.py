@@ -25,6 +25,8 @@ def compare_with_keras(where: str, model: Module, theirs: Any) -> None:
     x = random_input(model)
     if x.ndim > len(theirs.input_shape):  # of vectors alone, where the model would take steps too
         x = random_input(model, vectors=True)
+    if x.dtype.kind == "f":  # which Keras would round to
+        x = x.astype(theirs.inputs[0].dtype)
     time_first = not model.batch_first
     y = theirs(x.swapaxes(0, 1) if time_first and None in _shape(x) else x, training=False)
     (y,) = map(keras.ops.convert_to_numpy, keras.tree.flatten(y))  # it may be in a list or a dict
@@ -37,14 +39,16 @@ def keras_row(where: str, model: Module) -> Any:
     import keras
 
     rows, layers = [module for _, module in modules_of(model)], keras.layers
-    made: list[Any] = [keras.Input(_shape(random_input(model)))]
+    x, kind = random_input(model), {"dtype": model.dtype.name}
+    made: list[Any] = [keras.Input(_shape(x), dtype=x.dtype.name)]
     for before, module, after in zip([None, *rows], rows, [*rows[1:], None], strict=False):
-        kind: dict[str, Any] = {"dtype": module.dtype.name}
         if isinstance(module, Recurrent):
             ends = _ends(module)
             for layer in range(module.num_layers):
                 last = layer == module.num_layers - 1
-                options = {"return_sequences": not (last and isinstance(after, ends))}
+                options: dict[str, Any] = {
+                    "return_sequences": not (last and isinstance(after, ends))
+                }
                 options |= {"use_bias": module.bias, **kind}
                 if isinstance(module, GRU):
                     options["reset_after"] = module.reset == "after"
@@ -60,11 +64,11 @@ def keras_row(where: str, model: Module) -> Any:
         elif isinstance(module, LayerNorm):
             made.append(layers.LayerNormalization(epsilon=module.eps, **kind))
         elif isinstance(module, Activation):
-            made.append(layers.Activation(type(module).__name__.lower()))
+            made.append(layers.Activation(type(module).__name__.lower(), **kind))
         elif isinstance(module, RepeatVector):
-            made.append(layers.RepeatVector(module.n))
+            made.append(layers.RepeatVector(module.n, **kind))
         elif isinstance(module, MeanOverTime):
-            made.append(layers.GlobalAveragePooling1D())
+            made.append(layers.GlobalAveragePooling1D(**kind))
         elif not isinstance(module, (Dropout, _ends(before))):
             raise ValueError(f"{where}: check must be False where Keras has no {module!r}")
     return keras.Sequential(made)
