@@ -58,3 +58,45 @@ def test_a_derived_layer_comes_if_it_computes_as_its_base_does(torch):
         for theirs in (Doubled(I, H), torch.nn.Sequential(Doubled(I, H)), replaced):
             with pytest.raises(ValueError, match=r"module( 0)? must be a module that pygru has"):
                 from_torch(theirs)
+
+
+def test_parametrised_modules_come_with_the_weights_that_they_compute(torch, rng):
+    nn, reparametrise = torch.nn, torch.nn.utils.parametrizations
+    x = rng.standard_normal((7, 5, I)).astype(np.float32)
+    for theirs, name in (
+        (nn.Linear(I, H), "weight"),
+        (nn.GRU(I, H, 2), "weight_hh_l1"),
+        (nn.RNN(I, H), "weight_hh_l0"),
+    ):
+        for function in (reparametrise.weight_norm, reparametrise.spectral_norm):
+            function(theirs, name)
+        before = {key: w.clone() for key, w in theirs.state_dict().items()}
+        for source in (theirs, nn.Sequential(theirs)):
+            ours = from_torch(source, check=True)
+        assert all(torch.equal(before[key], w) for key, w in theirs.state_dict().items())
+        expected = theirs.eval()(torch.from_numpy(x))
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        y = ours(x)
+        assert_close(y, expected.detach().numpy(), "interop")
+        assert theirs.parametrizations
+        with pytest.raises(ValueError, match="call remove_parametrizations"):
+            from_torch(theirs.state_dict(), type(ours[0])(**ours[0].config()))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_that_only_a_hook_computes_are_refused(torch):
+    from torch.nn.utils import prune
+
+    nn, utils = torch.nn, torch.nn.utils
+    for theirs in (
+        utils.weight_norm(nn.Linear(I, H)),
+        utils.spectral_norm(nn.Linear(I, H)),
+        utils.weight_norm(nn.GRU(I, H), "weight_hh_l0"),
+        prune.l1_unstructured(nn.Linear(I, H), "bias", 0.5),
+        prune.l1_unstructured(nn.Embedding(I, H), "weight", 0.5),
+        prune.l1_unstructured(nn.GRU(I, H), "weight_hh_l0", 0.5),
+    ):
+        for source in (theirs, nn.Sequential(theirs), theirs.state_dict()):
+            with pytest.raises(ValueError, match=r"got '.*_(g|orig)': call remove_par.* prune"):
+                from_torch(source)
+    from_torch(prune.remove(theirs, "weight_hh_l0"), check=True)

@@ -61,6 +61,11 @@ def as_arrays(state_dict: Mapping[str, Any]) -> dict[str, Array]:
 
 def as_array(name: str, value: Any) -> Array:
     """Return a tensor or array as an array, bfloat16 as float32."""
+    if ".parametrizations." in f".{name}" or name.endswith(("_orig", "_g")):
+        raise ValueError(
+            f"weights must be what the module computes with, got {name!r}: call remove_"
+            "parametrizations, remove_weight_norm, remove_spectral_norm or prune.remove first"
+        )
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":

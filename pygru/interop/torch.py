@@ -113,46 +113,47 @@ def _of_module(module: Any, name: str, like: Any = np.float32) -> list[Block]:
             "from_torch: source must be a torch.nn.Module, a state_dict or a path, "
             f"got {type(module).__name__}"
         )
-    nn, at = torch.nn, f"{name} ({type(module).__name__})"
-    own = torch_modules._classes()
-    if type(module) in (nn.Sequential, own["Sequential"]):
+    nn = torch.nn
+    cls = nn.utils.parametrize.type_before_parametrizations(module)
+    own, at = torch_modules._classes(), f"{name} ({cls.__name__})"
+    if cls in (nn.Sequential, own["Sequential"]):
         # (A module that stands in two places is a child once.)
         kinds = [parameter.dtype for parameter in module.parameters()]
         like = np.float64 if torch.float64 in kinds else np.float32
         return [b for k, child in enumerate(module) for b in _of_module(child, f"module {k}", like)]
     if isinstance(module, (nn.GRU, nn.RNN)) and _computes_as_its_own(module):
         return [_of_recurrent(module, at, isinstance(module, nn.GRU))]
-    if type(module) is nn.Linear:
+    if cls is nn.Linear:
         w = _weights(module)
         return [blocks.linear(at, w["weight"], w.get("bias"))]
-    if type(module) is nn.Embedding:
+    if cls is nn.Embedding:
         if module.max_norm is not None:
             raise ValueError(f"{at} must have max_norm=None, got {module.max_norm}")
         return [blocks.embedding(at, _weights(module)["weight"])]
-    if type(module) is nn.LayerNorm:
+    if cls is nn.LayerNorm:
         w = _weights(module)
         if len(module.normalized_shape) != 1:
             raise ValueError(f"{at} must normalise the last axis alone, got {module}")
         scale = w.get("weight", np.ones(module.normalized_shape, like))
         shift = w.get("bias", np.zeros_like(scale))
         return [blocks.norm(at, scale, shift, module.eps)]
-    if type(module) is nn.Identity:
+    if cls is nn.Identity:
         return []
-    if type(module) in (nn.GRUCell, nn.RNNCell):
+    if cls in (nn.GRUCell, nn.RNNCell):
         if name != "module":
             raise ValueError(f"{at} must not be in a row, as it takes a state with each input")
         return [_of_cell(module, at)]
-    if type(module) is nn.Dropout:
+    if cls is nn.Dropout:
         return [blocks.plain(at, Dropout, p=module.p)]
-    if type(module) is nn.Softmax and module.dim == -1:
+    if cls is nn.Softmax and module.dim == -1:
         return [blocks.plain(at, Softmax)]
-    for cls in ACTIVATIONS:
-        if type(module) is getattr(nn, cls.__name__):
-            return [blocks.plain(at, cls)]
+    for activation in ACTIVATIONS:
+        if cls is getattr(nn, activation.__name__):
+            return [blocks.plain(at, activation)]
     for pooling in POOLINGS:
-        if type(module) is own[pooling.__name__]:
+        if cls is own[pooling.__name__]:
             return [blocks.plain(at, pooling, batch_first=module.batch_first)]
-    described = repr(module) if not list(module.children()) else type(module).__name__
+    described = repr(module) if not list(module.children()) else cls.__name__
     raise ValueError(
         f"{name} must be a module that pygru has, got {described}; of others give the state_dict() "
         "and into="
@@ -186,7 +187,13 @@ def _of_cell(module: Any, name: str) -> Block:
 
 
 def _weights(module: Any) -> dict[str, Array]:
-    return {key: as_array(key, value) for key, value in module.state_dict().items()}
+    """Return what a module computes with: of what is parametrised, what becomes of it in eval."""
+    named = module.state_dict()
+    if "parametrizations" in module._modules:
+        module = copy.deepcopy(module).eval()  # to look at one in training may change it
+        computed = {name: getattr(module, name) for name in module.parametrizations}
+        named = {k: v for k, v in named.items() if not k.startswith("parametrizations.")} | computed
+    return {key: as_array(key, value) for key, value in named.items()}
 
 
 def _read(path: Path) -> Mapping[str, Any]:
