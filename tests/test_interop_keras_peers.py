@@ -223,3 +223,26 @@ def test_check_computes_in_the_precision_of_the_model(keras, tmp_path, capsys):
     table = pygru.Sequential(pygru.Embedding(9, I, **kind), pygru.Linear(I, M, **kind))
     formats.write(table, tmp_path / "model.weights.h5", check=True)
     assert capsys.readouterr().out.count("difference to keras ") == 6
+
+
+def test_models_that_are_no_row_of_layers_are_named(keras, tmp_path):
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.head = keras.layers.Dense(M)
+
+        def call(self, x):
+            return self.head(x)
+
+    theirs, path = Net(), tmp_path / "model.keras"
+    theirs(np.zeros((1, I)))
+    theirs.save(path)
+    for source in (theirs, path):
+        with pytest.raises(ValueError, match="must be a Sequential or Functional model, got Net"):
+            from_keras(source)
+    with pytest.raises(ValueError, match="must be a Sequential or Functional model, got GRU"):
+        from_keras(keras.layers.GRU(H))
+    theirs = keras.Sequential([keras.Input((None, I)), keras.layers.GRU(H)])
+    theirs.save(tmp_path / "model.h5")
+    with pytest.raises(ValueError, match=r"load it and save it as \.keras"):
+        from_keras(tmp_path / "model.h5")

@@ -87,12 +87,16 @@ def from_keras(source: Any, into: Module | None = None, *, check: bool = False) 
         if whole and into is not None:
             raise ValueError("into must be None for a whole model, which tells everything itself")
         if path is not None and not whole:
+            with path.open("rb") as file:
+                groups = read_weights(file)
             if into is None:
                 raise ValueError("holds weights alone, needs into, a model to load them into")
             model: Module = into
-            _fill(into, read_weights(path))
+            _fill(into, groups)
         elif path is not None:
-            model = blocks.build(_of_archive(*read_archive(path)), row=True)
+            config, weights = read_archive(path)
+            rows = _rows(config)
+            model = blocks.build(_of_archive(rows, read_weights(weights)), row=True)
         else:
             cls = type(source)
             config = {"class_name": cls.__name__, "module": cls.__module__}
@@ -151,11 +155,11 @@ def _outputs(nest: Any) -> Iterator[str]:
         yield from _outputs(value)
 
 
-def _of_archive(config: Any, groups: dict[str, list[Array]]) -> list[Block]:
+def _of_archive(rows: list[dict[str, Any]], groups: dict[str, list[Array]]) -> list[Block]:
     """Return the blocks of a .keras file."""
     made: list[Block] = []
     used: dict[str, int] = {}
-    for layer in _rows(config):
+    for layer in rows:
         kind = layer["class_name"]
         at = f"layers/{_group(kind, used)}"
         arrays: list[Array] = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -25,8 +25,8 @@ MOST = 4096  # groups and arrays in one file
 CONFIG = 1 << 18  # bytes of JSON however small the file is; one layer takes 1000 to 4000
 
 
-def read_archive(path: Path) -> tuple[Any, dict[str, list[Array]]]:
-    """Return what config.json holds, and the arrays of every group of variables by its name."""
+def read_archive(path: Path) -> tuple[Any, BinaryIO]:
+    """Return what config.json holds, and the file of weights."""
     import json
 
     with open_zip(path, compressed=True) as archive:
@@ -39,22 +39,21 @@ def read_archive(path: Path) -> tuple[Any, dict[str, list[Array]]]:
         if archive.getinfo("config.json").file_size > limit:
             raise ValueError(f"must hold a config.json of at most {limit} bytes")
         config = json.loads(archive.read("config.json"))
-        content = archive.read("model.weights.h5")
-    return config, _read(io.BytesIO(content), len(content))
+        return config, io.BytesIO(archive.read("model.weights.h5"))
 
 
-def read_weights(path: Path) -> dict[str, list[Array]]:
+def read_weights(file: BinaryIO) -> dict[str, list[Array]]:
     """Return the arrays of every group of variables in an HDF5 file, by the group's name."""
-    with path.open("rb") as file:
-        return _read(file, path.stat().st_size)
-
-
-def _read(file: Any, size: int) -> dict[str, list[Array]]:
     h5py = _h5py("from_keras")
     found: dict[str, dict[int, Array]] = {}
+    size = file.seek(0, io.SEEK_END)
     with h5py.File(file, "r") as root:
         if "layers" not in root:
-            raise ValueError("must hold the group 'layers', as a weights file of Keras 3 does")
+            whole = ", got a whole model in HDF5: load it and save it as .keras"
+            raise ValueError(
+                "must hold the group 'layers', as a weights file of Keras 3 does"
+                + whole * ("model_weights" in root)
+            )
         seen = 0
         for name, dataset in _datasets(h5py, root["layers"], "layers", DEEPEST):
             seen += 1
