@@ -147,6 +147,32 @@ def test_accelerate_keeps_the_objects_and_restore_undoes_it():
     assert [type(module) for module in model.modules()] == classes
 
 
+@pytest.mark.parametrize("base", [torch.nn.GRU, torch.nn.RNN])
+def test_parametrised_modules_are_accelerated_and_restored(base, monkeypatch):
+    utils, fast = torch.nn.utils, getattr(pygru.torch, base.__name__)
+    calls, run = [], pygru.torch.run
+    monkeypatch.setattr(pygru.torch, "run", lambda *given: calls.append(1) or run(*given))
+    theirs = utils.parametrizations.weight_norm(base(I, H, 2), "weight_hh_l1")
+    model = torch.nn.ModuleList([copy.deepcopy(theirs)])
+    ours, x = pygru.torch.accelerate(model)[0], torch.randn(T, B, I)
+    assert not isinstance(theirs, fast) and isinstance(ours, fast)
+    for module in (ours, copy.deepcopy(ours)):
+        gradients = [
+            torch.autograd.grad(loss_of(m(x)), [*m.parameters()]) for m in (module, theirs)
+        ]
+        assert_same(*gradients)
+    utils.parametrizations.weight_norm(ours, "bias_hh_l0", dim=None)
+    assert len(calls) == 2
+    pygru.torch.restore(pygru.torch.accelerate(model))
+    assert not isinstance(ours, fast) and utils.parametrize.is_parametrized(ours, "weight_hh_l1")
+    assert_same(ours(x), theirs(x))
+    pygru.torch.accelerate(model)
+    for name in ("weight_hh_l1", "bias_hh_l0"):
+        utils.parametrize.remove_parametrizations(ours, name)
+    assert type(ours) is fast and type(pygru.torch.restore(ours)) is base
+    assert_same(ours(x), theirs(x))
+
+
 @pytest.mark.parametrize("function", [pygru.torch.accelerate, pygru.torch.restore])
 def test_only_a_module_can_be_accelerated(function):
     with pytest.raises(TypeError, match=rf"{function.__name__}: model must be .*, got dict"):

@@ -22,6 +22,7 @@ except ImportError as error:
     raise ImportError("pygru.torch: needs PyTorch 2.4 or newer: pip install torch") from error
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from pygru.torch.coverage import say_once
 from pygru.torch.stack import run
@@ -130,7 +131,8 @@ def accelerate(model: _Model) -> _Model:
 
     The modules stay the same objects with the same parameters, hooks and names; only their class
     becomes `GRU` or `RNN` of this package. So optimisers, checkpoints and references to a module
-    hold. Subclasses are left alone: derive them from this package's classes instead.
+    hold, and parametrised weights stay so. Subclasses are left alone: derive them from this
+    package's classes instead.
 
     Parameters
     ----------
@@ -178,6 +180,12 @@ def _change_classes(where: str, model: _Model, classes: dict[type, type]) -> _Mo
             f"pygru.torch.{where}: model must be a torch.nn.Module, got {type(model).__name__}"
         )
     for module in model.modules():
-        if type(module) in classes:
-            module.__class__ = classes[type(module)]
+        cls, base = type(module), parametrize.type_before_parametrizations(module)
+        if base not in classes:
+            continue
+        other = classes[base]
+        if cls is not base:  # which PyTorch made over the base, with the weights as properties
+            own = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+            other = type(cls.__name__, (other,), own)
+        module.__class__ = other
     return model
