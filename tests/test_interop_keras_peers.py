@@ -246,3 +246,19 @@ def test_models_that_are_no_row_of_layers_are_named(keras, tmp_path):
     theirs.save(tmp_path / "model.h5")
     with pytest.raises(ValueError, match=r"load it and save it as \.keras"):
         from_keras(tmp_path / "model.h5")
+
+
+def test_layers_that_act_in_training_only_are_passed_over(keras, tmp_path):
+    layers = keras.layers
+    x = y = keras.Input((None, I))
+    for layer in (
+        layers.GaussianNoise(0.5), layers.GRU(H, return_sequences=True),
+        layers.SpatialDropout1D(0.5), layers.GaussianDropout(0.5), layers.AlphaDropout(0.5),
+        layers.ActivityRegularization(0.5), layers.Identity(), layers.Dense(M),
+    ):  # fmt: skip
+        y = layer(y)
+    theirs = keras.Model(x, y)
+    theirs.save(tmp_path / "model.keras")
+    for source in (theirs, tmp_path / "model.keras"):
+        ours = from_keras(source, check=True)
+        assert [type(module).__name__ for module in ours] == ["GRU", "Linear"]

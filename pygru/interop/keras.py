@@ -55,7 +55,7 @@ def from_keras(source: Any, into: Module | None = None, *, check: bool = False) 
     Sequential
         Or ``into``, if given. A recurrent layer without return_sequences is followed by LastStep,
         or by BothEnds if bidirectional; reset_after is ``reset``. What acts in training only
-        (dropout inside a recurrent layer, regularisers, constraints) does not come along.
+        (dropout inside a recurrent layer, noise, regularisers, constraints) does not come along.
 
     Raises
     ------

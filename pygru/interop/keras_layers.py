@@ -33,6 +33,11 @@ ACTIVATIONS: dict[str, type[Module]] = {
 RECURRENT = {
     "return_state": False, "go_backwards": False, "stateful": False, "time_major": False,
 }  # fmt: skip
+# What does nothing once training is over.
+NOTHING = (
+    "ActivityRegularization", "AlphaDropout", "GaussianDropout", "GaussianNoise", "Identity",
+    "SpatialDropout1D",
+)  # fmt: skip
 
 
 def class_of(layer: dict[str, Any]) -> str:
@@ -90,6 +95,8 @@ def layer_blocks(layer: dict[str, Any], arrays: Sequence[Array]) -> list[Block]:
         return [blocks.norm(name, gamma, beta, float(config["epsilon"]))]
     if arrays:
         raise ValueError(f"{name} must be a layer that pygru has an equal of")
+    if kind in NOTHING:
+        return []
     if kind == "Dropout":
         return [blocks.plain(name, Dropout, p=float(config["rate"]))]
     if kind == "Activation":
