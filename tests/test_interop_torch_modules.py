@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tolerances import assert_close
 
+import pygru
 from pygru.interop import from_torch, to_torch
 
 I, H = 3, 4  # noqa: E741
@@ -26,6 +27,24 @@ def test_cells_come_and_go(torch, rng):
         assert np.array_equal(into.flat_params, ours.flat_params)
 
 
+def test_weights_of_a_cell_come_into_a_layer(torch, rng):
+    nn, x = torch.nn, torch.from_numpy(rng.standard_normal((7, 5, I)).astype(np.float32))
+    for cell, options in ((nn.GRUCell, {}), (nn.RNNCell, {"nonlinearity": "relu"})):
+        theirs, h = nn.ModuleDict({"cell": cell(I, H, **options), "head": nn.Linear(H, 2)}), None
+        layer = pygru.GRU(I, H) if cell is nn.GRUCell else pygru.RNN(I, H, **options)
+        ours = pygru.Sequential(layer, pygru.LastStep(), pygru.Linear(H, 2))
+        from_torch(theirs.state_dict(), into=ours, check=True)
+        for x_t in x:
+            h = theirs["cell"](x_t, h)
+        assert_close(ours(x.numpy()), theirs["head"](h).detach().numpy(), "torch")
+        alone = type(layer)(**layer.config())
+        from_torch(theirs["cell"].state_dict(), into=alone, check=True)
+        assert np.array_equal(alone.flat_params, layer.flat_params)
+    for other in (pygru.GRU(I, H, reset="before"), pygru.GRUCell(I, H, reset="before")):
+        with pytest.raises(ValueError, match="belong to reset='after', this layer has"):
+            from_torch(nn.GRUCell(I, H).state_dict(), into=other)
+
+
 def test_what_does_nothing_and_what_has_no_weights_come_too(torch, rng):
     nn, x = torch.nn, rng.standard_normal((5, I)).astype(np.float32)
     for kind in (torch.float32, torch.float64):
@@ -40,7 +59,7 @@ def test_what_does_nothing_and_what_has_no_weights_come_too(torch, rng):
 
 
 def test_a_derived_layer_comes_if_it_computes_as_its_base_does(torch):
-    import pygru.torch
+    pytest.importorskip("pygru.torch")
 
     for base in (torch.nn.GRU, torch.nn.RNN, pygru.torch.GRU, pygru.torch.RNN):
 

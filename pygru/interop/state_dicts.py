@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pygru.cells import RecurrentCell
 from pygru.checks import first_few, listed
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block, Run
@@ -38,7 +39,11 @@ def from_arrays(
     groups = _groups(named)
     ordered = ordered or _numbered(groups)
     if into is not None:
-        parts = [(name, group, _function(group)) for name, group in groups.items()]
+        parts = []
+        for name, group in groups.items():
+            layer = _as_layer(group)
+            fitting = group if isinstance(into, RecurrentCell) else layer
+            parts.append((name, fitting, _function(layer)))
         return into, blocks.fill(into, parts, ordered=ordered)
     row = _of_state_dict(groups, ordered)
     prefixes = [f"{i}." for i in range(len(row))] if len(row) > 1 else [""]
@@ -92,6 +97,13 @@ def _groups(named: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
 def _numbered(groups: Mapping[str, Any]) -> bool:
     """Return whether modules are called 0, 1, 2.0, 2.1 ..., so that names give their order."""
     return all(part.isdigit() for prefix in groups for part in prefix.split("."))
+
+
+def _as_layer(arrays: dict[str, Array]) -> dict[str, Array]:
+    """Return the arrays of a GRUCell or RNNCell by the names of a layer of one, others as given."""
+    if "weight_hh" not in arrays:
+        return arrays
+    return {f"{key}_l0": array for key, array in arrays.items()}
 
 
 def _cell(arrays: Mapping[str, Array]) -> str | None:

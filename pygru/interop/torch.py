@@ -49,9 +49,10 @@ def from_torch(source: Any, into: Module | None = None, *, check: bool = False) 
         nn.Tanh, nn.Softmax, nn.Identity or nn.Sequential of them; nn.GRUCell or nn.RNNCell; a
         state_dict, of tensors or arrays; or a file with a state_dict, safetensors or .pt.
     into : Module, optional
-        A model to load the weights into, module by module in the order of the source's names. A
-        state_dict does not tell everything: not batch_first, nor the nonlinearity of an RNN, nor
-        anything without parameters. Without it, the modules are put in a row as they come.
+        A model to load the weights into, module by module in the order of the source's names, those
+        of a cell into a layer too. A state_dict does not tell everything: not batch_first, nor the
+        nonlinearity of an RNN, nor anything without parameters. Without it, the modules are put in
+        a row as they come.
     check : bool
         Where torch is installed run both on random input, print the largest absolute difference.
 
