@@ -21,7 +21,14 @@ from pygru.pooling import BothEnds, LastStep, MeanOverTime
 from pygru.regularization import Dropout
 from pygru.shapes import RepeatVector
 
-__all__ = ["arrays_of", "class_of", "layer_blocks", "recurrent_arrays", "recurrent_run"]
+__all__ = [
+    "activation_blocks",
+    "arrays_of",
+    "class_of",
+    "layer_blocks",
+    "recurrent_arrays",
+    "recurrent_run",
+]
 
 ACTIVATIONS: dict[str, type[Module]] = {
     "relu": ReLU,
@@ -83,7 +90,7 @@ def layer_blocks(layer: dict[str, Any], arrays: Sequence[Array]) -> list[Block]:
     if kind == "Dense":
         kernel, bias = _take(name, arrays, 1 + bool(config.get("use_bias", True)), 2)
         made = blocks.linear(name, _matrix(name, kernel).T, bias)
-        return [made, *_activation(name, config.get("activation"))]
+        return [made, *activation_blocks(name, config.get("activation"))]
     if kind == "Embedding":
         _require(name, config, {"mask_zero": False})
         return [blocks.embedding(name, _take(name, arrays, 1, 1)[0])]
@@ -100,7 +107,7 @@ def layer_blocks(layer: dict[str, Any], arrays: Sequence[Array]) -> list[Block]:
     if kind == "Dropout":
         return [blocks.plain(name, Dropout, p=float(config["rate"]))]
     if kind == "Activation":
-        return _activation(name, config["activation"])
+        return activation_blocks(name, config["activation"])
     if kind == "ReLU":
         _require(name, config, {"max_value": None, "negative_slope": 0.0, "threshold": 0.0})
         return [blocks.plain(name, ReLU)]
@@ -208,8 +215,9 @@ def _pooled(name: str, config: dict[str, Any], cls: type[Module]) -> list[Block]
     return [] if config.get("return_sequences") else [blocks.plain(name, cls, batch_first=True)]
 
 
-def _activation(name: str, activation: Any) -> list[Block]:
-    if activation in (None, "linear"):
+def activation_blocks(name: str, activation: Any) -> list[Block]:
+    """Return the block of an activation by its name, none for that which does nothing."""
+    if activation in (None, "", "linear"):
         return []
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(

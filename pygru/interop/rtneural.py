@@ -26,7 +26,12 @@ from pygru.interop.checking import unavailable
 from pygru.interop.containers import check_into, is_path, reading
 from pygru.interop.json_arrays import read_json
 from pygru.interop.keras_check import compare_with_keras, keras_row
-from pygru.interop.keras_layers import ACTIVATIONS, arrays_of, recurrent_arrays, recurrent_run
+from pygru.interop.keras_layers import (
+    activation_blocks,
+    arrays_of,
+    recurrent_arrays,
+    recurrent_run,
+)
 from pygru.interop.state_dicts import from_arrays
 from pygru.interop.torch import compare_with_torch
 from pygru.layers import GRU, Linear
@@ -149,9 +154,9 @@ def _of_layers(content: Mapping[str, Any], dtype: Any) -> tuple[list[Block], lis
                 blocks.linear(name, weights[0].T, weights[1] if len(weights) == 2 else None)
             )
             out = made[-1].width_out
-            made += _activation(name, activation)
+            made += activation_blocks(name, activation)
         elif kind == "activation":
-            made += _activation(name, activation)
+            made += activation_blocks(name, activation)
         else:
             raise ValueError(f"{name} must be one of gru, {', '.join(DENSE)}, activation")
         shape = _last(layer.get("shape"))
@@ -162,16 +167,6 @@ def _of_layers(content: Mapping[str, Any], dtype: Any) -> tuple[list[Block], lis
     if None not in (first, width) and first != width:
         raise ValueError(f"the first layer must take the {width} of in_shape, got {first}")
     return made, given
-
-
-def _activation(name: str, activation: Any) -> list[Block]:
-    if activation == "":
-        return []
-    if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise ValueError(
-            f"{name} must have one of the activations {sorted(ACTIVATIONS)}, got {activation!r}"
-        )
-    return [blocks.plain(name, ACTIVATIONS[activation])]
 
 
 def _last(shape: Any) -> int | None:
