@@ -187,7 +187,7 @@ def test_final_states_are_read_with_and_without_axes_of_size_1():
         ),
         (
             squeezed(node("MatMul", ["s", "m"], ["y"]), m=np.ones((9, 2), "f4")),
-            "must take the 4 features that node 0 (GRU) gives, got 9",
+            "must read what node 0 (GRU) gives, K = 4, got one that reads 9",
         ),
         (squeezed(node("Reshape", ["s", "to"], ["y"]), to=np.array([2, -1])), "keeps the axes"),
         (

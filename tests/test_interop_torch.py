@@ -118,7 +118,7 @@ def lstm(rows=4 * H):
         (
             {f"0.{k}": w for k, w in weights().items()}
             | {f"1.{k}": w for k, w in pygru.Linear(7, 1).state_dict().items()},
-            "1 must take the 4 features that 0 gives, got 7",
+            "1 must read what 0 gives, K = 4, got one that reads 7",
         ),
     ],
 )

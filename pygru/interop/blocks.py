@@ -21,6 +21,7 @@ from pygru.module import Module
 from pygru.parameters import StateDict
 from pygru.recurrent import Recurrent
 from pygru.regularization import LayerNorm
+from pygru.widths import SAME, Widths, chained
 
 __all__ = [
     "Array",
@@ -60,8 +61,12 @@ class Block(NamedTuple):
     cls: type[Module]
     config: dict[str, Any]
     arrays: dict[str, Array]
-    width_in: int | None = None  # last axis of its input and its output; None is any, and the same
-    width_out: int | None = None
+    widths: Widths = SAME
+
+    @property
+    def width_out(self) -> int | None:
+        """The last axis of its output; None where it is that of its input."""
+        return self.widths.gives
 
 
 def recurrent(
@@ -122,7 +127,7 @@ def recurrent(
         "bidirectional": bidirectional,
         **options,
     }
-    return Block(name, cls, config, arrays, I, D * H)
+    return Block(name, cls, config, arrays, Widths(I, D * H))
 
 
 def linear(name: str, W: Array, b: Array | None) -> Block:
@@ -134,7 +139,8 @@ def linear(name: str, W: Array, b: Array | None) -> Block:
         )
     M, K = W.shape
     config = {"in_features": K, "out_features": M, "bias": b is not None}
-    return Block(name, Linear, config, {"weight": W} | ({} if b is None else {"bias": b}), K, M)
+    arrays = {"weight": W} | ({} if b is None else {"bias": b})
+    return Block(name, Linear, config, arrays, Widths(K, M))
 
 
 def embedding(name: str, W: Array) -> Block:
@@ -143,7 +149,7 @@ def embedding(name: str, W: Array) -> Block:
         raise ValueError(f"{name} must have a table (K, M), got shape {W.shape}")
     K, M = W.shape
     config = {"num_embeddings": K, "embedding_dim": M}
-    return Block(name, Embedding, config, {"weight": W}, None, M)
+    return Block(name, Embedding, config, {"weight": W}, Widths(gives=M, classes=True))
 
 
 def norm(name: str, w: Array, b: Array, eps: float) -> Block:
@@ -151,9 +157,8 @@ def norm(name: str, w: Array, b: Array, eps: float) -> Block:
     if w.ndim != 1 or not w.size or b.shape != w.shape:
         raise ValueError(f"{name} must have scale and shift (K,), got {w.shape} and {b.shape}")
     K = w.shape[0]
-    return Block(
-        name, LayerNorm, {"normalized_shape": K, "eps": eps}, {"weight": w, "bias": b}, K, K
-    )
+    config = {"normalized_shape": K, "eps": eps}
+    return Block(name, LayerNorm, config, {"weight": w, "bias": b}, Widths(K, K))
 
 
 def plain(name: str, cls: type[Module], **config: Any) -> Block:
@@ -177,19 +182,12 @@ def build(blocks: Sequence[Block], *, row: bool) -> Any:
     """
     if not blocks:
         raise ValueError("there must be a layer that pygru knows, got none")
-    width, before = None, ""
     for i, block in enumerate(blocks):
-        if block.cls is Embedding and i:
+        if block.widths.classes and i:
             raise ValueError(
                 f"{block.name} reads integers and must come first, got it as module {i}"
             )
-        if None not in (width, block.width_in) and block.width_in != width:
-            raise ValueError(
-                f"{block.name} must take the {width} features that {before} gives, "
-                f"got {block.width_in}"
-            )
-        if block.width_out is not None:
-            width, before = block.width_out, block.name
+    chained((block.name, block.widths) for block in blocks)
     dtype = _precision(blocks)
     modules = [_module(block, dtype) for block in blocks]
     return Sequential(*modules) if row or len(modules) > 1 else modules[0]  # type: ignore[arg-type]

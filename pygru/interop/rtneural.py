@@ -163,7 +163,7 @@ def _of_layers(content: Mapping[str, Any], dtype: Any) -> tuple[list[Block], lis
         if None not in (out, shape) and out != shape:
             raise ValueError(f"{name} must give the {shape} features of its shape, got {out}")
         given += weights
-    first = next((block.width_in for block in made if block.width_in is not None), None)
+    first = next((b.widths.reads for b in made if b.widths.reads is not None), None)
     if None not in (first, width) and first != width:
         raise ValueError(f"the first layer must take the {width} of in_shape, got {first}")
     return made, given

@@ -32,6 +32,7 @@ from pygru.module import Module
 from pygru.pooling import BothEnds, LastStep, MeanOverTime, TimePooling
 from pygru.recurrent import Recurrent
 from pygru.regularization import Dropout, LayerNorm
+from pygru.widths import Widths
 
 __all__ = ["from_torch", "to_torch"]
 
@@ -184,7 +185,7 @@ def _of_cell(module: Any, name: str) -> Block:
     config = {"input_size": I, "hidden_size": H, "bias": module.bias}
     variant = {"nonlinearity": module.nonlinearity} if hasattr(module, "nonlinearity") else {}
     cls = RNNCell if variant else GRUCell
-    return Block(name, cls, config | variant, _weights(module), I, H)
+    return Block(name, cls, config | variant, _weights(module), Widths(I, H))
 
 
 def _weights(module: Any) -> dict[str, Array]:
