@@ -119,3 +119,14 @@ def test_weights_that_only_a_hook_computes_are_refused(torch):
             with pytest.raises(ValueError, match=r"got '.*_(g|orig)': call remove_par.* prune"):
                 from_torch(source)
     from_torch(prune.remove(theirs, "weight_hh_l0"), check=True)
+
+
+def test_an_encoder_decoder_is_loaded_half_by_half():
+    halves = [pygru.Sequential(pygru.GRU(I, H, rng=seed)) for seed in range(4)]
+    model = pygru.EncoderDecoder(*halves[:2], start=np.zeros(I))
+    for into, half in zip((model.encoder, model.decoder), halves[2:], strict=True):
+        from_torch(half.state_dict(), into=into)
+    assert np.array_equal(model.flat_params[: halves[2].flat_params.size], halves[2].flat_params)
+    assert np.array_equal(model.decoder.flat_params, halves[3].flat_params)
+    with pytest.raises(TypeError, match="load its encoder and its decoder one by one"):
+        from_torch(model.state_dict(), into=model)

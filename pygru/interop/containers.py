@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pygru.encoder_decoder import EncoderDecoder
 from pygru.files import PathLike
 from pygru.module import Module
 
@@ -68,9 +69,14 @@ def reading(where: str, path: PathLike | None, *, content: bool = False) -> Iter
 
 
 def check_into(where: str, into: Module | None) -> None:
-    """Refuse an ``into`` that is no module."""
+    """Refuse an ``into`` that is no module, or two models."""
     if not (into is None or isinstance(into, Module)):
         raise TypeError(f"{where}: into must be a module of pygru, got {type(into).__name__}")
+    if isinstance(into, EncoderDecoder):
+        raise TypeError(
+            f"{where}: into must be a layer, a cell or a Sequential, got EncoderDecoder: load its "
+            "encoder and its decoder one by one"
+        )
 
 
 def is_path(source: Any) -> bool:
