@@ -139,7 +139,7 @@ PLACES = {"first": np.array(0), "second": np.array(1)}
         (
             reading_both_ends(node("Reshape", ["Y_h", "to"], ["h"]), node("Relu", ["h"], ["y"]),
                               to=np.array([-1, 2 * H])),  # which mixes the sequences of a batch
-            "must have states (B, D, H) to put side by side, got ('D', '1', 'C')",
+            "a shape that keeps the axes ('D', '1', 'C') or merges some, got [-1, 8]",
         ),
         (
             reading_both_ends(*parts(), node("Relu", ["b"], ["y"]), **PLACES),

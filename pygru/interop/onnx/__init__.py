@@ -17,8 +17,9 @@ from pygru.interop.checking import random_input, report, unavailable
 from pygru.interop.containers import is_path, reading
 from pygru.interop.onnx.backend import backend
 from pygru.interop.onnx.exporting import export
+from pygru.interop.onnx.flow import INTEGERS
 from pygru.interop.onnx.graph import Graph, content_of, open_graph
-from pygru.interop.onnx.importing import INTEGERS, Imported, import_graph
+from pygru.interop.onnx.importing import Imported, import_graph
 from pygru.interop.onnx.running import run_model
 from pygru.interop.onnx.tensors import DTYPES
 from pygru.interop.onnx.wire import Message

@@ -61,9 +61,9 @@ def _reshape(node: Node, given: Sequence[Any]) -> Any:
         raise node.refuse("a known shape", type(shape).__name__)
     if isinstance(value, Flow):
         return reshaped(node, value, shape.tolist())
-    if value.axes[1:] == ("D", "C") and len(shape) == 2:  # (B, D, H) to (B, D*H)
-        return value._replace(axes=(value.axes[0], "C"))
-    raise node.refuse("states (B, D, H) to put side by side", value.axes)
+    D = len(value.rows) if "D" in value.axes else 1
+    made = reshaped(node, Flow(value.axes, 0, value.leading, D, value.features), shape.tolist())
+    return value._replace(axes=made.axes, features=made.features)
 
 
 def _concat(node: Node, given: Sequence[Any]) -> Any:

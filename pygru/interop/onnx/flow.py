@@ -7,6 +7,7 @@ directions, "C" for features, "u" for an axis of size 1, "0*1" for the two leadi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,8 +15,11 @@ import numpy as np
 
 from pygru.interop.blocks import Array
 from pygru.interop.onnx.graph import Node
+from pygru.interop.onnx.wire import Message
 
-__all__ = ["Extra", "Flow", "Rows", "reshaped"]
+__all__ = ["INTEGERS", "Extra", "Flow", "Rows", "declared", "reshaped"]
+
+INTEGERS = (6, 7)  # int32, int64
 
 
 class Flow(NamedTuple):
@@ -23,14 +27,21 @@ class Flow(NamedTuple):
 
     axes: tuple[str, ...]
     at: int  # after how many blocks
+    leading: tuple[int | None, ...]  # sizes of "0" and "1", where the input declares them
     D: int = 1
     features: int | None = None  # size of "C"; None where the input does not tell
     way: int | None = None  # which of two directions, where it is one of them alone
 
     def sizes(self) -> Array:
         """Return the size of every axis: a number, or the axis's name."""
-        known = {"D": self.D, "C": self.features or "C", "u": 1}
-        return np.array([known.get(axis, axis) for axis in self.axes], object)
+        known = {"D": self.D, "C": self.features, "u": 1}
+        known |= {str(i): size for i, size in enumerate(self.leading)}
+        sizes: list[Any] = []
+        for axis in self.axes:
+            parts = [known[part] or part for part in axis.split("*")]
+            numbers = all(isinstance(part, int) for part in parts)
+            sizes.append(math.prod(parts) if numbers else "*".join(map(str, parts)))
+        return np.array(sizes, object)
 
     def units(self) -> list[int]:
         """Return which axes have size 1."""
@@ -47,6 +58,8 @@ class Rows(NamedTuple):
 
     axes: tuple[str, ...]
     rows: tuple[tuple[int, int], ...]
+    leading: tuple[int | None, ...]  # as the data has them
+    features: int
 
     def units(self) -> list[int]:
         """Return which axes have size 1."""
@@ -59,6 +72,20 @@ class Extra(NamedTuple):
 
     name: str
     rows: tuple[int, int] | None = None  # the part of it along its first axis; None is all
+
+
+def declared(kind: Message) -> Flow:
+    """Return the data before the first layer, from the type that a graph declares."""
+    dims = kind.get("shape", {}).get("dim")
+    integers = kind.get("elem_type") in INTEGERS
+    if dims is None:
+        dims = [{}] * (2 if integers else 3)
+    sizes = [max(0, dim.get("dim_value", 0)) or None for dim in dims]
+    if not integers and len(sizes) < 2:
+        raise ValueError(f"its input must have at least two axes, got {len(sizes)}")
+    features = None if integers else sizes.pop()
+    axes = tuple(str(i) for i in range(len(sizes)))
+    return Flow(axes if integers else (*axes, "C"), 0, tuple(sizes), 1, features)
 
 
 def reshaped(node: Node, flow: Flow, target: Sequence[Any]) -> Flow:
@@ -76,30 +103,25 @@ def reshaped(node: Node, flow: Flow, target: Sequence[Any]) -> Flow:
             for i, t in enumerate(target)
         ]
 
-    def fits(names: Sequence[str], of: Flow) -> bool:
-        """Whether the target can be the sizes of these axes; a leading one may be any number."""
-        known = of._replace(axes=tuple(names)).sizes()
-        number = [isinstance(t, (int, np.integer)) for t in target]
-        return (
-            len(names) == len(target)
-            and sum(1 for t, n in zip(target, number, strict=True) if n and t == -1) <= 1
-            and all(
-                (n and t == -1) or t == size or (n and t > 0 and axis in ("0", "1"))
-                for t, n, size, axis in zip(target, number, known, names, strict=True)
-            )
+    def fits(of: Flow) -> bool:
+        """Whether the target is these sizes; where all others are, one need not be known."""
+        if len(of.axes) != len(target):
+            return False
+        others = [(t, size) for t, size in zip(target, of.sizes(), strict=True) if t != size]
+        return not others or (
+            len(others) == 1
+            and isinstance(others[0][0], (int, np.integer))
+            and (others[0][0] == -1 or isinstance(others[0][1], str))
         )
 
-    if fits(axes, flow):
-        return flow
-    if axes[-2:] == ("D", "C") and fits(flow.merged().axes, flow.merged()):
-        return flow.merged()
-    for unit in flow.units():
-        fewer = flow._replace(axes=axes[:unit] + axes[unit + 1 :])
-        if fits(fewer.axes, fewer):
-            return fewer
+    found = [flow]
+    if axes[-2:] == ("D", "C"):
+        found.append(flow.merged())
+    found += [flow._replace(axes=axes[:unit] + axes[unit + 1 :]) for unit in flow.units()]
     if axes[-1] == "C" and flow.D == 1:
-        leading = tuple(axis for axis in axes[:-1] if axis not in ("D", "u"))
-        for names in (("*".join(leading), "C"), (*"*".join(leading).split("*"), "C")):
-            if fits(names, flow):
-                return flow._replace(axes=names)
+        leading = "*".join(axis for axis in axes[:-1] if axis not in ("D", "u"))
+        found += [flow._replace(axes=(*names, "C")) for names in ([leading], leading.split("*"))]
+    for made in found:
+        if fits(made):
+            return made
     raise node.refuse(f"a shape that keeps the axes {axes} or merges some", list(target))

@@ -18,7 +18,7 @@ from pygru.interop.blocks import Array, Block
 from pygru.interop.onnx.arranging import ARRANGING, part_of_state
 from pygru.interop.onnx.cells import directions, recurrent_node, stacked
 from pygru.interop.onnx.constants import Fill, axes_of, constant, fold, slices_of
-from pygru.interop.onnx.flow import Extra, Flow, Rows
+from pygru.interop.onnx.flow import Extra, Flow, Rows, declared
 from pygru.interop.onnx.graph import Graph, Node
 from pygru.layers import GRU, RNN
 from pygru.module import Module
@@ -28,7 +28,6 @@ from pygru.shapes import OneHot, RepeatVector
 __all__ = ["Imported", "Output", "import_graph"]
 
 ELEMENTWISE: dict[str, type[Module]] = {"Relu": ReLU, "Sigmoid": Sigmoid, "Tanh": Tanh}
-INTEGERS = (6, 7)  # int32, int64
 Handler: TypeAlias = Callable[[Node, Sequence[Any]], Sequence[Any]]
 
 
@@ -76,7 +75,7 @@ class _Importer:
         names = list(graph.inputs)
         self.values |= {name: Extra(name) for name in names}
         self.x = names[0]
-        self.values[self.x] = _input(graph.inputs[self.x])
+        self.values[self.x] = declared(graph.inputs[self.x])
 
     def run(self) -> Imported:
         loops = [node.name for node in self.graph.nodes if node.op in ("If", "Loop", "Scan")]
@@ -167,7 +166,7 @@ class _Importer:
             name, width = "the final state", self.blocks[last].width_out
             pooling = LastStep if len(wanted) == 1 else BothEnds
             self.blocks.append(blocks.plain(name, pooling))
-            return Flow(axes, len(self.blocks), 1, width)
+            return Flow(axes, len(self.blocks), value.leading, 1, width)
         where = node.name if node else "the output"
         if not isinstance(value, Flow):
             raise ValueError(f"{where} must read the data, got another input or a constant")
@@ -206,12 +205,12 @@ class _Importer:
         time, batch = axes[:2] if spec.time_first else axes[1::-1]
         if self.time not in (None, time):
             raise node.refuse(f"axis {self.time} as time, as layers before it have", time)
-        self.time = time
+        self.time, T = time, flow.sizes()[axes.index(time)]
         if isinstance(lengths, Extra):
             if lengths.rows or self.lengths not in (None, lengths.name):
                 raise node.refuse("sequence_lens as layers before it have", lengths)
             self.lengths = lengths.name
-        elif lengths is not None and not (isinstance(lengths, Fill) and lengths.value == time):
+        elif lengths is not None and not (isinstance(lengths, Fill) and lengths.value == T):
             raise node.refuse("sequence_lens from an input", "a constant")
         if isinstance(h_0, Extra):
             before = sum(directions(b) for b in self.blocks if b.cls in (GRU, RNN))
@@ -224,12 +223,12 @@ class _Importer:
             self.state = h_0.name
         elif h_0 is not None and np.any(h_0.value if isinstance(h_0, Fill) else h_0):
             raise node.refuse("initial_h from an input, or 0", "another")
-        self.append(node, flow, block)
+        made = self.append(node, flow, block)
         D, H, k = len(spec.runs), spec.runs[0].U.shape[1], len(self.blocks) - 1
         y_axes = (time, "D", batch, "C") if spec.time_first else (batch, time, "D", "C")
         h_axes = ("D", batch, "C") if spec.time_first else (batch, "D", "C")
-        states = Rows(h_axes, tuple((k, d) for d in range(D)))
-        return [Flow(y_axes, k + 1, D, H), states]
+        states = Rows(h_axes, tuple((k, d) for d in range(D)), flow.leading, H)
+        return [made._replace(axes=y_axes, D=D, features=H), states]
 
     def on_RNN(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
         return self.on_GRU(node, given)
@@ -316,7 +315,9 @@ class _Importer:
         if self.time not in (None, str(i)):
             raise node.refuse(f"axis {self.time} as time, as layers before it have", i)
         self.time = str(i)
-        return [made._replace(axes=("0", "1", "C"))]
+        leading = [made.leading[int(axis)] for axis in made.axes if axis in ("0", "1")]
+        leading.insert(i, n)
+        return [made._replace(axes=("0", "1", "C"), leading=tuple(leading))]
 
     # Parts of the data
 
@@ -343,7 +344,7 @@ class _Importer:
         if isinstance(value, Rows) and name == "D":
             if not -len(value.rows) <= place < len(value.rows):
                 raise node.refuse(f"one of {len(value.rows)} states", place)
-            return Rows(axes, (value.rows[place],))
+            return value._replace(axes=axes, rows=(value.rows[place],))
         if isinstance(value, Flow) and axis in value.units() and place in (0, -1):
             return value._replace(axes=axes)
         if isinstance(value, Flow) and name == "D":
@@ -351,7 +352,8 @@ class _Importer:
         if self.lengths is not None and name == self.time:
             raise node.refuse("Y_h to read, as sequences have lengths of their own", name)
         if isinstance(value, Flow) and name == self.time and (value.way, place) in ENDS:
-            return Rows(axes, ((value.at - 1, value.way or 0),))
+            rows = ((value.at - 1, value.way or 0),)
+            return Rows(axes, rows, value.leading, value.features or 0)
         if isinstance(value, Flow) and name == self.time and place == -1:
             made = self.append(node, value, blocks.plain(node.name, LastStep))
             return made._replace(axes=axes)
@@ -382,16 +384,3 @@ PASSING = (
     "Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
     "Transpose", "Unsqueeze",
 )  # fmt: skip
-
-
-def _input(kind: dict[str, Any]) -> Flow:
-    """Return the data before the first layer."""
-    dims = kind.get("shape", {}).get("dim")
-    if kind.get("elem_type") in INTEGERS:
-        rank = 2 if dims is None else len(dims)
-        return Flow(tuple(str(i) for i in range(rank)), 0)
-    rank = 3 if dims is None else len(dims)
-    if rank < 2:
-        raise ValueError(f"its input must have at least two axes, got {rank}")
-    features = (dims[-1].get("dim_value") or None) if dims else None
-    return Flow((*(str(i) for i in range(rank - 1)), "C"), 0, 1, features)
