@@ -133,3 +133,36 @@ def test_final_states_are_put_side_by_side_of_each_sequence_alone(to, fits):
     else:
         with pytest.raises(ValueError, match="must have a shape that keeps the axes"):
             from_onnx(content)
+
+
+@pytest.mark.parametrize("to", [2, 3, 6, 7, 9, 10, 16, None])
+def test_a_cast_that_changes_numbers_is_refused(to):
+    """1.7 as an integer is 1; half precision and bool lose more."""
+    code = {} if to is None else {"to": to}
+    told = r"\(Cast\) must have a cast to float32 or float64 \(1, 11\), got "
+    for nodes, given, outputs in (
+        ([node("Cast", ["v"], ["w"], **code), node("Cast", ["w"], ["x"], to=1), gru_node()],
+         ("v",), ("Y",)),
+        ([gru_node(), node("Cast", ["Y"], ["y"], **code)], ("x",), ("y",)),
+        ([gru_node(), node("Cast", ["Y_h"], ["h"], **code)], ("x",), ("Y", "h")),
+        ([node("Cast", ["h"], ["i"], **code), node("Cast", ["i"], ["h0"], to=1),
+          gru_node("", "h0")], ("x", "h"), ("Y",)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{told}{to}$"):
+            from_onnx(model(nodes, weights(), given, outputs))
+
+
+def test_casts_that_keep_numbers_are_taken_for_nothing():
+    for to in (1, 11):
+        nodes = [node("Cast", ["v"], ["x"], to=to), gru_node()]
+        assert len(from_onnx(model(nodes, weights(), ("v",), ("Y",)))) == 1
+    for kind in (6, 7):
+        for to in (1, 2, 3, 6, 7, 9, 11):
+            nodes = [node("Cast", ["x"], ["i"], to=to), node("Gather", ["table", "i"], ["y"])]
+            given = [declared(("T", "B"), kind)]
+            content = model(nodes, {"table": np.ones((9, I), "f4")}, input=given)
+            if to in (6, 7):
+                assert repr(from_onnx(content)[0]) == repr(pygru.Embedding(9, I))
+                continue
+            with pytest.raises(ValueError, match=r"must have a cast to int32 or int64 \(6, 7\)"):
+                from_onnx(content)

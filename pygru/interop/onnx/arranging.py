@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pygru.interop.onnx.constants import axes_of, slices_of
-from pygru.interop.onnx.flow import Extra, Flow, Rows, reshaped
+from pygru.interop.onnx.flow import INTEGERS, REALS, Extra, Flow, Rows, reshaped
 from pygru.interop.onnx.graph import Node
 
 __all__ = ["ARRANGING", "part_of_state"]
@@ -17,6 +17,17 @@ __all__ = ["ARRANGING", "part_of_state"]
 
 def _same(_node: Node, given: Sequence[Any]) -> Any:
     return given[0]
+
+
+def _cast(node: Node, given: Sequence[Any]) -> Any:
+    """Integers are places or lengths, and narrower ones would wrap; real numbers stay real."""
+    value, to = given[0], node.attributes.get("to")
+    places = isinstance(value, Flow) and "C" not in value.axes
+    places = places or (isinstance(value, Extra) and value.kind in INTEGERS)
+    if to not in (INTEGERS if places else REALS):
+        kinds = "int32 or int64 (6, 7)" if places else "float32 or float64 (1, 11)"
+        raise node.refuse(f"a cast to {kinds}", to)
+    return value
 
 
 def _dropout(node: Node, given: Sequence[Any]) -> Any:
@@ -82,7 +93,7 @@ def _concat(node: Node, given: Sequence[Any]) -> Any:
 
 
 ARRANGING: dict[str, Callable[[Node, Sequence[Any]], Any]] = {
-    "Cast": _same,  # between integers, or to the precision of the weights
+    "Cast": _cast,
     "Concat": _concat,
     "Dropout": _dropout,
     "Identity": _same,

@@ -17,9 +17,10 @@ from pygru.interop.blocks import Array
 from pygru.interop.onnx.graph import Node
 from pygru.interop.onnx.wire import Message
 
-__all__ = ["INTEGERS", "Extra", "Flow", "Rows", "declared", "reshaped"]
+__all__ = ["INTEGERS", "REALS", "Extra", "Flow", "Rows", "declared", "reshaped"]
 
 INTEGERS = (6, 7)  # int32, int64
+REALS = (1, 11)  # float32, float64
 
 
 class Flow(NamedTuple):
@@ -71,6 +72,7 @@ class Extra(NamedTuple):
     """An input besides x: an initial state or lengths, as its use will show."""
 
     name: str
+    kind: int  # of numbers, as the graph declares it
     rows: tuple[int, int] | None = None  # the part of it along its first axis; None is all
 
 

@@ -73,7 +73,9 @@ class _Importer:
             raise ValueError("must have an input, got none")
         self.values: dict[str, Any] = dict(graph.constants)
         names = list(graph.inputs)
-        self.values |= {name: Extra(name) for name in names}
+        self.values |= {
+            name: Extra(name, kind.get("elem_type", 0)) for name, kind in graph.inputs.items()
+        }
         self.x = names[0]
         self.values[self.x] = declared(graph.inputs[self.x])
 
@@ -140,7 +142,7 @@ class _Importer:
             if node.op not in PASSING or not same:
                 raise node.refuse("an operator that leaves a value what it is", node.op)
             return [first]
-        if isinstance(first, Extra) and node.op in PASSING:
+        if isinstance(first, Extra) and node.op in PASSING and node.op != "Cast":
             return [part_of_state(node, first, given)]
         handler: Handler | None = getattr(self, f"on_{node.op}", None)
         if node.op in ARRANGING:
