@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pygru.interop.blocks import Array, Block, Run, recurrent, swap_r_and_z
+from pygru.interop.blocks import Array, Block, Run, linear, recurrent, swap_r_and_z
 from pygru.interop.onnx.graph import Node
-from pygru.layers import GRU, RNN
+from pygru.layers import GRU, RNN, Linear
 
 __all__ = [
     "DEFAULTS",
@@ -142,7 +142,11 @@ def directions(block: Block) -> int:
 
 
 def stacked(row: Sequence[Block]) -> list[Block]:
-    """Return the row with recurrent layers of one kind on top of each other as one stack."""
+    """Return the row with what belongs together as one block.
+
+    Recurrent layers of one kind on top of each other are one stack, a product and its bias one
+    Linear.
+    """
     made: list[Block] = []
     for block in row:
         below = made[-1] if made else None
@@ -158,6 +162,8 @@ def stacked(row: Sequence[Block]) -> list[Block]:
             arrays = {name.replace("_l0", f"_l{L}"): a for name, a in block.arrays.items()}
             config = below.config | {"num_layers": L + 1}
             made[-1] = below._replace(arrays=below.arrays | arrays, config=config)
+        elif below is not None and block.cls is Linear and "weight" not in block.arrays:
+            made[-1] = linear(below.name, below.arrays["weight"], block.arrays["bias"])
         else:
             made.append(block)
     return made

@@ -20,10 +20,11 @@ from pygru.interop.onnx.cells import directions, recurrent_node, stacked
 from pygru.interop.onnx.constants import Fill, axes_of, constant, fold, slices_of
 from pygru.interop.onnx.flow import Extra, Flow, Rows, declared
 from pygru.interop.onnx.graph import Graph, Node
-from pygru.layers import GRU, RNN
+from pygru.layers import GRU, RNN, Linear
 from pygru.module import Module
 from pygru.pooling import BothEnds, LastStep, MeanOverTime, TimeLayer
 from pygru.shapes import OneHot, RepeatVector
+from pygru.widths import Widths
 
 __all__ = ["Imported", "Output", "import_graph"]
 
@@ -66,7 +67,6 @@ class _Importer:
         self.left = graph.size  # bytes of weights; nodes may not share what a file holds once
         self.blocks: list[Block] = []
         self.time: str | None = None
-        self.open: int | None = None  # the Linear that an Add may still give its bias
         self.state: str | None = None
         self.lengths: str | None = None
         if not graph.inputs:
@@ -240,32 +240,35 @@ class _Importer:
         if a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0 or a.get("transA", 0):
             raise node.refuse("alpha=1, beta=1, transA=0", a)
         W = self.weights(node, given[1], "B")
-        bias = self.weights(node, given[2], "C").reshape(-1) if len(given) > 2 else None
-        made = blocks.linear(node.name, W if a.get("transB", 0) else W.T, bias)
-        return [self.linear(node, given[0], made)]
+        flow = self.linear(node, given[0], W if a.get("transB", 0) else W.T)
+        return [self.biased(node, flow, given[2]) if len(given) > 2 else flow]
 
     def on_MatMul(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
         W = self.weights(node, given[1], "its second factor")
-        flow = self.linear(node, given[0], blocks.linear(node.name, W.T, None))
-        self.open = len(self.blocks)
-        return [flow]
+        return [self.linear(node, given[0], W.T)]
 
-    def linear(self, node: Node, value: Any, block: Block) -> Flow:
+    def linear(self, node: Node, value: Any, W: Array) -> Flow:
         flow = self.entering(node, value)
         if flow.axes[-1] != "C" or flow.D != 1:
             raise node.refuse("input (..., K)", f"axes {flow.axes}")
-        return self.append(node, flow, block)
+        return self.append(node, flow, blocks.linear(node.name, W, None))
 
     def on_Add(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
         flow, constant = given if isinstance(given[0], Flow) else given[::-1]
-        bias = self.weights(node, constant, "what it adds").reshape(-1)
-        if not isinstance(flow, Flow) or self.open != flow.at or flow.at != len(self.blocks):
+        return [self.biased(node, flow, constant)]
+
+    def biased(self, node: Node, value: Any, constant: Any) -> Flow:
+        """Add the bias of the product before it: a block of its own, as that may be read too."""
+        bias, flow = self.weights(node, constant, "a bias"), self.entering(node, value)
+        product = self.blocks[-1] if self.blocks else None
+        if product is None or product.cls is not Linear or "bias" in product.arrays:
             raise node.refuse("a matrix product before it, whose bias it adds", "something else")
-        block = self.blocks.pop()
-        made = blocks.linear(block.name, block.arrays["weight"], bias)
-        self.blocks.append(made)
-        self.open = None
-        return [flow]
+        M = product.width_out
+        shape = tuple(M if axis == "C" else 1 for axis in flow.axes)
+        if (1,) * (len(shape) - bias.ndim) + bias.shape != shape:
+            raise node.refuse(f"a bias of shape {shape}, along the features", bias.shape)
+        block = Block(node.name, Linear, {}, {"bias": bias.reshape(-1)}, Widths(M, M))
+        return self.append(node, flow, block)
 
     def on_LayerNormalization(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
         flow = self.entering(node, given[0])
