@@ -143,7 +143,9 @@ def _check(graph: Graph, imported: Imported, source: bytes | str) -> None:
     if imported.state is not None:
         recurrent = model.recurrent if isinstance(model, Sequential) else [model]
         rows = sum(m.num_layers * (1 + m.bidirectional) for m in recurrent)
-        feeds[imported.state] = np.full((rows, B, recurrent[0].hidden_size), 0.1, model.dtype)
+        sizes = zip(imported.state.axes, (rows, B, recurrent[0].hidden_size), strict=True)
+        shape = [size for axis, size in sorted(sizes) if axis != "u"]
+        feeds[imported.state.name] = np.full(shape, 0.1, model.dtype)
     try:
         session = onnxruntime.InferenceSession(source, quiet)
         theirs = session.run(graph.outputs, feeds)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from pygru.interop.onnx.constants import axes_of, slices_of
-from pygru.interop.onnx.flow import INTEGERS, REALS, Extra, Flow, Rows, reshaped
+from pygru.interop.onnx.flow import INTEGERS, REALS, Extra, Flow, Rows, State, reshaped
 from pygru.interop.onnx.graph import Node
 
-__all__ = ["ARRANGING", "part_of_state"]
+__all__ = ["ARRANGING", "part_of_state", "state_of"]
 
 
 def _same(_node: Node, given: Sequence[Any]) -> Any:
@@ -70,6 +70,8 @@ def _reshape(node: Node, given: Sequence[Any]) -> Any:
     value, shape = given
     if not isinstance(shape, np.ndarray) or shape.ndim != 1:
         raise node.refuse("a known shape", type(shape).__name__)
+    if isinstance(value, Extra):
+        raise node.refuse("data or final states to reshape", "another input")
     if isinstance(value, Flow):
         return reshaped(node, value, shape.tolist())
     D = len(value.rows) if "D" in value.axes else 1
@@ -86,7 +88,9 @@ def _concat(node: Node, given: Sequence[Any]) -> Any:
             raise node.refuse("two directions side by side", f"axis {axis}")
         return first._replace(features=2 * (first.features or 0), way=None)
     if not all(isinstance(value, Rows) and value.axes == first.axes for value in given):
-        raise node.refuse("final states alone", [type(value).__name__ for value in given])
+        raise node.refuse(
+            "final states alone to put side by side", [type(value).__name__ for value in given]
+        )
     if first.axes[axis] not in ("D", "C"):
         raise node.refuse("final states side by side", f"axis {axis}")
     return first._replace(rows=tuple(row for value in given for row in value.rows))
@@ -106,18 +110,40 @@ ARRANGING: dict[str, Callable[[Node, Sequence[Any]], Any]] = {
 
 
 def part_of_state(node: Node, value: Extra, given: Sequence[Any]) -> Extra:
-    """Return what a node takes of an initial state: all of it, or some of its rows."""
-    if node.op == "Gather":
-        index = given[1] if isinstance(given[1], np.ndarray) else np.zeros(0)
-        known = index.size == 1 and node.attributes.get("axis", 0) == 0
-        start = int(index.reshape(-1)[0]) if known else 0
-        stop: int | None = start + 1
-    elif node.op == "Slice":
-        rows, *rest = slices_of(node, given, 3)
-        known = rows.step in (None, 1) and all(part == slice(None) for part in rest)
-        start, stop = (0 if rows.start is None else rows.start), rows.stop
-    else:
-        return value
-    if not known or stop is None or not 0 <= start < stop or value.rows:
+    """Return some rows of an initial state, which Gather or Slice take along one axis."""
+    axes, axis, part = list(value.axes), node.attributes.get("axis", 0), slice(None)
+    if node.op == "Slice":
+        parts = slices_of(node, given, len(axes))
+        taken = [i for i, one in enumerate(parts) if one != slice(None)]
+        if len(taken) == 1:
+            axis, part = taken[0], parts[taken[0]]
+    elif isinstance(given[1], np.ndarray) and given[1].shape in ((), (1,)):
+        place = given[1].reshape(-1)[0]
+        part = slice(place, place + 1, 1) if isinstance(place, np.integer) else part
+    start, stop = part.start, part.stop
+    if None in (start, stop) or part.step != 1 or not 0 <= start < stop or value.rows:
         raise node.refuse("known rows of the initial state to take", node.op)
-    return value._replace(rows=(start, stop))
+    of = axes[axis]
+    if node.op == "Gather" and given[1].shape == ():
+        del axes[axis]
+    return value._replace(axes=tuple(axes), of=of, rows=(int(start), int(stop)))
+
+
+def state_of(node: Node, value: Extra, time_first: bool) -> State:
+    """Return what an initial state is, by the axes with which a layer reads it.
+
+    Raises
+    ------
+    ValueError
+        When it is not of layers, sequences and features, or rows are taken of another axis.
+    """
+    rows, batch, features = value.axes if len(value.axes) == 3 else ("", "", "")
+    if not time_first:
+        rows, batch = batch, rows
+    if value.of and rows in ("u", value.of):
+        rows = value.of
+    axes = (rows, batch, features)
+    known = axes in (("0", "1", "2"), ("1", "0", "2"), ("u", "0", "1"))
+    if not known or value.of not in (None, rows):
+        raise node.refuse("initial_h (L*D, B, H) of an input", f"axes {value.axes}")
+    return State(value.name, axes)

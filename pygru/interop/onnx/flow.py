@@ -17,7 +17,7 @@ from pygru.interop.blocks import Array
 from pygru.interop.onnx.graph import Node
 from pygru.interop.onnx.wire import Message
 
-__all__ = ["INTEGERS", "REALS", "Extra", "Flow", "Rows", "declared", "reshaped"]
+__all__ = ["INTEGERS", "REALS", "Extra", "Flow", "Rows", "State", "declared", "other", "reshaped"]
 
 INTEGERS = (6, 7)  # int32, int64
 REALS = (1, 11)  # float32, float64
@@ -73,7 +73,23 @@ class Extra(NamedTuple):
 
     name: str
     kind: int  # of numbers, as the graph declares it
-    rows: tuple[int, int] | None = None  # the part of it along its first axis; None is all
+    axes: tuple[str, ...]  # "0", "1", "2" of the input, "u" of size 1
+    of: str | None = None  # the axis that rows are taken of
+    rows: tuple[int, int] | None = None  # None is all of them
+
+    def units(self) -> list[int]:
+        """Return which axes have size 1."""
+        single = self.rows is not None and self.rows[1] - self.rows[0] == 1
+        return [
+            i for i, axis in enumerate(self.axes) if axis == "u" or (axis == self.of and single)
+        ]
+
+
+class State(NamedTuple):
+    """The input that holds the initial state of all layers."""
+
+    name: str
+    axes: tuple[str, ...]  # which of its axes are (L*D, B, H); "u" where it has no L*D
 
 
 def declared(kind: Message) -> Flow:
@@ -88,6 +104,13 @@ def declared(kind: Message) -> Flow:
     features = None if integers else sizes.pop()
     axes = tuple(str(i) for i in range(len(sizes)))
     return Flow(axes if integers else (*axes, "C"), 0, tuple(sizes), 1, features)
+
+
+def other(name: str, kind: Message) -> Extra:
+    """Return an input besides x, from the type that a graph declares."""
+    dims = kind.get("shape", {}).get("dim")
+    rank = 3 if dims is None else len(dims)
+    return Extra(name, kind.get("elem_type", 0), tuple(str(i) for i in range(rank)))
 
 
 def reshaped(node: Node, flow: Flow, target: Sequence[Any]) -> Flow:

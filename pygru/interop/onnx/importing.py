@@ -15,10 +15,10 @@ import numpy as np
 from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block
-from pygru.interop.onnx.arranging import ARRANGING, part_of_state
+from pygru.interop.onnx.arranging import ARRANGING, part_of_state, state_of
 from pygru.interop.onnx.cells import directions, recurrent_node, stacked
 from pygru.interop.onnx.constants import Fill, axes_of, constant, fold, slices_of
-from pygru.interop.onnx.flow import Extra, Flow, Rows, declared
+from pygru.interop.onnx.flow import Extra, Flow, Rows, State, declared, other
 from pygru.interop.onnx.graph import Graph, Node
 from pygru.layers import GRU, RNN, Linear
 from pygru.module import Module
@@ -45,7 +45,7 @@ class Imported(NamedTuple):
 
     model: Any
     x: str
-    state: str | None  # inputs, where the graph has them
+    state: State | None  # inputs, where the graph has them
     lengths: str | None
     outputs: list[Output]
 
@@ -67,15 +67,13 @@ class _Importer:
         self.left = graph.size  # bytes of weights; nodes may not share what a file holds once
         self.blocks: list[Block] = []
         self.time: str | None = None
-        self.state: str | None = None
+        self.state: State | None = None
         self.lengths: str | None = None
         if not graph.inputs:
             raise ValueError("must have an input, got none")
         self.values: dict[str, Any] = dict(graph.constants)
         names = list(graph.inputs)
-        self.values |= {
-            name: Extra(name, kind.get("elem_type", 0)) for name, kind in graph.inputs.items()
-        }
+        self.values |= {name: other(name, kind) for name, kind in graph.inputs.items()}
         self.x = names[0]
         self.values[self.x] = declared(graph.inputs[self.x])
 
@@ -142,7 +140,7 @@ class _Importer:
             if node.op not in PASSING or not same:
                 raise node.refuse("an operator that leaves a value what it is", node.op)
             return [first]
-        if isinstance(first, Extra) and node.op in PASSING and node.op != "Cast":
+        if isinstance(first, Extra) and node.op in ("Gather", "Slice"):
             return [part_of_state(node, first, given)]
         handler: Handler | None = getattr(self, f"on_{node.op}", None)
         if node.op in ARRANGING:
@@ -209,7 +207,8 @@ class _Importer:
             raise node.refuse(f"axis {self.time} as time, as layers before it have", time)
         self.time, T = time, flow.sizes()[axes.index(time)]
         if isinstance(lengths, Extra):
-            if lengths.rows or self.lengths not in (None, lengths.name):
+            whole = lengths == self.values[lengths.name]
+            if not whole or self.lengths not in (None, lengths.name):
                 raise node.refuse("sequence_lens as layers before it have", lengths)
             self.lengths = lengths.name
         elif lengths is not None and not (isinstance(lengths, Fill) and lengths.value == T):
@@ -217,12 +216,13 @@ class _Importer:
         if isinstance(h_0, Extra):
             before = sum(directions(b) for b in self.blocks if b.cls in (GRU, RNN))
             mine = (before, before + len(spec.runs))
-            if (h_0.rows or (0, mine[1])) != mine or self.state not in (None, h_0.name):
+            state = state_of(node, h_0, spec.time_first)
+            if (h_0.rows or (0, mine[1])) != mine or self.state not in (None, state):
                 raise node.refuse(
                     f"rows {mine} of the one initial state of all layers",
                     f"rows {h_0.rows or 'all'} of {h_0.name!r}",
                 )
-            self.state = h_0.name
+            self.state = state
         elif h_0 is not None and np.any(h_0.value if isinstance(h_0, Fill) else h_0):
             raise node.refuse("initial_h from an input, or 0", "another")
         made = self.append(node, flow, block)
@@ -384,7 +384,7 @@ class _Importer:
 
 # Where each direction has read everything: (direction, place in time).
 ENDS = ((0, -1), (1, 0))
-# What leaves one value, an initial state or lengths what they are.
+# What leaves one value that is everywhere what it is.
 PASSING = (
     "Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
     "Transpose", "Unsqueeze",

@@ -17,6 +17,7 @@ from pygru.activations import ReLU, Sigmoid, Tanh
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Run
 from pygru.interop.onnx.cells import DEFAULTS, RecurrentNode, recurrent_node
+from pygru.interop.onnx.flow import State
 from pygru.interop.onnx.graph import Graph
 from pygru.interop.onnx.importing import Imported, Output
 from pygru.layers import GRU, RNN
@@ -44,7 +45,7 @@ def run_model(imported: Imported, feeds: Mapping[str, Array]) -> list[Array]:
         The graph's inputs by name.
     """
     model, x = imported.model, feeds[imported.x]
-    h_0 = None if imported.state is None else feeds[imported.state]
+    h_0 = None if imported.state is None else _rows_first(feeds, imported.state)
     lengths = None if imported.lengths is None else feeds[imported.lengths]
     if isinstance(model, Sequential):
         # Past `run`, which refuses a state of two directions: a whole sequence may start from one.
@@ -58,6 +59,14 @@ def run_model(imported: Imported, feeds: Mapping[str, Array]) -> list[Array]:
         _in_layout(output, y if output.kind == "y" else np.concatenate(h_ns))
         for output in imported.outputs
     ]
+
+
+def _rows_first(feeds: Mapping[str, Array], state: State) -> Array:
+    """Return the initial state (L*D, B, H)."""
+    h_0 = feeds[state.name]
+    if "u" in state.axes:
+        return h_0[np.newaxis]
+    return h_0 if state.axes[0] == "0" else h_0.swapaxes(0, 1)
 
 
 def _split(model: Sequential, h_0: Array) -> list[Array]:
