@@ -35,10 +35,10 @@ def from_onnx(source: Any, *, check: bool = False) -> Any:
     Parameters
     ----------
     source : path-like, bytes or onnx.ModelProto
-        A row of GRU, RNN, Gemm or MatMul and Add, Gather (a table, the last step), OneHot, Relu,
-        Sigmoid, Softmax, Tanh, LayerNormalization, ReduceMean over time and Expand of one vector,
-        with whatever arranges axes between them, as PyTorch's exporters and tf2onnx write it.
-        Weights may be in a second file beside.
+        A row of GRU, RNN, Gemm or MatMul and Add, Gather (a table, the last step, both ends),
+        OneHot, Relu, Sigmoid, Softmax, Tanh, LayerNormalization, ReduceMean over time and Expand of
+        one vector, with whatever arranges axes between them, as PyTorch's exporters and tf2onnx
+        write it. Weights may be in a second file beside.
     check : bool
         Where ONNX Runtime is installed run both on random input, print the largest absolute
         difference.

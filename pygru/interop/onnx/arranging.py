@@ -12,7 +12,10 @@ from pygru.interop.onnx.constants import axes_of, slices_of
 from pygru.interop.onnx.flow import INTEGERS, REALS, Extra, Flow, Rows, State, reshaped
 from pygru.interop.onnx.graph import Node
 
-__all__ = ["ARRANGING", "part_of_state", "state_of"]
+__all__ = ["ARRANGING", "ended", "halves", "part_of_state", "state_of"]
+
+# Where each direction has read everything: (direction, place in time).
+ENDS = ((0, -1), (1, 0))
 
 
 def _same(_node: Node, given: Sequence[Any]) -> Any:
@@ -93,7 +96,11 @@ def _concat(node: Node, given: Sequence[Any]) -> Any:
         )
     if first.axes[axis] not in ("D", "C"):
         raise node.refuse("final states side by side", f"axis {axis}")
-    return first._replace(rows=tuple(row for value in given for row in value.rows))
+    rows = tuple(row for value in given for row in value.rows)
+    if first.axes[axis] == "D":
+        return first._replace(rows=rows)
+    axes = tuple("u" if i in first.units() else name for i, name in enumerate(first.axes))
+    return first._replace(axes=axes, rows=rows, features=sum(value.features for value in given))
 
 
 ARRANGING: dict[str, Callable[[Node, Sequence[Any]], Any]] = {
@@ -107,6 +114,26 @@ ARRANGING: dict[str, Callable[[Node, Sequence[Any]], Any]] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
+
+
+def halves(node: Node, value: Any, axis: int) -> list[Any]:
+    """Return the two halves of the features, as if each were of one direction."""
+    if (
+        not (isinstance(value, Flow) and value.axes[axis] == "C" and value.way is None)
+        or "D" in value.axes
+        or (value.features or 1) % 2
+    ):
+        raise node.refuse("an even number of features to part in two", f"axis {axis}")
+    H = (value.features or 0) // 2
+    return [ended(value._replace(features=H, way=way)) for way in (0, 1)]
+
+
+def ended(flow: Flow) -> Flow | Rows:
+    """Return one direction's step as its final state, where it is that."""
+    if (flow.way, flow.step) not in ENDS:
+        return flow
+    H = flow.features or 0
+    return Rows(flow.axes, ((flow.at - 1, flow.way or 0),), flow.leading, H, 2 * H)
 
 
 def part_of_state(node: Node, value: Extra, given: Sequence[Any]) -> Extra:

@@ -16,7 +16,13 @@ import numpy as np
 from pygru.interop.onnx.graph import Node
 from pygru.interop.onnx.tensors import DTYPES
 
-__all__ = ["Fill", "axes_of", "constant", "fold", "slices_of"]
+__all__ = ["Fill", "axes_of", "constant", "fold", "passed", "slices_of"]
+
+# What leaves one value that is everywhere what it is.
+PASSING = (
+    "Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
+    "Transpose", "Unsqueeze",
+)  # fmt: skip
 
 
 class Fill(NamedTuple):
@@ -144,6 +150,15 @@ FOLDS: dict[str, Callable[[Node, Sequence[Any]], Any]] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
+
+
+def passed(node: Node, given: Sequence[Any]) -> Fill:
+    """Return what a node makes of a Fill: the same value, of some shape."""
+    fill: Fill = given[0]
+    same = node.op != "Concat" or all(value == fill for value in given)
+    if node.op not in PASSING or not same:
+        raise node.refuse("an operator that leaves a value what it is", node.op)
+    return fill
 
 
 def _size(node: Node, inputs: Sequence[Any]) -> int:

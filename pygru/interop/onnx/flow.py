@@ -31,7 +31,8 @@ class Flow(NamedTuple):
     leading: tuple[int | None, ...]  # sizes of "0" and "1", where the input declares them
     D: int = 1
     features: int | None = None  # size of "C"; None where the input does not tell
-    way: int | None = None  # which of two directions, where it is one of them alone
+    way: int | None = None  # which half of the features: of two directions, one alone
+    step: int | None = None  # 0 or -1 where that step was taken of time, but by no layer so far
 
     def sizes(self) -> Array:
         """Return the size of every axis: a number, or the axis's name."""
@@ -55,12 +56,13 @@ class Flow(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Final states: (block, direction) of each, along the axis "D" or alone."""
+    """Final states: (block, direction) of each, along the axis "D", side by side or alone."""
 
     axes: tuple[str, ...]
     rows: tuple[tuple[int, int], ...]
     leading: tuple[int | None, ...]  # as the data has them
-    features: int
+    features: int  # size of "C"
+    width: int  # of all directions
 
     def units(self) -> list[int]:
         """Return which axes have size 1."""

@@ -15,9 +15,9 @@ import numpy as np
 from pygru.activations import ReLU, Sigmoid, Softmax, Tanh
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block
-from pygru.interop.onnx.arranging import ARRANGING, part_of_state, state_of
+from pygru.interop.onnx.arranging import ARRANGING, ended, halves, part_of_state, state_of
 from pygru.interop.onnx.cells import directions, recurrent_node, stacked
-from pygru.interop.onnx.constants import Fill, axes_of, constant, fold, slices_of
+from pygru.interop.onnx.constants import Fill, axes_of, constant, fold, passed, slices_of
 from pygru.interop.onnx.flow import Extra, Flow, Rows, State, declared, other
 from pygru.interop.onnx.graph import Graph, Node
 from pygru.layers import GRU, RNN, Linear
@@ -111,7 +111,8 @@ class _Importer:
 
     def output(self, name: str) -> Output:
         value = self.values.get(name)
-        if isinstance(value, Rows) and "D" not in value.axes:
+        taken = isinstance(value, Flow) and value.step is not None
+        if taken or (isinstance(value, Rows) and "D" not in value.axes):
             value = self.entering(None, value)
         recurrent = [i for i, block in enumerate(self.blocks) if block.cls in (GRU, RNN)]
         states = tuple((i, d) for i in recurrent for d in range(directions(self.blocks[i])))
@@ -136,10 +137,7 @@ class _Importer:
             if folded is not None:
                 return [folded]
         if isinstance(first, Fill):
-            same = node.op != "Concat" or all(value == first for value in given)
-            if node.op not in PASSING or not same:
-                raise node.refuse("an operator that leaves a value what it is", node.op)
-            return [first]
+            return [passed(node, given)]
         if isinstance(first, Extra) and node.op in ("Gather", "Slice"):
             return [part_of_state(node, first, given)]
         handler: Handler | None = getattr(self, f"on_{node.op}", None)
@@ -154,24 +152,28 @@ class _Importer:
     def entering(self, node: Node | None, value: Any) -> Flow:
         """Return what a layer reads, final states as the pooling that gives them."""
         if isinstance(value, Rows):
-            last = len(self.blocks) - 1
-            wanted = tuple((last, d) for d in range(directions(self.blocks[last])))
-            units = value.units()
+            last, units = len(self.blocks) - 1, value.units()
             axes = tuple("u" if i in units else axis for i, axis in enumerate(value.axes))
-            if value.rows != wanted or "D" in axes or len(axes) != 2 + len(units):
+            all_of_it = value.rows == ((last, 0), (last, 1))[: len(value.rows)]
+            all_of_it = all_of_it and value.features == value.width
+            if not all_of_it or "D" in axes or len(axes) != 2 + len(units):
                 raise ValueError(
                     f"{node.name if node else 'the output'} must read the final states of the "
                     "last layer, all directions side by side"
                 )
-            name, width = "the final state", self.blocks[last].width_out
-            pooling = LastStep if len(wanted) == 1 else BothEnds
-            self.blocks.append(blocks.plain(name, pooling))
-            return Flow(axes, len(self.blocks), value.leading, 1, width)
+            pooling = LastStep if len(value.rows) == 1 else BothEnds
+            self.blocks.append(blocks.plain("the final state", pooling))
+            return Flow(axes, len(self.blocks), value.leading, 1, value.width)
         where = node.name if node else "the output"
         if not isinstance(value, Flow):
             raise ValueError(f"{where} must read the data, got another input or a constant")
         if value.at != len(self.blocks) or value.way is not None:
             raise ValueError(f"{where} must read all that the layer before it gives: no branches")
+        if value.step == 0:
+            raise ValueError(f"{where} must read the last step of time, got the first")
+        if value.step == -1:
+            self.blocks.append(blocks.plain("the last step", LastStep))
+            return value._replace(at=len(self.blocks), step=None)
         return value
 
     def append(self, node: Node, value: Any, block: Block) -> Flow:
@@ -229,7 +231,7 @@ class _Importer:
         D, H, k = len(spec.runs), spec.runs[0].U.shape[1], len(self.blocks) - 1
         y_axes = (time, "D", batch, "C") if spec.time_first else (batch, time, "D", "C")
         h_axes = ("D", batch, "C") if spec.time_first else (batch, "D", "C")
-        states = Rows(h_axes, tuple((k, d) for d in range(D)), flow.leading, H)
+        states = Rows(h_axes, tuple((k, d) for d in range(D)), flow.leading, H, D * H)
         return [made._replace(axes=y_axes, D=D, features=H), states]
 
     def on_RNN(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
@@ -290,7 +292,7 @@ class _Importer:
     def on_ReduceMean(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
         flow = self.entering(node, given[0])
         axes = axes_of(node, given)
-        if axes is None or len(axes) != 1 or flow.axes[axes[0]] != self.time or self.lengths:
+        if axes is None or len(axes) != 1 or not self.is_time(flow, axes[0]) or self.lengths:
             raise node.refuse("time as its axis, of sequences of one length", axes)
         rest = ("u",) if node.attributes.get("keepdims", 1) else ()
         at = axes[0] % len(flow.axes)
@@ -350,19 +352,27 @@ class _Importer:
             if not -len(value.rows) <= place < len(value.rows):
                 raise node.refuse(f"one of {len(value.rows)} states", place)
             return value._replace(axes=axes, rows=(value.rows[place],))
-        if isinstance(value, Flow) and axis in value.units() and place in (0, -1):
+        if axis in value.units() and place in (0, -1):
             return value._replace(axes=axes)
         if isinstance(value, Flow) and name == "D":
             return value._replace(axes=axes, D=1, way=range(2)[place])
         if self.lengths is not None and name == self.time:
             raise node.refuse("Y_h to read, as sequences have lengths of their own", name)
-        if isinstance(value, Flow) and name == self.time and (value.way, place) in ENDS:
-            rows = ((value.at - 1, value.way or 0),)
-            return Rows(axes, rows, value.leading, value.features or 0)
-        if isinstance(value, Flow) and name == self.time and place == -1:
-            made = self.append(node, value, blocks.plain(node.name, LastStep))
-            return made._replace(axes=axes)
+        if isinstance(value, Flow) and self.is_time(value, axis) and place in (0, -1):
+            return ended(value._replace(axes=axes, step=place))
         raise node.refuse("the last step of time, or one final state", f"{place} of axis {axis}")
+
+    def is_time(self, flow: Flow, axis: int) -> bool:
+        """Whether an axis is time: where no layer has told, the one that is asked for first."""
+        if self.time is None and set(flow.axes) == {"0", "1", "C"} and flow.axes[axis] != "C":
+            self.time = flow.axes[axis]
+        return flow.axes[axis] == self.time
+
+    def on_Split(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
+        sizes = given[1] if len(given) > 1 else node.attributes.get("split")
+        if len(node.outputs) != 2 or (sizes is not None and len(set(np.ravel(sizes))) != 1):
+            raise node.refuse("two equal parts", sizes)
+        return halves(node, given[0], node.attributes.get("axis", 0))
 
     def on_Slice(self, node: Node, given: Sequence[Any]) -> Sequence[Any]:
         value = given[0]
@@ -375,17 +385,13 @@ class _Importer:
                 value = value._replace(rows=value.rows[start:stop])
                 if not value.rows:
                     raise node.refuse("some states to keep", part)
+            elif isinstance(value, Flow) and value.axes[axis] == "C" and step == 1:
+                H = (value.features or 0) // 2
+                if (start, stop) not in ((0, H), (H, None), (H, 2 * H)):
+                    raise node.refuse("one half of the features, or all of them", part)
+                value = halves(node, value, axis)[start > 0]
             elif step == 1 and stop == (start + 1 or None):
                 value = self.taken(node, value, axis, start, ("u",))
             else:
                 raise node.refuse("the last step of time, or all of it", part)
         return [value]
-
-
-# Where each direction has read everything: (direction, place in time).
-ENDS = ((0, -1), (1, 0))
-# What leaves one value that is everywhere what it is.
-PASSING = (
-    "Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
-    "Transpose", "Unsqueeze",
-)  # fmt: skip
