@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 import pygru
-from pygru.interop import to_onnx, to_rtneural, to_torch
+from pygru.interop import (
+    to_keras_weights,
+    to_onnx,
+    to_rtneural,
+    to_tf1,
+    to_torch,
+    write_keras_weights,
+)
 
 
 class Twice(pygru.Linear):
@@ -65,3 +72,15 @@ def test_a_derived_class_is_read_as_it_computes(rng):
 
     gru, x = Shifted(3, 4, rng=0), rng.standard_normal((5, 2, 3))
     assert np.array_equal(pygru.Sequential(gru, pygru.LastStep())(x), gru(x)[0][-1])
+
+
+def test_weights_of_what_computes_its_own_way_are_not_given_to_others(tmp_path):
+    class Double(pygru.GRU):
+        def _forward(self, *given):
+            y, h_n, saved = super()._forward(*given)
+            return 2 * y, h_n, saved
+
+    model = Double(2, 3, reset="before")
+    for give in (to_keras_weights, to_tf1, lambda m: write_keras_weights(m, tmp_path / "w")):
+        with pytest.raises(TypeError, match=r"got a Double with its own _forward$"):
+            give(model)

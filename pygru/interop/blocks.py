@@ -63,11 +63,6 @@ class Block(NamedTuple):
     arrays: dict[str, Array]
     widths: Widths = SAME
 
-    @property
-    def width_out(self) -> int | None:
-        """The last axis of its output; None where it is that of its input."""
-        return self.widths.gives
-
 
 def recurrent(
     name: str,
@@ -256,7 +251,7 @@ def fill(
         if len(by_shapes) < len(groups):
             raise ValueError(f"several of {names} have the same shapes: give a dict in order")
         try:
-            groups = [by_shapes[_shapes(m.params)] for _, m in targets]
+            groups = [by_shapes.pop(_shapes(m.params)) for _, m in targets]
         except KeyError:
             raise ValueError(
                 f"into must have modules of the names and shapes of {names}, got "

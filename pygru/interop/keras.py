@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pygru.checks import listed
+from pygru.composite import check_own
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block, modules_of, runs_of
 from pygru.interop.checking import unavailable
@@ -270,12 +271,15 @@ def to_keras_weights(model: Module) -> list[Array]:
     ------
     ValueError
         When Keras has no equal of a module.
+    TypeError
+        When a part of the model computes otherwise than pygru's own classes do.
 
     Examples
     --------
     >>> [w.shape for w in to_keras_weights(pygru.GRU(3, 4))]
     [(3, 12), (4, 12), (2, 12)]
     """
+    check_own("to_keras_weights", model)
     with reading("to_keras_weights", None):
         return [array for arrays in _groups_of(model).values() for array in arrays]
 
@@ -293,11 +297,18 @@ def write_keras_weights(model: Module, path: Any) -> None:
     ------
     ValueError
         When Keras has no equal of a module.
+    TypeError
+        When a part of the model computes otherwise than pygru's own classes do.
     ImportError
         When h5py is not installed.
     OSError
         When the file cannot be written.
+
+    Examples
+    --------
+    >>> write_keras_weights(pygru.Linear(3, 1), "linear.weights.h5")  # doctest: +SKIP
     """
+    check_own("write_keras_weights", model)
     with reading("write_keras_weights", None):
         groups = _groups_of(model)
     write_weights(Path(path), groups)

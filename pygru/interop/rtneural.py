@@ -146,14 +146,14 @@ def _of_layers(content: Mapping[str, Any], dtype: Any) -> tuple[list[Block], lis
                 raise ValueError(f"{name} must have activation 'tanh', got {activation!r}")
             run, _ = recurrent_run(name, GRU, *weights)
             made.append(blocks.recurrent(name, GRU, [run], reset="after"))
-            out = made[-1].width_out
+            out = made[-1].widths.gives
         elif kind in DENSE:
             if len(weights) not in (1, 2) or weights[0].ndim != 2:
                 raise ValueError(f"{name} must have a kernel (inputs, outputs) and maybe a bias")
             made.append(
                 blocks.linear(name, weights[0].T, weights[1] if len(weights) == 2 else None)
             )
-            out = made[-1].width_out
+            out = made[-1].widths.gives
             made += activation_blocks(name, activation)
         elif kind == "activation":
             made += activation_blocks(name, activation)

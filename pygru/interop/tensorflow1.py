@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pygru.checks import as_bool
+from pygru.composite import check_own
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Run, modules_of, runs_of
 from pygru.interop.checking import compare, unavailable
@@ -169,6 +170,8 @@ def to_tf1(model: Module) -> dict[str, Array]:
     ------
     ValueError
         When the model is another module, or a GRU with ``reset="after"``.
+    TypeError
+        When a part of the model computes otherwise than pygru's own classes do.
 
     Examples
     --------
@@ -176,6 +179,7 @@ def to_tf1(model: Module) -> dict[str, Array]:
     {'rnn/gru_cell/gates/kernel': (7, 8), 'rnn/gru_cell/gates/bias': (8,),
      'rnn/gru_cell/candidate/kernel': (7, 4), 'rnn/gru_cell/candidate/bias': (4,)}
     """
+    check_own("to_tf1", model)
     modules = [module for _, module in modules_of(model)]
     gru = modules[0] if len(modules) == 1 else None
     if not isinstance(gru, GRU) or gru.reset != "before":

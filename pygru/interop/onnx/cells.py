@@ -156,7 +156,7 @@ def stacked(row: Sequence[Block]) -> list[Block]:
             and block.cls in (GRU, RNN)
             and below.cls is block.cls
             and below.config | shared == block.config | shared
-            and block.config["input_size"] == below.width_out
+            and block.config["input_size"] == below.widths.gives
         ):
             L = below.config["num_layers"]
             arrays = {name.replace("_l0", f"_l{L}"): a for name, a in block.arrays.items()}

@@ -179,7 +179,7 @@ class _Importer:
     def append(self, node: Node, value: Any, block: Block) -> Flow:
         flow = self.entering(node, value)
         self.blocks.append(block)
-        width = flow.features if block.width_out is None else block.width_out
+        width = flow.features if block.widths.gives is None else block.widths.gives
         return flow._replace(at=len(self.blocks), features=width)
 
     def weights(self, node: Node, value: Any, what: str) -> Array:
@@ -265,7 +265,7 @@ class _Importer:
         product = self.blocks[-1] if self.blocks else None
         if product is None or product.cls is not Linear or "bias" in product.arrays:
             raise node.refuse("a matrix product before it, whose bias it adds", "something else")
-        M = product.width_out
+        M = product.widths.gives
         shape = tuple(M if axis == "C" else 1 for axis in flow.axes)
         if (1,) * (len(shape) - bias.ndim) + bias.shape != shape:
             raise node.refuse(f"a bias of shape {shape}, along the features", bias.shape)
