@@ -53,9 +53,9 @@ def clip_by_global_norm(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
 def shrink(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
     """Do what `clip_by_global_norm` does, with arguments that have been checked."""
     norm = math.sqrt(dot(flat_grads, flat_grads))
-    if norm == math.inf:  # squares overflow, in float32 from 1.8e19 on
-        largest = float(np.abs(flat_grads).max())
-        if largest < math.inf:
+    if not 1e-12 < norm < math.inf:  # squares overflow or vanish: in float32 from 1.8e19 on
+        largest = float(np.abs(flat_grads).max(initial=0))
+        if 0 < largest < math.inf:
             parts = flat_grads.astype(np.float64) / largest
             norm = largest * math.sqrt(dot(parts, parts))
     if max_norm < norm < math.inf:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pygru import _core, checks
+from pygru import _core
 from pygru.optimizer import Optimizer
 
 __all__ = [
@@ -61,11 +61,11 @@ class SGD(Optimizer):
     """
 
     settings = ("lr", "momentum", "nesterov")
+    nesterov = False
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
         super().__init__(lr)
-        self.momentum = momentum
-        self.nesterov = checks.as_bool("SGD", "nesterov", nesterov)
+        self.momentum, self.nesterov = momentum, nesterov
         if nesterov and not momentum:
             raise ValueError("SGD: nesterov needs a momentum above 0, got 0")
 
@@ -108,8 +108,8 @@ class Adam(Optimizer):
         v = beta_2 v + (1 - beta_2) g^2      v_hat = v / (1 - beta_2^t)
         p = p - lr m_hat / (sqrt(v_hat) + eps)
 
-    One pass in C++. The state holds m / (1 - beta_1) and v / (1 - beta_2); all constant factors of
-    the last line meet in two scalars.
+    One pass in C++. The state holds m / (1 - beta_1) and v / (1 - beta_2), and is scaled where the
+    betas are changed; all constant factors of the last line meet in two scalars.
 
     Parameters
     ----------
@@ -135,8 +135,7 @@ class Adam(Optimizer):
     settings: tuple[str, ...] = ("lr", "betas", "eps")
     slots = ("m", "v")
     squares = ("v",)
-    betas = (0.9, 0.999)
-    weight_decay = 0.0
+    _betas = (0.9, 0.999)
 
     def __init__(
         self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
@@ -144,15 +143,30 @@ class Adam(Optimizer):
         super().__init__(lr)
         self.betas, self.eps = betas, eps
 
+    @property
+    def betas(self) -> tuple[float, float]:
+        """What a step leaves of the two moments; may be changed between steps."""
+        return self._betas
+
+    @betas.setter
+    def betas(self, betas: tuple[float, float]) -> None:
+        _rescale(self._state, self._betas, betas)
+        self._betas = betas
+
     def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:
         del scratch  # one pass keeps everything in registers
+        self._step(params, grads, state)
+
+    def _step(
+        self, params: Array, grads: Array, state: tuple[Array, ...], weight_decay: float = 0.0
+    ) -> None:
         m, v = state
         beta_1, beta_2 = self.betas
         # sqrt(v_hat) = root sqrt(v), so lr m_hat / (sqrt(v_hat) + eps) is
         # lr (1 - beta_1) / (1 - beta_1^t) / root * m / (sqrt(v) + eps / root).
         root = math.sqrt((1 - beta_2) / (1 - beta_2**self.steps))
         rate = self.lr * (1 - beta_1) / (1 - beta_1**self.steps) / root
-        decay = 1 - self.lr * self.weight_decay
+        decay = 1 - self.lr * weight_decay
         _core.adam(params, grads, m, v, rate, beta_1, beta_2, self.eps / root, decay)
 
 
@@ -194,6 +208,10 @@ class AdamW(Adam):
         super().__init__(lr, betas, eps)
         self.weight_decay = weight_decay
 
+    def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:
+        del scratch
+        self._step(params, grads, state, self.weight_decay)
+
 
 class RMSprop(Optimizer):
     """RMSprop: the gradient over its running root mean square.
@@ -225,10 +243,21 @@ class RMSprop(Optimizer):
 
     settings = ("lr", "alpha", "eps")
     slots = squares = ("v",)
+    _alpha = 0.99
 
     def __init__(self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(lr)
         self.alpha, self.eps = alpha, eps
+
+    @property
+    def alpha(self) -> float:
+        """What a step leaves of the mean square; may be changed between steps."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        _rescale(self._state, (self._alpha,), (alpha,))
+        self._alpha = alpha
 
     def _update(self, params: Array, grads: Array, scratch: Array, *state: Array) -> None:
         (v,) = state  # v / (1 - alpha): one pass fewer
@@ -241,3 +270,11 @@ class RMSprop(Optimizer):
         np.divide(grads, scratch, out=scratch)
         scratch *= self.lr / root
         params -= scratch
+
+
+def _rescale(
+    state: tuple[Array, ...] | None, before: tuple[float, ...], after: tuple[float, ...]
+) -> None:
+    """Bring running means, kept as the mean / (1 - decay), from one decay to another."""
+    for array, old, new in zip(state or (), before, after, strict=False):
+        array *= (1 - old) / (1 - new)

@@ -75,7 +75,7 @@ class Optimizer:
         return deepcopy(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in BELOW and name in self.settings:
+        if name in self.settings and (name in BELOW or isinstance(getattr(self, name, 0), bool)):
             value = self._setting(type(self).__name__, name, value)
         super().__setattr__(name, value)
 

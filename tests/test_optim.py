@@ -333,3 +333,42 @@ def test_clipping_by_value() -> None:
     assert gradients.tolist() == [2.0, -0.5, -2.0]
     with pytest.raises(ValueError, match="max_value must be above 0, got -1"):
         clipping.clip_by_value(gradients, -1)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop"])
+def test_the_decay_of_a_mean_may_change_between_steps(name: str) -> None:
+    params, gradients = draw(3, 6)
+    plain, m, v = params.copy(), np.zeros(3), np.zeros(3)
+    optimizer = MAKERS[name]()
+    for t, g in enumerate(gradients, start=1):
+        beta_1, beta_2 = (0.8, 0.95) if t < 4 else (0.5, 0.7)
+        if isinstance(optimizer, optim.RMSprop):
+            optimizer.alpha = beta_2
+            beta_1, rate, eps = 0.0, 0.01, 1e-3
+        else:
+            optimizer.betas = (beta_1, beta_2)
+            rate, eps = 0.01, optimizer.eps
+            plain -= rate * getattr(optimizer, "weight_decay", 0.0) * plain
+        optimizer.step(params, g)
+        m = beta_1 * m + (1 - beta_1) * g
+        v = beta_2 * v + (1 - beta_2) * g**2
+        m_hat, v_hat = (m, v) if name == "RMSprop" else (m / (1 - beta_1**t), v / (1 - beta_2**t))
+        plain -= rate * m_hat / (np.sqrt(v_hat) + eps)
+    assert_close(params, plain, "reference")
+
+
+def test_a_switch_is_checked_whenever_it_is_set() -> None:
+    optimizer = optim.SGD(0.1, momentum=0.9)
+    with pytest.raises(TypeError, match=r"^SGD: nesterov must be True or False, got 'no'$"):
+        optimizer.nesterov = "no"  # type: ignore[assignment]
+    optimizer.nesterov = True
+    assert optimizer.state_dict()["nesterov"] is True
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_norm_whose_squares_vanish_is_seen(dtype: Any) -> None:
+    small = 1e-25 if dtype == np.float32 else 1e-200
+    grads = np.full(4, small, dtype)
+    assert_close(clipping.clip_by_global_norm(grads, small / 10), 2 * small, "rounding")
+    assert_close(np.abs(grads / dtype(small)).max(), 0.05, "rounding")
+    assert clipping.clip_by_global_norm(np.zeros(3, dtype), 1.0) == 0.0
