@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pygru.checks import FloatArray, IntArray, as_bool, as_floating, as_lengths, time_first
 from pygru.module import Config, Layer
 from pygru.registry import savable
+from pygru.sums import over_time
 from pygru.widths import SAME
 
 __all__ = ["BothEnds", "LastStep", "MeanOverTime"]
@@ -188,7 +189,7 @@ class MeanOverTime(TimePooling):
     def _pool(self, x: FloatArray, lengths: IntArray | None) -> FloatArray:
         if lengths is not None:
             x = np.where(_active(x, lengths), x, 0)
-        y: FloatArray = x.sum(axis=0)
+        y = over_time(x)
         y *= _weights(x, lengths)
         return y
 

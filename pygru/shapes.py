@@ -13,6 +13,7 @@ from pygru.checks import FloatArray, as_classes, as_floating, as_size, check_byt
 from pygru.module import Config, Layer
 from pygru.pooling import TimeLayer
 from pygru.registry import savable
+from pygru.sums import over_time
 from pygru.widths import Widths
 
 __all__ = ["OneHot", "RepeatVector"]
@@ -79,8 +80,7 @@ class RepeatVector(TimeLayer):
     def _pull(self, saved: int, dy: FloatArray, input_gradient: bool, /) -> FloatArray | None:
         if not input_gradient:
             return None
-        dx: FloatArray = dy.sum(axis=saved)
-        return dx
+        return over_time(np.moveaxis(dy, saved, 0))
 
 
 @savable

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The sum that norms and mean losses are, of any two arrays; depends on NumPy and the kernels."""
+"""Sums in an order that no layout of memory decides; depends on NumPy and the kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pygru import _core
 
-__all__ = ["dot"]
+__all__ = ["dot", "over_time"]
 
 
 def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
@@ -29,3 +29,19 @@ def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
         precision = a.dtype.newbyteorder("=") if a.dtype.char in "fd" else np.float64
         a, b = a.astype(precision), b.astype(precision)
     return _core.dot(a.ravel(), b.ravel())
+
+
+def over_time(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the sum along the first axis, one step after another whatever the layout.
+
+    NumPy adds so unless the steps are neighbours in memory: these it would add in pairs.
+
+    Examples
+    --------
+    >>> over_time(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    array([4., 6.])
+    """
+    others = [abs(stride) for stride, n in zip(x.strides[1:], x.shape[1:], strict=True) if n > 1]
+    neighbours = len(x) > 0 and all(abs(x.strides[0]) <= stride for stride in others)
+    total: npt.NDArray[Any] = np.add.accumulate(x)[-1] if neighbours else x.sum(axis=0)
+    return np.asarray(total)

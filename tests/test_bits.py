@@ -241,3 +241,18 @@ def test_linear_with_avx2_is_avx512(dtype, two_widths):
         _core.use_isa(isa)
         results.append(linear(*arrays))
     assert_same_bits(*results)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_mean_over_time_of_one_unit_is_the_same_alone_and_in_a_batch(batch_first):
+    x = np.random.default_rng(0).standard_normal((7, 48, 1)).astype(np.float32)  # (B, T, I)
+    model = pygru.Sequential(pygru.GRU(1, 1, batch_first=batch_first, rng=0), pygru.MeanOverTime())
+    repeat = pygru.RepeatVector(48, batch_first=batch_first)
+    turned = (lambda a: a) if batch_first else (lambda a: a.swapaxes(0, 1))
+    together = model(turned(x))
+    _, tape = repeat.forward(together)
+    summed = repeat.backward(tape, turned(x))
+    for b in range(7):
+        assert np.array_equal(model(turned(x[b : b + 1])), together[b : b + 1])
+        _, tape = repeat.forward(together[b : b + 1])
+        assert np.array_equal(repeat.backward(tape, turned(x[b : b + 1])), summed[b : b + 1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pygru import _core
-from pygru.sums import dot
+from pygru.sums import dot, over_time
 
 # Around the ends of registers, of chains (64 float32) and of blocks (4096 float32).
 SIZES = (0, 1, 3, 8, 17, 63, 64, 65, 1000, 4095, 4096, 4097, 20_000)
@@ -112,3 +112,15 @@ def test_losses_refuse_what_does_not_fit(dtype):
         with pytest.raises(ValueError, match="_core: e must be"):
             _core.residual_loss("mae", e, 1.0, 0.0)
         np.testing.assert_array_equal(e, before)
+
+
+@pytest.mark.parametrize("shape", [(30, 1, 1), (30, 7, 1), (30, 7, 3), (30, 1, 5), (0, 2, 3)])
+def test_over_time_no_layout_changes_a_bit(shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    expected = np.zeros(shape[1:], np.float32)
+    for x_t in x:
+        expected += x_t
+    for order in ((0, 1, 2), (1, 0, 2), (2, 1, 0), (1, 2, 0)):
+        laid_out = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+        assert np.array_equal(over_time(laid_out), expected)
+    assert np.array_equal(over_time(np.repeat(x, 2, 0)[::2]), expected)
