@@ -37,7 +37,7 @@ from pygru.layers import GRU, RNN, Embedding, Linear
 from pygru.model import Sequential
 from pygru.module import Layer, Module
 from pygru.optim import SGD, Adam, AdamW, RMSprop
-from pygru.parameters import StateDict
+from pygru.parameters import Parameter, StateDict
 from pygru.pooling import BothEnds, LastStep, MeanOverTime
 from pygru.regularization import Dropout, LayerNorm
 from pygru.shapes import OneHot, RepeatVector
@@ -64,6 +64,7 @@ __all__ = [
     "MeanOverTime",
     "Module",
     "OneHot",
+    "Parameter",
     "RMSprop",
     "RNNCell",
     "ReLU",

@@ -135,15 +135,12 @@ class EncoderDecoder(Composite):
                 )
             if not np.isfinite(self._start).all():
                 raise ValueError(f"{where}: start must be finite, got {self._start.tolist()}")
-            if end is not None:
-                raise ValueError(f"{where}: end must be None for real values, got {end!r}")
         else:
             self._start = as_classes(where, "start", start, K).copy()
             if self._start.ndim:
                 raise ValueError(f"{where}: start must be one class, got shape {self._start.shape}")
-            end = None if end is None else int(as_classes(where, "end", end, K))
-        self.end = end
         self.encoder, self.decoder = encoder, decoder
+        self.end = end
         self._axes = encoder._axes
         super().__init__({"encoder": encoder, "decoder": decoder})
 
@@ -151,6 +148,21 @@ class EncoderDecoder(Composite):
     def start(self) -> Any:
         """What goes into the decoder at its first step."""
         return self._start.tolist()
+
+    @property
+    def end(self) -> int | None:
+        """The class that ends a sequence; may be set."""
+        return self._end
+
+    @end.setter
+    def end(self, end: int | None) -> None:
+        classes = self.decoder.input_classes
+        if classes is None and end is not None:
+            raise ValueError(f"EncoderDecoder: end must be None for real values, got {end!r}")
+        if classes is not None and end is not None:
+            written = self.decoder._widths.gives or classes
+            end = int(as_classes("EncoderDecoder", "end", end, min(classes, written)))
+        self._end = end
 
     @property
     def input_classes(self) -> int | None:
@@ -338,7 +350,7 @@ class EncoderDecoder(Composite):
         Parameters
         ----------
         x, lengths
-            As for `forward`; or x is a list of sequences of unequal lengths.
+            As for `forward`; or x is a list of sequences, (T_n,) or (T_n, I).
         steps : int
             How many to write at most.
         temperature : float, optional

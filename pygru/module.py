@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru import checks
-from pygru.checks import FloatArray, FloatDType, as_buffer, as_real, as_state, as_values
+from pygru.checks import FloatArray, FloatDType, as_buffer, as_real, as_state
 from pygru.locks import give_lock
-from pygru.parameters import Arrays, Parameter, StateDict, check_size, overwrite
+from pygru.parameters import Arrays, Parameter, StateDict, check_size, fitting, overwrite
 from pygru.tape import Tape, check_tape
 from pygru.widths import ANY
 
@@ -67,11 +67,21 @@ class Module(ABC):
     _adding: threading.Lock  # held while adding to the gradients
     # The argument that says which of several functions of the same parameters this is.
     _variant: str | None = None
+    # Those of the constructor: set later, they would tell of another function than is computed.
+    _arguments: frozenset[str] = frozenset()
 
     def __init__(self, parameters: Sequence[Parameter] = (), dtype: FloatDType = _FLOAT32) -> None:
         size = check_size(type(self).__name__, parameters, dtype)
         self._parameters = tuple(parameters)
         self._bind(np.zeros(size, dtype), np.zeros(size, dtype))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        now, who = self.__dict__.get(name), type(self).__name__
+        if name in self.__dict__.get("_params", ()):
+            raise AttributeError(f"{who}: {name} must be set by params[{name!r}] = values")
+        if name in self._arguments and now is not None and now != value:
+            raise AttributeError(f"{who}: {name} must stay {now!r}, as it was made, got {value!r}")
+        super().__setattr__(name, value)
 
     # Parameters
 
@@ -185,19 +195,7 @@ class Module(ABC):
         """
         where = f"{type(self).__name__}.load_state_dict"
         as_state(where, state_dict)
-        problems = [f"missing {name}" for name in self._params if name not in state_dict]
-        problems += [f"unknown {name}" for name in state_dict if name not in self._params]
-        arrays = {}
-        for name, view in self._params.items():
-            if name not in state_dict:
-                continue
-            try:
-                arrays[name] = array = as_values(where, name, state_dict[name], self.dtype)
-            except (TypeError, ValueError) as error:
-                problems.append(str(error).removeprefix(f"{where}: "))
-                continue
-            if array.shape != view.shape:
-                problems.append(f"{name} must have shape {view.shape}, got {array.shape}")
+        arrays, problems = fitting(where, self._params, state_dict, self.dtype)
         functions = self._functions()
         for prefix, theirs in getattr(state_dict, "functions", {}).items():
             ours = functions.get(prefix, theirs)
@@ -302,8 +300,8 @@ class Layer(Module):
         Parameters
         ----------
         x : array_like
-            In the shape the class describes. It is never written to; neither it nor a parameter
-            must be changed before `backward`.
+            In the shape the class describes. It is never written to; neither it, nor y, nor a
+            parameter must be changed before `backward`.
         lengths : array_like of shape (B,), optional
             Number of steps of each sequence; used where time matters, ignored elsewhere.
 

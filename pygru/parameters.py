@@ -18,15 +18,28 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from pygru.checks import LARGEST, FloatArray, FloatDType, as_values, check_bytes
+from pygru.checks import LARGEST, FloatArray, FloatDType, as_values, check_bytes, first_few
 
-__all__ = ["Arrays", "Parameter", "StateDict", "at_most", "check_size", "overwrite"]
+__all__ = ["Arrays", "Parameter", "StateDict", "at_most", "check_size", "fitting", "overwrite"]
 
 _most: ContextVar[int] = ContextVar("most", default=LARGEST)  # elements in one flat buffer
 
 
 class Parameter(NamedTuple):
-    """One named array of a module and how it lies in the flat buffer."""
+    """One named array of a module and how it lies in the flat buffer.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+    input_major : bool
+        Of a matrix (M, K): whether the buffer holds it as (K, M).
+
+    Examples
+    --------
+    >>> pygru.Parameter("weight", (3, 2)).size
+    6
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -66,6 +79,29 @@ def check_size(where: str, parameters: Sequence[Parameter], dtype: FloatDType) -
     return size
 
 
+def fitting(
+    where: str,
+    views: Mapping[str, FloatArray],
+    state_dict: Mapping[str, npt.ArrayLike],
+    dtype: FloatDType,
+) -> tuple[dict[str, FloatArray], list[str]]:
+    """Return the entries that fit parameters of these names and shapes, and what does not."""
+    problems = [f"missing {name}" for name in views if name not in state_dict]
+    problems += [f"unknown {name}" for name in state_dict if name not in views]
+    arrays = {}
+    for name, view in views.items():
+        if name not in state_dict:
+            continue
+        try:
+            arrays[name] = array = as_values(where, name, state_dict[name], dtype)
+        except (TypeError, ValueError) as error:
+            problems.append(str(error).removeprefix(f"{where}: "))
+            continue
+        if array.shape != view.shape:
+            problems.append(f"{name} must have shape {view.shape}, got {array.shape}")
+    return arrays, problems
+
+
 def overwrite(where: str, name: str, view: FloatArray, values: npt.ArrayLike) -> None:
     """Write values of its shape into a parameter, a gradient or all of them."""
     array = as_values(where, name, values, view.dtype)
@@ -81,10 +117,14 @@ class Arrays(Mapping[str, FloatArray]):
         self._views = views
 
     def __getitem__(self, name: str) -> FloatArray:
-        return self._views[name]
+        try:
+            return self._views[name]
+        except KeyError:
+            names = ", ".join(first_few(list(self._views))) or "none"
+            raise KeyError(f"params and grads: name must be one of {names}, got {name!r}") from None
 
     def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
-        overwrite("params and grads", name, self._views[name], value)
+        overwrite("params and grads", name, self[name], value)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)

@@ -78,11 +78,11 @@ class Recurrent(Module):
         self.num_layers = as_size(name, "num_layers", num_layers, MOST_LAYERS)
         self.bias = as_bool(name, "bias", bias)
         self.batch_first = as_bool(name, "batch_first", batch_first)
-        self.dropout = as_probability(name, "dropout", dropout)
+        self._dropout = as_probability(name, "dropout", dropout)
         self.bidirectional = as_bool(name, "bidirectional", bidirectional)
-        if self.dropout and self.num_layers == 1:
+        if self._dropout and self.num_layers == 1:
             warnings.warn(
-                f"{name}: dropout acts between layers, so dropout={self.dropout} does nothing "
+                f"{name}: dropout acts between layers, so dropout={self._dropout} does nothing "
                 "with num_layers=1",
                 stacklevel=3,
             )
@@ -118,7 +118,17 @@ class Recurrent(Module):
             layers[-1].append(
                 Run(reverse, of_run(self._params, suffix), of_run(self._grads, suffix))
             )
-        self._stack = Stack(self._cell, self.hidden_size, self.dropout, self._rng, layers)
+        self._stack = Stack(self._cell, self.hidden_size, self._dropout, self._rng, layers)
+
+    @property
+    def dropout(self) -> float:
+        """Probability with which `forward` zeroes what passes from layer to layer; may be set."""
+        return self._dropout
+
+    @dropout.setter
+    def dropout(self, dropout: float) -> None:
+        name = type(self).__name__
+        self._stack.dropout = self._dropout = as_probability(name, "dropout", dropout)
 
     def layer_weights(
         self,
@@ -177,8 +187,8 @@ class Recurrent(Module):
         Parameters
         ----------
         x : array_like of shape (T, B, I), (B, T, I) when batch_first, or (T, I) unbatched
-            Any strides; it is never written to, and neither it nor a parameter must be changed
-            before `backward`.
+            Any strides; it is never written to, and neither it, nor y, nor a parameter must be
+            changed before `backward`.
         h_0 : array_like of shape (L*D, B, H), or (L*D, H) unbatched, optional
             State before the first step of every layer and direction; absent is 0. As for x.
         lengths : array_like of int of shape (B,), or an int unbatched, optional
@@ -320,7 +330,7 @@ class Recurrent(Module):
             )
         x = time_first(given, self.batch_first)
         T, B, _ = x.shape
-        check_bytes(self._where, "the states", MOST_SLOTS * T * B * H * D, dtype)
+        check_bytes(self._where, "the states", MOST_SLOTS * max(T, 1) * max(B, 1) * H * D, dtype)
         if lengths is not None:
             lengths = as_lengths(self._where, lengths, T, (B,) if batched else ())
         if h_0 is not None:

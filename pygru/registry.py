@@ -26,6 +26,9 @@ _DESCRIBING = {"config", "_from_config"}  # what a derived class may change and 
 def savable(cls: _Class) -> _Class:
     """Enter a class of pygru into the table of those that files can hold."""
     _CLASSES[cls.__name__] = cls
+    code = cls.__init__.__code__
+    names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    cls._arguments = frozenset((*names, "batch_first"))
     return cls
 
 

@@ -75,9 +75,18 @@ class Dropout(Layer):
     _widths = SAME
 
     def __init__(self, p: float = 0.5, *, rng: Random = None) -> None:
-        self.p = as_probability("Dropout", "p", p)
+        self.p = p
         self._rng = as_generator("Dropout", rng)
         super().__init__()
+
+    @property
+    def p(self) -> float:
+        """Probability of an element to be zeroed; may be set."""
+        return self._p
+
+    @p.setter
+    def p(self, p: float) -> None:
+        self._p = as_probability("Dropout", "p", p)
 
     def config(self) -> Config:
         """Return the constructor arguments of a layer like this one, as JSON can hold them."""
