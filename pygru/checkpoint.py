@@ -146,7 +146,7 @@ class Checkpoint:
             state = json.loads(metadata["state"])
             if not differences:
                 return self._take_over(arrays, state)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except _CORRUPT as error:
             raise ValueError(f"fit: checkpoint {self.path} is corrupt: {error}") from error
         raise ValueError(
             f"fit: checkpoint {self.path} must be of this training, but "
@@ -194,6 +194,7 @@ class Checkpoint:
         }
 
     def _set_state(self, state: dict[str, Any]) -> None:
+        checks.check_generator_state("fit", "rng", self._rng, state["rng"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._schedule is not None:
             self._schedule.load_state_dict(state["schedule"])
@@ -202,16 +203,31 @@ class Checkpoint:
 
     def _list_facts(self, settings: Mapping[str, object]) -> dict[str, list[str]]:
         """Return what must be equal on both sides, for one training to go on with the other's."""
-        generators = {"": self._rng.bit_generator.state, **self._model.rng_state()}
         schedule = {} if self._schedule is None else self._schedule.state_dict()
         return {
             "model": repr(self._model).splitlines(),
             "parameters": [f"{self._model.flat_params.size} {self._model.dtype}"],
             "optimizer": _described(self._optimizer),
             "schedule": [*_described(self._schedule), *sorted(schedule)],
-            "generators": [f"{at} {s['bit_generator']}".strip() for at, s in generators.items()],
+            "generators": _listed({"fit": self._rng, **self._model._generators()}),
             **{name: _described(value) for name, value in settings.items()},
         }
+
+
+# What data that somebody has changed may lead to.
+_CORRUPT = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+def _listed(generators: Mapping[str, np.random.Generator]) -> list[str]:
+    """Return of what kind each generator is, and which of those before it is the same one."""
+    first: dict[int, str] = {}
+    result = []
+    for at, generator in generators.items():
+        bits = generator.bit_generator
+        shared = first.setdefault(id(bits), at)
+        kind = type(bits).__name__
+        result.append(f"{at} {kind}" if shared == at else f"{at} {kind} shared with {shared}")
+    return result
 
 
 def summary(path: Path) -> str:
@@ -244,7 +260,7 @@ def summary(path: Path) -> str:
         )
     except KeyError as error:
         raise ValueError(f"checkpoint {path} is corrupt: it has no {error}") from error
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except _CORRUPT as error:
         raise ValueError(f"checkpoint {path} is corrupt: {error}") from error
 
 

@@ -229,6 +229,11 @@ def check_generator_state(where: str, name: str, rng: np.random.Generator, state
     trial = kind()
     try:
         trial.state = state
+        now = trial.state
+        # Where the next number comes from, which NumPy does not check.
+        for at, most in ((now["state"].get("pos", 0), 624), (now.get("buffer_pos", 0), 4)):
+            if not 0 <= at <= most:
+                raise ValueError(f"a position must be from 0 to {most}, got {at}")
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"{where}: {name} must be the state of a {kind.__name__}, got {short(state)}"
@@ -270,7 +275,7 @@ def as_float_dtype(where: str, dtype: npt.DTypeLike | None) -> FloatDType:
     """Return float32 or float64, the two precisions the kernels exist in."""
     try:
         result = np.dtype(dtype)
-    except TypeError:
+    except (SyntaxError, TypeError, ValueError):
         raise TypeError(f"{where}: dtype must be float32 or float64, got {dtype!r}") from None
     if dtype is None or result not in (np.float32, np.float64):
         got = dtype if dtype is None else result
@@ -291,13 +296,15 @@ def as_choice(where: str, name: str, value: object, choices: Iterable[str]) -> s
 
 def as_generator(where: str, rng: Random) -> np.random.Generator:
     """Return a generator as it is, or a new one of a seed."""
-    try:
-        return np.random.default_rng(rng)
-    except (TypeError, ValueError):
-        pass
-    if isinstance(rng, (int, np.integer)):
-        raise ValueError(f"{where}: rng must be an int of at least 0, got {rng}")
-    raise TypeError(f"{where}: rng must be an int, a Generator or None, got {rng!r}")
+    random = np.random
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        if rng < 0:
+            raise ValueError(f"{where}: rng must be an int of at least 0, got {rng}")
+    elif not isinstance(
+        rng, (random.Generator, random.BitGenerator, random.SeedSequence, type(None))
+    ):
+        raise TypeError(f"{where}: rng must be an int, a Generator or None, got {short(rng)}")
+    return random.default_rng(rng)
 
 
 def check_bytes(where: str, what: str, count: int, dtype: np.dtype[Any]) -> None:

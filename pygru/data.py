@@ -10,6 +10,7 @@ Depends on NumPy and `checks`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
@@ -54,13 +55,18 @@ def sine(start: float, stop: float, samples: int, *, dtype: npt.DTypeLike = np.f
     Raises
     ------
     ValueError
-        When samples is not at least 1, or dtype another.
+        When samples is not at least 1, or start or stop not finite.
+    TypeError
+        When dtype is another, or something no number.
 
     Examples
     --------
     >>> sine(0, np.pi, 3, dtype=np.float64).round(6).tolist()
     [0.0, 1.0, 0.0]
     """
+    for name, value in (("start", start), ("stop", stop)):
+        if not math.isfinite(checks.as_number("sine", name, value)):
+            raise ValueError(f"sine: {name} must be finite, got {value}")
     samples = checks.as_size("sine", "samples", samples)
     checks.check_bytes("sine", "samples", samples, np.dtype(np.float64))
     return np.sin(np.linspace(start, stop, samples)).astype(checks.as_float_dtype("sine", dtype))
@@ -97,6 +103,12 @@ def windows(series: npt.ArrayLike, length: int, horizon: int = 1) -> tuple[Array
     ((5, 5, 1), (5, 1))
     >>> X[2, :, 0].tolist(), Y[2].tolist()
     ([2.0, 3.0, 4.0, 5.0, 6.0], [7.0])
+
+    Of classes, for an `Embedding` and cross-entropy, without the axis of features:
+
+    >>> X, Y = windows(np.array([3, 1, 4, 1, 5]), length=3)
+    >>> X[..., 0].tolist(), Y[..., 0].tolist()
+    ([[3, 1, 4], [1, 4, 1]], [1, 5])
     """
     array = checks.as_array("windows", "series", series)
     length = checks.as_size("windows", "length", length)

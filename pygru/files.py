@@ -238,5 +238,5 @@ def read_safetensors(
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return arrays, file.metadata() or {}
-    except (SafetensorError, TypeError, ValueError) as error:
-        raise ValueError(f"{problem}: {error}") from error
+    except (SafetensorError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{problem}: {error}") from error  # of a dtype that NumPy lacks, too

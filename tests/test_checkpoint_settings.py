@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from resumable import EPOCHS, Run, finished, refused
+from safetensors.numpy import save_file
 
 import pygru
 from pygru import data, losses, optim, schedules
+from pygru.files import read_safetensors
 
 
 def test_a_checkpoint_of_another_training_says_what_differs(tmp_path: Path) -> None:
@@ -25,7 +28,7 @@ def test_a_checkpoint_of_another_training_says_what_differs(tmp_path: Path) -> N
     other = Run()
     other.schedule = schedules.CosineDecay(5)
     refused(other, path, "its schedule has WarmUp, epochs=.*, not CosineDecay, epochs=5")
-    refused(Run(bit_generator=np.random.SFC64), path, "its generators has PCG64, not SFC64")
+    refused(Run(bit_generator=np.random.SFC64), path, "its generators has fit PCG64, not fit SFC64")
     longer = Run()
     model = longer.model
     longer.model = pygru.Sequential(model, pygru.Linear(1, 1))
@@ -142,3 +145,51 @@ def test_a_setting_that_holds_objects_does_not_stand_in_the_way(tmp_path: Path) 
     run.fit(epochs=1, loss=Weighted((objects[0],)), checkpoint=path)
     run.fit(epochs=2, loss=Weighted((objects[1],)), checkpoint=path, resume=True)
     assert len(run.history.epochs) == 2
+
+
+def test_generators_that_were_one_must_be_one(tmp_path: Path) -> None:
+    def train(shared: bool, **resume: Any) -> None:
+        rng = np.random.default_rng(0)
+        of_dropout = rng if shared else np.random.default_rng(0)
+        model = pygru.Sequential(pygru.Linear(1, 4, rng=1), pygru.Dropout(0.5, rng=of_dropout))
+        pygru.fit(
+            model, np.ones((4, 1)), np.ones((4, 4)), loss="mse", optimizer=optim.Adam(), epochs=2,
+            verbose=0, rng=rng, checkpoint=tmp_path / f"{shared}", **resume,
+        )  # fmt: skip
+
+    for shared in (True, False):
+        train(shared)
+        train(shared, resume=True)
+    (tmp_path / "True").rename(tmp_path / "False")
+    with pytest.raises(
+        ValueError, match=r"its generators has 1\. PCG64 shared with fit, not 1\. PCG"
+    ):
+        train(False, resume=True)
+
+
+@pytest.mark.parametrize("place", ["fit", "model"])
+def test_a_position_outside_a_generators_numbers_is_corrupt(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "c"
+
+    def train(**resume: Any) -> None:
+        generators = [np.random.Generator(np.random.MT19937(seed)) for seed in range(2)]
+        model = pygru.Sequential(pygru.Linear(1, 4, rng=1), pygru.Dropout(0.5, rng=generators[0]))
+        pygru.fit(
+            model, np.ones((4, 1)), np.ones((4, 4)), loss="mse", optimizer=optim.Adam(), epochs=2,
+            verbose=0, rng=generators[1], checkpoint=path, **resume,
+        )  # fmt: skip
+
+    train()
+    arrays, metadata = read_safetensors(path)
+    state = json.loads(metadata["state"])
+    (state["rng"] if place == "fit" else state["model_rng"]["1."])["state"]["pos"] = 10**8
+    save_file(arrays, path, metadata | {"state": json.dumps(state)})
+    with pytest.raises(ValueError, match=r"is corrupt: .* must be the state of a MT19937"):
+        train(resume=True)
+
+
+def test_data_nested_without_end_is_corrupt(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    arrays, metadata = read_safetensors(path)
+    save_file(arrays, path, metadata | {"state": "[" * 100_000})
+    refused(Run(), path, "is corrupt: maximum recursion depth")

@@ -135,3 +135,13 @@ def test_a_table_of_objects_is_told_how_it_becomes_numbers() -> None:
         data.windows([1.0, None, 2.0], length=2)  # type: ignore[list-item]
     with pytest.raises(TypeError, match=r"got dtype complex128$"):
         data.windows(np.ones(3, complex), length=2)
+
+
+@pytest.mark.parametrize("start, error, message", [
+    ("a", TypeError, "start must be a number, got 'a'"),
+    (None, TypeError, "start must be a number, got None"),
+    (np.nan, ValueError, "start must be finite, got nan"),
+])  # fmt: skip
+def test_a_sine_that_starts_nowhere_is_named(start: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=f"^sine: {message}"):
+        data.sine(start, 1.0, 5)

@@ -310,3 +310,12 @@ def test_a_model_that_is_loaded_can_be_trained_further_to_the_same_bits(tmp_path
     assert not np.array_equal(tuned(None), tuned(None))
     with pytest.raises(TypeError, match=r"^load: rng must be"):
         pygru.load(path, rng="0")
+
+
+@pytest.mark.parametrize("kind", ["F8_E5M2", "F8_E4M3"])
+def test_a_file_of_numbers_that_numpy_lacks_is_refused(tmp_path, kind):
+    path = tmp_path / "model.safetensors"
+    header = json.dumps({"a": {"dtype": kind, "shape": [4], "data_offsets": [0, 4]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(ValueError, match=r"^load: .*safetensors"):
+        pygru.load(path)

@@ -265,3 +265,19 @@ def test_what_is_no_source_of_randomness_is_named(where, make):
     with pytest.raises(ValueError, match=f"^{where}: rng must be an int of at least 0, got -1"):
         make(-1)
     make(np.random.PCG64(0))  # and whatever else NumPy makes a generator of
+
+
+ENDLESS: list[object] = [1]
+ENDLESS.append(ENDLESS)
+
+
+@pytest.mark.parametrize("rng", [np.eye(2, dtype=int), ENDLESS, [1, 2], True, 1.0], ids=repr)
+def test_a_seed_of_another_kind_is_named(rng):
+    with pytest.raises(TypeError, match=r"^Dropout: rng must be an int, a Generator or None, got "):
+        pygru.Dropout(rng=rng)
+
+
+@pytest.mark.parametrize("dtype", ["f4,(", "f4,f4", "no", [("a", 1)]])
+def test_a_dtype_of_another_kind_is_named(dtype):
+    with pytest.raises(TypeError, match=r"^GRU: dtype must be float32 or float64, got "):
+        pygru.GRU(2, 2, dtype=dtype)

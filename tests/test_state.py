@@ -166,3 +166,15 @@ def test_an_empty_sequence_has_a_state_but_no_last_step(rng):
     assert not y.any()
     assert not model.backward(tape, np.ones_like(y)).any()
     assert not model.flat_grads.any()
+
+
+@pytest.mark.parametrize("kind, at", [("MT19937", ("state", "pos")), ("Philox", ("buffer_pos",))])
+def test_a_position_outside_a_generators_numbers_is_refused(kind, at):
+    dropout = pygru.Dropout(rng=np.random.Generator(getattr(np.random, kind)(0)))
+    for position in (10**8, -(10**8)):
+        state = dropout.rng_state()
+        inner = state[""]["state"] if len(at) > 1 else state[""]
+        inner[at[-1]] = position
+        with pytest.raises(ValueError, match=rf"state\[''\] must be the state of a {kind}"):
+            dropout.load_rng_state(state)
+    dropout.load_rng_state(dropout.rng_state())
