@@ -8,10 +8,7 @@ Depends on modules, losses, metrics and data.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from functools import partial
-from reprlib import repr as short
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -20,6 +17,7 @@ import numpy.typing as npt
 from pygru import checks, losses
 from pygru import metrics as metrics_
 from pygru.data import Batch, batches
+from pygru.means import Means, is_ours, lengths_of, weighted_loss
 from pygru.probabilities import as_decided, warn_of_probabilities
 from pygru.ragged import Ragged
 from pygru.samples import (
@@ -32,17 +30,10 @@ from pygru.samples import (
     reads_targets,
 )
 
-__all__ = [
-    "Means",
-    "check_targets",
-    "evaluate",
-    "lengths_of",
-    "measure",
-    "predict",
-    "weighted_loss",
-]
+__all__ = ["check_targets", "evaluate", "measure", "predict"]
 
 Array: TypeAlias = npt.NDArray[Any]
+_Change: TypeAlias = Callable[[Array], Array]
 
 
 @overload
@@ -179,41 +170,6 @@ def _predict_ragged(model: Any, X: Ragged, batch_size: int) -> Any:
     return result if per_step else np.stack(result)
 
 
-class Means:
-    """The loss and the metrics of several batches: means over all their elements."""
-
-    __slots__ = ("_metrics", "_sums", "_total", "_weight")
-
-    def __init__(self, metrics: tuple[metrics_.Metric, ...]) -> None:
-        self._metrics = metrics
-        self._sums = [0.0] * len(metrics)
-        self._total = self._weight = 0.0
-
-    def add(self, value: float, y: Array, target: Array, ends: Array | None, weight: float) -> None:
-        """Take in a batch: its loss, what the metrics look at, and how many elements it has."""
-        self._total += value * weight
-        self._weight += weight
-        if self._metrics:
-            y, target = _to_be_read(y), _to_be_read(target)
-        for i, metric in enumerate(self._metrics):
-            if ends is None:
-                part = metric.mean(y, target)
-            else:
-                part = metric.mean(y, target, lengths=ends, batch_first=True)
-            self._sums[i] += _one_number(f"metric {metric.name}", part) * weight
-
-    @property
-    def loss(self) -> float:
-        """The mean loss so far."""
-        return self._total / max(1.0, self._weight)
-
-    def named(self) -> dict[str, float]:
-        """Return the metrics so far by name."""
-        weight = max(1.0, self._weight)
-        pairs = zip(self._metrics, self._sums, strict=True)
-        return {metric.name: metric.finish(total / weight) for metric, total in pairs}
-
-
 def measure(
     model: Any,
     data: Samples,
@@ -230,65 +186,6 @@ def measure(
         value, _, elements = weighted_loss(loss, y, target, ends)
         means.add(value, y, target, ends, elements)
     return means
-
-
-def lengths_of(y: Array, x: Array, ends: Array | None) -> Array | None:
-    """Return the lengths where y has their time axis: (B, T, ...) of x (B, T, ...), or None."""
-    return ends if ends is None or y.ndim > 2 or y.shape == x.shape[:2] else None
-
-
-def weighted_loss(
-    loss: losses.Loss, y: Array, target: Array, ends: Array | None, *, trains: bool = False
-) -> tuple[float, Array, float]:
-    """Return the loss, dy, and its weight: the (valid) elements of the first two axes of y.
-
-    Of a loss of the user's, dy is checked where something `trains` on it.
-    """
-    answer: Any  # of a function of the user's, perhaps
-    ours = _is_ours(loss)
-    if not ours:
-        y, target = _to_be_read(y), _to_be_read(target)
-    if ends is None:
-        answer, elements = loss(y, target), math.prod(y.shape[:2])
-    else:
-        answer, elements = loss(y, target, lengths=ends, batch_first=True), int(ends.sum())
-    if not isinstance(answer, tuple) or len(answer) != 2:
-        raise TypeError(f"loss: must return (value, dy), got {short(answer)}")
-    value, dy = answer
-    if trains and not ours:
-        dy = _as_gradient(dy, y.shape)
-    return _one_number("loss", value), dy, elements
-
-
-def _is_ours(loss: losses.Loss) -> bool:
-    """Whether a loss is one of pygru's, with settings of its own or without."""
-    return (loss.func if isinstance(loss, partial) else loss) in losses.LOSSES.values()
-
-
-def _as_gradient(dy: Any, shape: tuple[int, ...]) -> Array:
-    """Return what a loss gave as its gradient; the model, which would refuse it, knows no loss."""
-    array = checks.as_array("loss", "dy", dy)
-    checks.check_real("loss", "dy", array)
-    if array.shape != shape:
-        raise ValueError(f"loss: dy must have the shape of y, {shape}, got {array.shape}")
-    return array
-
-
-def _to_be_read(array: Array) -> Array:
-    """Return an array that a loss or metric cannot write to: y is the tape's, targets are data."""
-    view: Array = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _one_number(where: str, value: Any) -> float:
-    """Return what a loss or metric gave in full precision, whatever its own was."""
-    if type(value) is float:
-        return value
-    array = np.asarray(value)
-    if array.shape or array.dtype.kind not in "fiub":
-        raise TypeError(f"{where}: value must be one real number, got {value!r}")
-    return float(array)
 
 
 def infer(model: Any, x: Array, ends: Array | None) -> Array:
@@ -348,7 +245,7 @@ def check_targets(
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{where}: {of}data must fit the model as X and Y do: {error}") from error
-    if not _is_ours(loss):
+    if not is_ours(loss):
         return
     target_ends = lengths_of(y, x, target_ends)
     uneven = isinstance(data.X, Ragged) and not isinstance(data.Y, Ragged)
@@ -365,27 +262,51 @@ def check_targets(
         raise type(error)(f"{where}: {of}Y must fit the loss: {error}{hint}") from None
 
 
-def _compare(data: Samples, loss: losses.Loss, y: Array, target: Array, ends: Array | None) -> None:
+def _compare(
+    data: Samples,
+    loss: losses.Loss,
+    y: Array,
+    target: Array,
+    ends: Array | None,
+    change: _Change = lambda targets: targets,
+) -> None:
     """Let a loss refuse the targets of one sample by their shape, and all by their range."""
+    target = change(target)
     weighted_loss(loss, y, target, ends)
     values = data.Y if ends is None else _valid(data)
-    values = values.values if isinstance(values, Ragged) else values
+    values = change(values.values if isinstance(values, Ragged) else values)
     extremes = np.array([values.min(), values.max()])
     loss(np.zeros((2, *y.shape[target.ndim :]), y.dtype), extremes)
+
+
+def _of_one_hot(targets: Array) -> Array:
+    """Return the classes of one-hot targets."""
+    if not ((targets == 0) | (targets == 1)).all() or not (targets.sum(-1) == 1).all():
+        raise ValueError("targets must be one-hot")
+    classes: Array = targets.argmax(-1)
+    return classes
+
+
+# What is usually forgotten, and how it is written.
+_CHANGES: tuple[tuple[_Change, str], ...] = (
+    (lambda targets: targets[..., np.newaxis], "as Y[..., np.newaxis]"),
+    (lambda targets: targets.squeeze(-1), "as Y[..., 0]"),
+    (_of_one_hot, "as Y.argmax(-1)"),
+)
 
 
 def _hint(
     data: Samples, loss: losses.Loss, y: Array, target: Array, ends: Array | None, per_step: bool
 ) -> str:
     """Return what would make the targets fit, of what is usually forgotten; "" if nothing would."""
-    longer, with_axis = target[..., np.newaxis], "as Y[..., np.newaxis]"
-    ways: list[tuple[Array, Array, Array | None, str]] = [(y, longer, ends, with_axis)]
+    ways = [(y, ends, change, way) for change, way in _CHANGES]
     if per_step:
         last, to_last = y[:, -1], "a model with a LastStep (this one answers every step)"
-        ways += [(last, target, None, to_last), (last, longer, None, f"{to_last} {with_axis}")]
-    for answer, fitting, answer_ends, way in ways:
+        ways.append((last, None, lambda targets: targets, to_last))
+        ways += [(last, None, change, f"{to_last} {way}") for change, way in _CHANGES]
+    for answer, answer_ends, change, way in ways:
         try:
-            _compare(data, loss, answer, fitting, answer_ends)
+            _compare(data, loss, answer, target, answer_ends, change)
         except (TypeError, ValueError):
             continue
         return f"; Y of shape {data.Y.shape} would fit {way}"

@@ -231,7 +231,7 @@ def binary_cross_entropy(
     if valid is not None:
         losses, dy = losses * valid, dy * valid
     dy *= 1 / count
-    return float(np.add.reduce(losses, axis=None, dtype=np.float64)) / count, dy
+    return float(np.add.reduce(losses.ravel(), dtype=np.float64)) / count, dy
 
 
 LOSSES: dict[str, Loss] = {
@@ -287,8 +287,7 @@ def _of_residuals(
     residual, count = residuals(name, y, target, lengths, batch_first)
     given = residual.dtype
     dy = residual if given.char in "fd" else residual.astype(np.float64)
-    # A new array has no gaps, so that its ravel("K") is a view, which the kernel overwrites.
-    total = _core.residual_loss(name, dy.ravel("K"), 1 / count, delta)
+    total = _core.residual_loss(name, dy.ravel(), 1 / count, delta)  # overwrites dy
     return total / count, dy.astype(given, copy=False)
 
 
@@ -299,9 +298,12 @@ def residuals(
     lengths: npt.ArrayLike | None,
     batch_first: bool,
 ) -> tuple[Array, int]:
-    """Return y - target in a new array, 0 where not valid, and the number of valid elements."""
+    """Return y - target, 0 where not valid, and the number of valid elements.
+
+    The array is a new one in C order, whatever that of y: sums along it go by the indices.
+    """
     y, target, _, count = _pair(name, y, target, lengths, batch_first)
-    return np.asarray(y - target), count
+    return np.asarray(np.subtract(y, target, order="C")), count
 
 
 def _pair(
@@ -342,10 +344,11 @@ def valid_elements(
     if len(shape) < 2:
         raise ValueError(f"{name}: lengths need a y with a time axis, got shape {shape}")
     batch, time = (0, 1) if batch_first else (1, 0)
-    if np.shape(lengths) == (shape[time],) != (shape[batch],) and not batch_first:
+    lengths = checks.as_array(name, "lengths", lengths)
+    if lengths.shape == (shape[time],) != (shape[batch],) and not batch_first:
         raise ValueError(
             f"{name}: lengths must have shape (B,) = ({shape[batch]},) for a y of (T, B, ...), got "
-            f"{np.shape(lengths)}: batch_first=True reads (B, T, ...)"
+            f"{lengths.shape}: batch_first=True reads (B, T, ...)"
         )
     ends = checks.as_lengths(name, lengths, shape[time], (shape[batch],))
     steps = np.arange(shape[time])

@@ -3,7 +3,8 @@
 
 A metric is called as a loss is, ``metric(y, target, lengths=None, batch_first=False)``, and returns
 one number, the mean over the valid elements. `get` finds metrics by name; any callable of this form
-will do.
+will do. Batches are averaged, each by its number of elements: what is no mean, such as F1 or R^2,
+is computed of all that `predict` gives.
 
 Depends on NumPy, the losses, `sums` and the columns of the history.
 """
@@ -23,7 +24,7 @@ from pygru.sums import dot
 
 __all__ = ["Metric", "MetricLike", "accuracy", "get", "mae", "rmse"]
 
-MetricLike: TypeAlias = "str | Callable[..., float]"
+MetricLike: TypeAlias = "str | Callable[..., float] | Metric"
 
 
 def accuracy(
@@ -127,7 +128,18 @@ def _mse(y: Any, target: Any, lengths: Any = None, *, batch_first: bool = False)
 
 
 class Metric(NamedTuple):
-    """A metric over several batches: ``finish`` of the weighted mean of what ``mean`` gives."""
+    """A metric over several batches: ``finish`` of the weighted mean of what ``mean`` gives.
+
+    Examples
+    --------
+    >>> def square(y, target, lengths=None, *, batch_first=False):
+    ...     return pygru.losses.mse(y, target, lengths, batch_first=batch_first)[0]
+    >>> decibel = Metric("decibel", square, lambda mean: 10 * math.log10(mean))
+    >>> linear = pygru.Linear(1, 1, init="zeros")
+    >>> scores = pygru.evaluate(linear, [[1.0]], [[0.1]], loss="mse", metrics=decibel)
+    >>> round(scores["decibel"], 3)
+    -20.0
+    """
 
     name: str
     mean: Callable[..., float]
@@ -142,7 +154,7 @@ def get(metrics: MetricLike | Iterable[MetricLike], where: str = "get") -> tuple
 
     Parameters
     ----------
-    metrics : one or several of "accuracy", "mae", "rmse" or a callable
+    metrics : one or several of "accuracy", "mae", "rmse", a callable or a `Metric`
         A callable takes (y, target), and lengths= and batch_first= when there are lengths.
     where : str
         The function that was given the names, for errors.
@@ -159,7 +171,7 @@ def get(metrics: MetricLike | Iterable[MetricLike], where: str = "get") -> tuple
     >>> [metric.name for metric in get(["mae", rmse])]
     ['mae', 'rmse']
     """
-    if isinstance(metrics, str) or callable(metrics):
+    if isinstance(metrics, (str, Metric)) or callable(metrics):
         metrics = [metrics]
     elif not isinstance(metrics, Iterable):
         raise TypeError(
@@ -180,13 +192,15 @@ def get(metrics: MetricLike | Iterable[MetricLike], where: str = "get") -> tuple
 
 
 def _metric(metric: Any, where: str) -> Metric:
+    if isinstance(metric, Metric):
+        return metric
     if isinstance(metric, str):
         if metric not in METRICS:
             raise ValueError(f"{where}: metric must be one of {', '.join(METRICS)}, got {metric!r}")
         metric = METRICS[metric]
     if not callable(metric):
         raise TypeError(
-            f"{where}: metric must be a name or a callable, got {type(metric).__name__}"
+            f"{where}: metric must be a name, a callable or a Metric, got {type(metric).__name__}"
         )
     if metric is rmse:
         return Metric("rmse", _mse, math.sqrt)

@@ -8,6 +8,7 @@ Depends on NumPy, `checks` and `ragged`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -107,7 +108,7 @@ def check_samples(
     """Check data once and bring it to the model's dtype; `of` is put before the arrays' names."""
     inputs, ends = check_inputs(where, model, X, lengths, of)
     shared = lengths if keeps_time(model) and not reads_targets(model) else None
-    targets = _finite(where, f"{of}Y", _blank(Y, shared), model.dtype)
+    targets = _finite(where, f"{of}Y", Y, shared, model.dtype)
     if not targets.shape or len(targets) != len(inputs):
         raise ValueError(
             f"{where}: {of}Y must have as many samples as {of}X, {len(inputs)}, "
@@ -133,7 +134,7 @@ def check_samples(
                 f"{where}: {of}Y must have shape ({', '.join(axes)}) for a model that reads it, "
                 f"got {targets.shape} for {of}X of shape {inputs.shape}"
             )
-        own = targets.lengths if isinstance(targets, Ragged) else model.target_lengths(targets)
+        own = _target_lengths(where, model, targets, f"{of}Y")
         if count is not None:
             _check_classes(where, f"{of}Y", _read(targets, own), count)
         return Samples(inputs, targets, ends, own)
@@ -147,7 +148,7 @@ def check_inputs(
 ) -> tuple[Array | Ragged, Array | None]:
     """Check what goes into a model: return X, and the lengths if there are any."""
     ends = None if reads_vectors(model) else lengths
-    inputs = _finite(where, f"{of}X", _blank(X, ends), model.dtype)
+    inputs = _finite(where, f"{of}X", X, ends, model.dtype)
     classes = getattr(model, "input_classes", None)
     if classes is not None:
         _check_classes(where, f"{of}X", inputs, classes)
@@ -249,22 +250,44 @@ def _check_steps(where: str, model: Any, inputs: Array | Ragged, targets: Ragged
         )
 
 
-def _blank(values: Any, lengths: npt.ArrayLike | None) -> Any:
-    """Return values with 0 for NaN and infinity past a sequence's end, as padding may be.
+def _target_lengths(
+    where: str, model: Any, targets: Array | Ragged, name: str
+) -> checks.IntArray | None:
+    """Return how many steps of its targets a model that reads them learns, where not all."""
+    ends: checks.IntArray | None = model.target_lengths(targets[:])
+    if not isinstance(targets, Ragged):
+        return ends
+    if ends is None:
+        return targets.lengths
+    if model.end not in targets.values:
+        warnings.warn(
+            f"{where}: {name} should end in end = {model.end}, got it in no sequence: a model that "
+            "never sees its end does not learn to stop",
+            stacklevel=4,
+        )
+    shortened: checks.IntArray = np.minimum(ends, targets.lengths)
+    return shortened
+
+
+def _blank(where: str, values: Array, lengths: npt.ArrayLike | None) -> Array:
+    """Return values with 0 for integers, NaN and infinity past a sequence's end, which is padding.
 
     What does not fit is returned as it is, to be refused by whoever checks it.
     """
-    if lengths is None or not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+    if lengths is None or values.dtype.kind not in "fiu" or values.ndim < 2:
         return values
-    ends = np.asarray(lengths)
-    if values.ndim < 2 or ends.shape != values.shape[:1] or ends.dtype.kind not in "iu":
+    ends = checks.as_array(where, "lengths", lengths)
+    if ends.shape != values.shape[:1] or ends.dtype.kind not in "iu":
         return values
     past = np.arange(values.shape[1]) >= ends[:, np.newaxis]  # (N, T)
-    empty = ~np.isfinite(values) & past.reshape(past.shape + (1,) * (values.ndim - 2))
-    return np.where(empty, 0, values) if empty.any() else values
+    numbers = np.isfinite(values) if values.dtype.kind == "f" else values == 0
+    empty = ~numbers & past.reshape(past.shape + (1,) * (values.ndim - 2))
+    return np.where(empty, values.dtype.type(0), values) if empty.any() else values
 
 
-def _finite(where: str, name: str, values: Any, dtype: Any) -> Array | Ragged:
+def _finite(
+    where: str, name: str, values: Any, lengths: npt.ArrayLike | None, dtype: Any
+) -> Array | Ragged:
     """Return real values, floating ones in the model's dtype; refuse NaN and infinity by index."""
     checks.check_unmasked(where, name, values)
     if isinstance(values, (list, tuple)):
@@ -286,7 +309,7 @@ def _finite(where: str, name: str, values: Any, dtype: Any) -> Array | Ragged:
                 f"{where}: {name} must be a list where sequences have lengths of their own, got "
                 f"{type(values).__name__} of {type(first).__name__}: list({name}) makes one"
             )
-    return _real(where, name, array, dtype)
+    return _real(where, name, _blank(where, array, lengths), dtype)
 
 
 def _unequal(where: str, name: str, values: Sequence[Any], dtype: Any) -> Ragged:

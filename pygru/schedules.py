@@ -145,6 +145,8 @@ class WarmUp(Schedule):
 class ReduceOnPlateau(Schedule):
     """Multiply by `factor` whenever the loss has not improved for more than `patience` epochs.
 
+    It goes on where it is from one `fit` to the next: a training from the start takes a new one.
+
     Parameters
     ----------
     factor : float

@@ -21,9 +21,10 @@ from pygru import checks, losses
 from pygru.checkpoint import Snapshot
 from pygru.clipping import clip_by_value, shrink
 from pygru.data import Batch, Sampler
-from pygru.evaluation import Means, lengths_of, measure, weighted_loss
+from pygru.evaluation import measure
 from pygru.history import EpochRecord, History
 from pygru.interrupts import Interrupts
+from pygru.means import Means, lengths_of, weighted_loss
 from pygru.metrics import Metric
 from pygru.optim import Optimizer
 from pygru.probabilities import as_decided
@@ -84,7 +85,6 @@ class Trainer:
         self.data, self.validation, self.settings = data, validation, settings
         self.base_lr = optimizer.lr
         self.history = History()
-        self.params, self.grads = model.flat_params, model.flat_grads  # (P,) each
         self.last_good = self.params.copy()  # (P,)  gave a finite loss; after Ctrl-C, finite
         self.best = self.params.copy()  # (P,)  after the epoch of best_record
         self.best_record: EpochRecord | None = None
@@ -95,6 +95,12 @@ class Trainer:
         info = np.finfo(self.params.dtype)
         self._room = float(info.max) * float(info.eps)
         self._state: Any = None  # of the recurrent modules, between two pieces
+
+    @property
+    def params(self) -> Array:
+        """The model's parameters (P,), wherever they are: a hook may put it into another model."""
+        params: Array = self.model.flat_params
+        return params
 
     # An epoch
 
@@ -210,7 +216,7 @@ class Trainer:
     def step(self, piece: _Piece, means: Means) -> str:
         """Forward, loss, backward, update; or update nothing and return what is not finite."""
         x, target, _, target_ends, _ = piece
-        settings, grads = self.settings, self.grads
+        settings, grads = self.settings, self.model.flat_grads
         y, tape = self._forward(*piece)
         ends = lengths_of(y, x, target_ends)
         value, dy, elements = weighted_loss(settings.loss, y, target, ends, trains=True)
@@ -221,7 +227,7 @@ class Trainer:
         grads.fill(0)
         self.model.backward(tape, dy, input_gradient=False)
         if settings.on_gradient is not None:
-            self._give(settings.on_gradient)
+            grads = self._given(settings.on_gradient, grads)
         if settings.clip_value is not None:
             clip_by_value(grads, settings.clip_value)
         # A NaN or infinity in an optimiser's moments would stay there for ever. The sum of squares
@@ -240,14 +246,16 @@ class Trainer:
         self.optimizer.step(self.params, grads)
         return ""
 
-    def _give(self, hook: GradientHook) -> None:
-        """Let a function of the user's change the gradient in place."""
-        answer, grads = hook(self.grads), self.grads
+    def _given(self, hook: GradientHook, grads: Array) -> Array:
+        """Return the gradient after a function of the user's has changed it in place."""
+        answer = hook(grads)
         another = isinstance(answer, np.ndarray) and answer.shape == grads.shape
         if another and not np.shares_memory(answer, grads):
             raise TypeError(
                 "fit: on_gradient must change the gradient in place, got one that returns another"
             )
+        now: Array = self.model.flat_grads  # moved, where the hook has put the model into another
+        return now
 
     def _most(self) -> float:
         """Return up to where an element of the gradient leaves the optimiser's state finite."""

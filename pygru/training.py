@@ -85,11 +85,11 @@ def fit(
     lengths : integer array_like of shape (N,), optional
         Valid steps of each sample of an array that is padded already, with anything, NaN included.
         Given to the model, and to loss and metrics where the model's output still has that time
-        axis (`keeps_time`).
+        axis (`keeps_time`); functions of your own must take them then, as `pygru.losses` do.
     validation : (X, Y) or (X, Y, lengths), optional
         Evaluated after each epoch.
     metrics : str, callable or iterable of these
-        Reported beside the loss; see `pygru.metrics`.
+        Reported beside the loss, as means over the elements of all batches; see `pygru.metrics`.
     bptt : int, optional
         Truncated BPTT: samples are long series, cut along time into pieces of this many steps (the
         last may be shorter), and a step is taken after every piece. `pygru.fold` makes a batch of
@@ -106,7 +106,8 @@ def fit(
         pass, before it is clipped, and may change it in place: the mean over several processes,
         for data-parallel training.
     schedule : Schedule, optional
-        Factor on the optimiser's learning rate, which `fit` leaves as it found it.
+        Factor on the optimiser's learning rate, which `fit` leaves as it found it. Like the
+        optimiser it keeps what it has seen, as `ReduceOnPlateau` does the losses.
     sampler : callable, optional
         ``sampler(n, batch_size, rng)`` gives the batches of one epoch; by default
         `pygru.data.ShuffledBatches()`, for sequences of unequal lengths
@@ -336,6 +337,11 @@ def _check_callbacks(callbacks: Callback | Iterable[Callback]) -> tuple[Callback
 
 def _check_series(model: Any, data: Samples, bptt: int, stateful: bool) -> None:
     """Refuse what truncated BPTT cannot be used on."""
+    if reads_targets(model):
+        raise TypeError(
+            f"fit: bptt must be None for an {type(model).__name__}, whose parts read whole "
+            f"sequences, got {bptt}"
+        )
     if reads_vectors(model):
         raise ValueError(
             f"fit: bptt must be None for a model that reads single vectors, got {bptt}"
@@ -348,11 +354,6 @@ def _check_series(model: Any, data: Samples, bptt: int, stateful: bool) -> None:
         raise ValueError(
             f"fit: Y must have a target for every step of X, shape (N, T, ...) = {X.shape[:2]} and "
             f"more, got {Y.shape}"
-        )
-    if reads_targets(model):
-        raise TypeError(
-            f"fit: bptt must be None for an {type(model).__name__}, whose parts read whole "
-            f"sequences, got {bptt}"
         )
     if not stateful:
         return

@@ -191,7 +191,7 @@ LEVELS = (
     {"clipping", "data", "history", "losses", "optimizer", "parameters", "schedules", "tape"},
     {"initializers", "interrupts", "metrics", "module", "progress", "ragged"},
     {"optim", "registry"},
-    {"activations", "pooling", "regularization", "samples"},
+    {"activations", "means", "pooling", "regularization", "samples"},
     {"generation", "probabilities", "shapes", "stack"},
     {"recurrent"},
     {"cells", "final_state", "layers"},

@@ -168,3 +168,14 @@ def test_a_model_without_a_state_to_carry_says_so() -> None:
         fit(linear, X_GOOD, Y_GOOD)
     fit(linear, X_GOOD, Y_GOOD, stateful=False)
     fit(build(bidirectional=True), X_GOOD, Y_GOOD, stateful=False)
+
+
+def test_of_an_encoder_decoder_the_reason_is_told_whatever_the_shapes() -> None:
+    parts = [pygru.Sequential(pygru.OneHot(3), pygru.GRU(3, 4, batch_first=True)) for _ in range(2)]
+    model = pygru.EncoderDecoder(*parts, start=0)
+    for steps in (4, 6):
+        with pytest.raises(TypeError, match="bptt must be None for an EncoderDecoder, whose parts"):
+            pygru.fit(
+                model, np.ones((2, 4), int), np.ones((2, steps), int), loss="cross_entropy",
+                optimizer=pygru.Adam(), epochs=1, bptt=2, verbose=0,
+            )  # fmt: skip

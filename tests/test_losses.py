@@ -13,7 +13,7 @@ from affine import Affine, make_data
 from tolerances import assert_close, finite_difference
 
 import pygru
-from pygru import evaluation, losses
+from pygru import losses, means
 
 LOSSES = {**losses.LOSSES, "huber(0.3)": partial(losses.huber, delta=0.3)}
 
@@ -316,8 +316,8 @@ class Own:
 def test_views_to_be_read_are_for_metrics_and_losses_of_the_users(
     loss: Any, own: int, metrics: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, view = [], evaluation._to_be_read
-    monkeypatch.setattr(evaluation, "_to_be_read", lambda array: (made.append(0), view(array))[1])
+    made, view = [], means._to_be_read
+    monkeypatch.setattr(means, "_to_be_read", lambda array: (made.append(0), view(array))[1])
     X, Y = make_data(8)
     pygru.evaluate(Affine(), X, Y, loss=loss, metrics=metrics, batch_size=4)
     assert len(made) == 2 * 2 * (own + (metrics == "mae"))  # y and target of two batches
@@ -385,3 +385,36 @@ def test_cross_entropy_of_more_axes_than_time_and_batch() -> None:
     assert_close(dy[:, 0], first[1] * 3 / 4, "rounding")
     assert_close(dy[:1, 1], second[1] / 4, "rounding")
     assert not dy[1:, 1].any()
+
+
+@pytest.mark.parametrize("name", ["mae", "mse", "huber", "binary_cross_entropy"])
+def test_a_layout_in_memory_does_not_change_a_bit(name: str) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        y, target = rng.standard_normal((65, 65)), rng.uniform(size=(65, 65))
+        value, dy = losses.LOSSES[name](y, target)
+        other, d_other = losses.LOSSES[name](np.asfortranarray(y), np.asfortranarray(target))
+        assert value == other and np.array_equal(dy, d_other)
+
+
+def test_a_loss_or_metric_that_takes_no_lengths_is_told_to() -> None:
+    X, model = [np.ones((3, 1)), np.ones((2, 1))], pygru.Linear(1, 1, rng=0)
+
+    def own(y: Any, target: Any) -> Any:
+        return losses.mse(y, target)
+
+    of_own: Any = {"loss": {"loss": own}, "metric own": {"loss": "mse", "metrics": own}}
+    for what, given in of_own.items():
+        with pytest.raises(TypeError, match=f"^{what}: must take lengths= and batch_first= where"):
+            pygru.evaluate(model, X, X, **given)
+
+    def broken(y: Any, target: Any, lengths: Any = None, *, batch_first: bool = False) -> Any:
+        raise TypeError("of its own")
+
+    with pytest.raises(TypeError, match=r"^of its own$"):
+        pygru.evaluate(model, X, X, loss=broken)
+
+
+def test_lengths_that_are_no_array_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^mse: lengths must be one array, got nested"):
+        losses.mse(np.zeros((2, 2)), np.zeros((2, 2)), [[1, 2], [3]])  # type: ignore[list-item]

@@ -197,7 +197,7 @@ def test_what_is_no_metric_is_named() -> None:
     assert metrics.get(()) == ()
     with pytest.raises(ValueError, match="must be one of accuracy, mae, rmse, got 'acuracy'"):
         metrics.get(["mae", "acuracy"])
-    with pytest.raises(TypeError, match="must be a name or a callable, got int"):
+    with pytest.raises(TypeError, match="must be a name, a callable or a Metric, got int"):
         metrics.get([3])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"different names, got \['mae', 'mae'\]"):
         metrics.get(["mae", metrics.mae])
@@ -205,3 +205,10 @@ def test_what_is_no_metric_is_named() -> None:
         metric = type(name, (), {"__call__": lambda *_: 0.0})()
         with pytest.raises(ValueError, match=rf"other names than the columns .* got '{name}'"):
             metrics.get(["mae", metric])
+
+
+def test_a_metric_with_a_finish_is_taken_as_it_is() -> None:
+    doubled = metrics.Metric("doubled", metrics.mae, lambda mean: 2 * mean)
+    X, model = np.ones((5, 1)), pygru.Linear(1, 1, init="zeros")
+    scores = pygru.evaluate(model, X, 3 * X, loss="mse", metrics=["mae", doubled], batch_size=2)
+    assert (scores["mae"], scores["doubled"]) == (3.0, 6.0)

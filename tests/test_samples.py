@@ -304,3 +304,33 @@ def test_what_is_no_array_is_called_by_its_type(data: Any, kind: str) -> None:
     message = rf"^predict: X must be an array or a list of arrays, got {kind}$"
     with pytest.raises(TypeError, match=message):
         pygru.predict(last_of(pygru.GRU(2, 3, **BATCHED)), data)
+
+
+def test_padding_may_be_anything_of_any_kind_of_array() -> None:
+    model = pygru.Sequential(
+        pygru.Embedding(3, 2, rng=0), pygru.GRU(2, 2, batch_first=True, rng=1), pygru.LastStep()
+    )
+    X, lengths = np.array([[1, 2, -1], [0, -1, 7]]), [2, 1]
+    clean = np.array([[1, 2, 0], [0, 0, 0]])
+    for given in (X, X.tolist()):
+        assert np.array_equal(
+            pygru.predict(model, given, lengths=lengths),
+            pygru.predict(model, clean, lengths=lengths),
+        )
+    with pytest.raises(ValueError, match=r"^predict: X must hold integers in .* index \(0, 2\)"):
+        pygru.predict(model, X, lengths=[3, 1])
+    gru, holes = pygru.GRU(1, 2, batch_first=True, rng=0), [[[1.0], [np.nan]]]
+    y = pygru.predict(gru, holes, lengths=[1])
+    assert np.array_equal(y, gru([[[1.0], [0.0]]], lengths=[1])[0])
+    with pytest.raises(ValueError, match=r"^predict: lengths must be one array, got nested"):
+        pygru.predict(model, X, lengths=[[1, 2], [3]])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("loss, change, way", [
+    ("cross_entropy", lambda Y: Y[:, np.newaxis], r"Y\[\.\.\., 0\]"),
+    ("cross_entropy", lambda Y: np.eye(3)[Y], r"Y\.argmax\(-1\)"),
+])  # fmt: skip
+def test_targets_that_nearly_fit_are_told_how(loss: str, change: Any, way: str) -> None:
+    X, Y = np.ones((4, 2)), np.array([0, 1, 2, 1])
+    with pytest.raises((TypeError, ValueError), match=rf"; Y of shape .* would fit as {way}$"):
+        fit(pygru.Linear(2, 3), X, change(Y), loss=loss, optimizer=pygru.Adam(), epochs=1)

@@ -183,3 +183,25 @@ def test_other_threads_can_train() -> None:
     thread.start()
     thread.join()
     assert len(histories[0].epochs) == 9
+
+
+@pytest.mark.parametrize("hook", ["callbacks", "on_gradient"])
+def test_a_model_that_is_put_into_another_meanwhile_goes_on_learning(hook: str) -> None:
+    X, Y = np.arange(6.0).reshape(6, 1) / 6, np.array([0, 0, 0, 1, 1, 1])
+
+    def train(wraps: bool) -> tuple[Any, Any]:
+        model = pygru.Sequential(pygru.Linear(1, 2, rng=0))
+        wrapped: list[Any] = []
+
+        def wrap(*_: Any) -> None:
+            if wraps and not wrapped:
+                wrapped.append(pygru.Sequential(model, pygru.Softmax()))
+
+        history = pygru.fit(
+            model, X, Y, loss="cross_entropy", optimizer=pygru.Adam(0.1), epochs=5, patience=5,
+            clip_norm=1.0, verbose=0, rng=0, **{hook: wrap},
+        )  # fmt: skip
+        return history.loss, (wrapped[0] if wraps else model).flat_params.copy()
+
+    for plain, with_wrap in zip(train(False), train(True), strict=True):
+        assert np.array_equal(plain, with_wrap)

@@ -111,3 +111,21 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(TypeError, match=r"predict: model must answer from X .* its generate"):
         pygru.predict(model, X)
     assert np.array_equal(model.flat_params, before)
+
+
+def test_a_list_counts_as_an_array_does_up_to_the_first_end() -> None:
+    model = build()
+    after_end = [np.append(y, [2, 1]) for y in Y]
+    for fitted in (fit, lambda model, X, Y: pygru.evaluate(model, X, Y, loss="cross_entropy")):
+        results = [fitted(build(), X, targets) for targets in (Y, after_end)]
+        values = [getattr(result, "loss", [result])[-1] for result in results]
+        assert_close(values[0], values[1], "rounding")
+    assert pygru.evaluate(model, X, after_end, loss="cross_entropy") == pygru.evaluate(
+        model, X, padded(after_end, 3), loss="cross_entropy"
+    )
+
+
+def test_targets_without_an_end_are_warned_of() -> None:
+    endless = [y[:-1] if len(y) > 1 else np.array([0]) for y in Y]
+    with pytest.warns(UserWarning, match=r"^fit: Y should end in end = 4, got it in no sequence"):
+        fit(build(), X, endless)
