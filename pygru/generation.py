@@ -64,13 +64,18 @@ def as_temperature(where: str, temperature: float | None, classes: bool, default
 def unlisted(
     where: str, x: Any, lengths: npt.ArrayLike | None, classes: bool, time: int
 ) -> tuple[Any, npt.ArrayLike | None]:
-    """Return x and lengths; of a list of sequences of unequal lengths one array, and theirs."""
-    unequal = padded(x, time)
-    if unequal is None or unequal[0].ndim != (2 if classes else 3):
+    """Return x and lengths; of a list of sequences one array, and theirs.
+
+    Nested lists of equal lengths are an array that was padded already where lengths say so.
+    """
+    listed = padded(x, time)
+    if listed is None or listed[0].ndim != (2 if classes else 3):
         return x, lengths
-    if lengths is not None:
+    if lengths is None:
+        return listed
+    if np.ptp(listed[1]) > 0:
         raise ValueError(f"{where}: lengths must be None for a list of sequences, got some")
-    return unequal
+    return x, lengths
 
 
 def as_prompt(
@@ -125,7 +130,8 @@ def class_feed(where: str, count: int, temperature: float, rng: Random, model: A
             with np.errstate(divide="ignore"):  # log 0 is a score, too
                 np.log(scores, out=scores)
         scores -= scores.max(axis=-1, keepdims=True)
-        scores /= temperature
+        with np.errstate(over="ignore"):  # to -inf
+            scores /= temperature
         cumulated = np.exp(scores).cumsum(axis=-1)  # (B, C), not divided by its last column
         threshold = generator.random((len(y), 1)) * cumulated[:, -1:]
         drawn = (cumulated <= threshold).sum(axis=-1)

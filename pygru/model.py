@@ -256,9 +256,9 @@ class Sequential(Composite, Layer):
         Parameters
         ----------
         prompt : array_like
-            In the shape of x, at least one step, or a list of sequences of unequal lengths:
-            integers for a model that begins with an `Embedding` or `OneHot`, else real numbers, as
-            many per step as the model gives.
+            In the shape of x, at least one step, or a list of sequences, (T_n,) or (T_n, I), each
+            a prompt: integers for a model that begins with an `Embedding` or `OneHot`, else real
+            numbers, as many per step as the model gives.
         steps : int
             How many to write.
         lengths : array_like of shape (B,), optional

@@ -74,10 +74,10 @@ class Ragged:
 
 
 def padded(sequences: Any, time: int) -> tuple[Array, Array] | None:
-    """Return sequences of unequal lengths in one array, and the lengths.
+    """Return a list of sequences in one array, and their lengths.
 
-    Time is axis ``time`` of the array, 0 or 1. None of what is no list of such sequences, or where
-    one of them is empty.
+    Time is axis ``time`` of the array, 0 or 1. None of what is no list of sequences (T_n, ...), or
+    where one of them is empty.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def padded(sequences: Any, time: int) -> tuple[Array, Array] | None:
         if array.ndim == 0 or len(array) == 0:
             return None
         arrays.append(array)
-    if len({array.shape[1:] for array in arrays}) != 1 or len({len(array) for array in arrays}) < 2:
+    if len({array.shape[1:] for array in arrays}) != 1:
         return None
     ragged = Ragged(arrays)
     return np.moveaxis(ragged[:], 1, time), ragged.lengths

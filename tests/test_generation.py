@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -302,3 +304,34 @@ def test_a_vector_becomes_a_sequence(batch_first, rng):
     )
     with pytest.raises(ValueError, match="RepeatVector: n must be an integer >= 1, got 0"):
         pygru.RepeatVector(0)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_list_of_prompts_is_one_whatever_their_lengths(batch_first: bool) -> None:
+    model = pygru.Sequential(
+        pygru.Embedding(5, 4, rng=0),
+        pygru.GRU(4, 8, batch_first=batch_first, rng=1),
+        pygru.Linear(8, 5, rng=2),
+    )
+
+    def of(prompts: Any, **given: Any) -> Any:
+        written = model.generate(prompts, 3, temperature=0, **given)
+        return (written if batch_first else written.T).tolist()
+
+    alone = [model.generate(p, 3, temperature=0).tolist() for p in ([0, 1, 2], [4, 3, 1], [3])]
+    assert of([[0, 1, 2], [4, 3, 1]]) == of([np.array([0, 1, 2]), (4, 3, 1)]) == alone[:2]
+    assert of([[0, 1, 2], [4, 3, 1], [3]]) == alone
+    assert of([[0, 1, 2]]) == alone[:1]
+    array = np.array([[0, 1, 2], [4, 3, 1]])
+    array = array if batch_first else array.T
+    assert of(array) == of(array.tolist(), lengths=[3, 3]) == alone[:2]
+    x = np.random.default_rng(0).standard_normal((2, 4, 1))
+    model = pygru.Sequential(pygru.GRU(1, 1, batch_first=batch_first, rng=0))
+    written = model.generate([x[0], x[1]], 3)
+    assert np.array_equal(model.generate(x[0], 3), written[0] if batch_first else written[:, 0])
+
+
+def test_a_temperature_near_0_overflows_silently() -> None:
+    model = pygru.Sequential(pygru.OneHot(3), pygru.GRU(3, 3, rng=0))
+    cold = model.generate([1], 4, temperature=1e-320, rng=0)
+    assert np.array_equal(cold, model.generate([1], 4, temperature=0))
