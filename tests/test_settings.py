@@ -128,6 +128,12 @@ def test_a_process_without_groups_has_no_limit(tmp_path):
     assert _core.cpus_of_cgroup(str(tmp_path)) == 0
 
 
+def test_a_group_without_a_folder_is_none(tmp_path):
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::abc\n")
+    assert _core.cpus_of_cgroup(str(tmp_path)) == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
 def test_affinity_says_how_many(succeed):
     code = """

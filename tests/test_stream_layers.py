@@ -94,7 +94,7 @@ def test_integers_that_are_no_classes_leave_the_state(rng):
     for wrong in (1, [1], [[1, 2]]):
         with pytest.raises(ValueError, match=r"^Stream.step: x must have shape \(2,\), got"):
             stream.step(wrong)
-    with pytest.raises(ValueError, match=r"^Stream.process: block must have shape \(1, 2\), got"):
+    with pytest.raises(ValueError, match=r"^Stream.process: block must have shape \(T, 2\), got"):
         stream.process([[1, 2, 3]])
     with pytest.raises(ValueError, match=r"^Stream.process: block must have a time axis"):
         one.process(3)

@@ -194,7 +194,7 @@ def test_arguments_that_do_not_fit_are_named(method):
             call(*given, **named)
     with pytest.raises(TypeError, match="Stream"):
         getattr(pygru.Stream, method)(3, x)
-    with pytest.raises(RuntimeError, match="before its __init__ has run"):
+    with pytest.raises(RuntimeError, match="before its __init__ had run"):
         getattr(pygru.Stream.__new__(pygru.Stream), method)(x)
     assert not stream.state[0].any()
 

@@ -180,7 +180,7 @@ OUT = "^Stream.step: out must be a C-contiguous, aligned array of float32, got "
         (lambda s: s.process(MASKED[None]), ValueError, "process: block must have no masked"),
         (lambda s: s.step([[1], [2, 3]]), ValueError, "must be one array, got nested sequences"),
         (lambda s: s.step(np.zeros(3, complex)), TypeError, "real numbers, got dtype complex128"),
-        (lambda s: s.process(np.zeros(3)), ValueError, r"block must have shape \(3, 3\)"),
+        (lambda s: s.process(np.zeros(3)), ValueError, r"block must have shape \(T, 3\)"),
         (lambda s: s.process(np.float32(1)), ValueError, "time axis"),
         (lambda s: s.step(np.zeros(3), out=np.zeros(2)), TypeError, OUT + "an array of float64$"),
         (lambda s: s.step(np.zeros(3), [0, 0]), TypeError, OUT + "list$"),

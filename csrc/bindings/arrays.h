@@ -31,11 +31,21 @@ inline std::string text_of(py::handle object) {
   return py::str(object).cast<std::string>();
 }
 
-// A shape as Python writes it.
-inline std::string text_of(const Index* shape, Index axes) {
+// A shape as Python writes it, with T for its first axis where that may be any.
+inline std::string text_of(const Index* shape, Index axes, bool any_time = false) {
   std::string text = "(";
-  for (Index i = 0; i < axes; ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  for (Index i = 0; i < axes; ++i)
+    text += (i > 0 ? ", " : "") + (i == 0 && any_time ? "T" : std::to_string(shape[i]));
   return text + (axes == 1 ? ",)" : ")");
+}
+
+// Where memory ends: sizes and strides up to here leave room for padding and scratch in an Index.
+// An array that repeats its elements may have a larger shape than any memory.
+constexpr Index kMostElements = Index{1} << 44;
+inline bool fits_memory(const py::array& array) {
+  for (Index axis = 0; axis < array.ndim(); ++axis)
+    if (array.shape(axis) > kMostElements) return false;
+  return array.size() <= kMostElements;
 }
 
 // What an object is: "an array of int64", or the name of its type.
@@ -54,6 +64,7 @@ py::array array_of(py::handle object, const std::string& must_be, Access access)
   auto array = py::reinterpret_borrow<py::array>(object);
   if (access == Access::write && !array.writeable())
     throw std::invalid_argument(must_be + "writeable");
+  if (!fits_memory(array)) throw std::invalid_argument(must_be + "of a size that memory can have");
   return array;
 }
 

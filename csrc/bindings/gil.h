@@ -2,13 +2,15 @@
 // Work without the GIL, also while the interpreter shuts down.
 #pragma once
 
-#include <Python.h>
+#include <pybind11/pybind11.h>
 
 #include <chrono>
 #include <exception>
+#include <string>
 #include <thread>
 
 #include "../runtime/plan.h"
+#include "../runtime/thread_pool.h"
 
 namespace pygru {
 
@@ -44,6 +46,18 @@ void without_gil_if_long(double operations, Work work) {
     work();
   else
     without_gil(work);
+}
+
+// The same for what may call a team; warns, once for each time it happens, where threads could not
+// be started.
+template <class Work>
+void in_team_without_gil(double operations, Work work) {
+  without_gil_if_long(operations, work);
+  const Index available = take_thread_failure();
+  if (!available) return;
+  const std::string text =
+      "pygru: could not start another thread; using " + std::to_string(available) + " from now on";
+  if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), 2)) throw pybind11::error_already_set();
 }
 
 }  // namespace pygru

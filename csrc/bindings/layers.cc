@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Layers forward and backward, and passes over flat buffers: checks the arrays, makes one call,
-// without the GIL where it is long.
+// Layers forward and backward: checks the arrays, makes one call, without the GIL where it is long.
 #include "../runtime/layer.h"
 
 #include <array>
+#include <vector>
 
 #include "../runtime/isa.h"
 #include "../runtime/thread_count.h"
@@ -33,16 +33,16 @@ Shape shape_of(const py::array& x, py::handle recurrent_weights) {
   return {x.shape(0), x.shape(1), x.shape(2), U.shape(1)};
 }
 
-const Index* lengths_of(py::handle lengths, Shape s) {
-  if (lengths.is_none()) return nullptr;
-  const auto array = py::array_t<std::int64_t>::ensure(lengths);
-  if (!py::isinstance<py::array_t<std::int64_t>>(lengths) || !array || array.ndim() != 1 ||
-      array.shape(0) != s.B || !(array.flags() & py::array::c_style) || !aligned(array))
-    throw std::invalid_argument("_core: lengths must be contiguous, aligned int64 of shape (B,)");
-  for (Index b = 0; b < s.B; ++b)
-    if (array.data()[b] < 0 || array.data()[b] > s.T)
+// Copied: while the GIL is dropped somebody may write to theirs.
+std::vector<Index> lengths_of(py::handle lengths, Shape s) {
+  const View<Index> view(lengths, "lengths", "(B,)", {s.B}, Access::read, true);
+  const Index* const given = view.vector();
+  std::vector<Index> copy;
+  if (given) copy.assign(given, given + s.B);
+  for (const Index length : copy)
+    if (length < 0 || length > s.T)
       throw std::invalid_argument("_core: lengths must be from 0 to T");
-  return array.data();
+  return copy;
 }
 
 // The work of a forward pass, if no sequence is shorter than the longest.
@@ -83,7 +83,7 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
     const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
     const Index G = kernel.gates, S = kernel.slots;
     std::vector<ForwardRun<Real>> calls;
-    const Index* length = nullptr;
+    std::vector<Index> length;
     const auto given = tuples(runs, at::entries);  // keeps the arrays while the GIL is dropped
     for (const py::tuple& run : given) {
       const Shape s = shape_of(x, run[at::U]);
@@ -106,9 +106,9 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
       a.tape = V(run[at::tape], "tape", "(T, B, S, H)", {T, B, S, H}, out, true).tape(H);
       calls.push_back(call);
     }
-    without_gil_if_long(operations<Real>(cell, calls),
-                        [&] { run_forward(cell, length, calls, most); });
-    warn_of_missing_threads();
+    in_team_without_gil(operations<Real>(cell, calls), [&] {
+      run_forward(cell, length.empty() ? nullptr : length.data(), calls, most);
+    });
   });
 }
 
@@ -122,7 +122,7 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
     const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
     const Index G = kernel.gates, S = kernel.slots;
     std::vector<BackwardRun<Real>> calls;
-    const Index* length = nullptr;
+    std::vector<Index> length;
     const auto given = tuples(runs, at::entries);  // keeps the arrays while the GIL is dropped
     for (const py::tuple& run : given) {
       const Shape s = shape_of(x, run[at::U]);
@@ -151,9 +151,9 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
       a.db_h = V(run[at::db_h], "db_h", "(G*H,)", {G * H}, out, true).vector();
       calls.push_back(call);
     }
-    without_gil_if_long(2 * operations<Real>(cell, calls),
-                        [&] { run_backward(cell, length, calls, most); });
-    warn_of_missing_threads();
+    in_team_without_gil(2 * operations<Real>(cell, calls), [&] {
+      run_backward(cell, length.empty() ? nullptr : length.data(), calls, most);
+    });
   });
 }
 
@@ -182,8 +182,7 @@ void linear_forward(const py::array& x, const py::array& W, py::handle b, py::ha
     a.y = V(y, "y", "(N, M)", {N, M}, out).rows();
     const auto weight = constant(V(W, "W", "(M, K)", {M, K}, in).matrix());
     const Real* bias = V(b, "b", "(M,)", {M}, in, true).vector();
-    without_gil_if_long(operations(a), [&] { run_linear(a, weight, bias); });
-    warn_of_missing_threads();
+    in_team_without_gil(operations(a), [&] { run_linear(a, weight, bias); });
   });
 }
 
@@ -202,67 +201,7 @@ void linear_backward(const py::array& x, const py::array& W, py::handle dy, py::
     a.dx = V(dx, "dx", "(N, K)", {N, K}, out, true).rows();
     a.dW = V(dW, "dW", "(M, K)", {M, K}, out).input_major();
     a.db = V(db, "db", "(M,)", {M}, out, true).vector();
-    without_gil_if_long(2 * operations(a), [&] { run_linear_backward(a); });
-    warn_of_missing_threads();
-  });
-}
-
-void adam(py::handle p, py::handle g, py::handle m, py::handle v, double rate, double beta_1,
-          double beta_2, double eps, double decay) {
-  with_dtype(p, "p", [&](auto real) {
-    using Real = decltype(real);
-    using V = View<Real>;
-    constexpr auto in = Access::read, out = Access::write;
-    const Index n = py::reinterpret_borrow<py::array>(p).size();
-    const Adam<Real> a = {.n = n,
-                          .p = V(p, "p", "(N,)", {n}, out).vector(),
-                          .g = V(g, "g", "(N,)", {n}, in).vector(),
-                          .m = V(m, "m", "(N,)", {n}, out).vector(),
-                          .v = V(v, "v", "(N,)", {n}, out).vector(),
-                          .rate = static_cast<Real>(rate),
-                          .beta_1 = static_cast<Real>(beta_1),
-                          .beta_2 = static_cast<Real>(beta_2),
-                          .eps = static_cast<Real>(eps),
-                          .decay = static_cast<Real>(decay)};
-    without_gil_if_long(16.0 * static_cast<double>(n),
-                        [&] { kernels_of<Real>(kernels()).adam(a); });
-  });
-}
-
-double dot(const py::array& a, py::handle b) {
-  return with_dtype(a, "a", [&](auto real) {
-    using Real = decltype(real);
-    using V = View<Real>;
-    const Index n = a.size();
-    const Real* const left = V(a, "a", "(N,)", {n}, Access::read).vector();
-    const Real* const right = V(b, "b", "(N,)", {n}, Access::read).vector();
-    double sum = 0;
-    without_gil_if_long(2.0 * static_cast<double>(n),
-                        [&] { sum = kernels_of<Real>(kernels()).dot(left, right, n); });
-    return sum;
-  });
-}
-
-Loss loss_named(const std::string& name) {
-  if (name == "mae") return Loss::mae;
-  if (name == "mse") return Loss::mse;
-  if (name == "huber") return Loss::huber;
-  throw std::invalid_argument("_core: loss must be mae, mse or huber, got " + name);
-}
-
-double residual_loss(const std::string& name, const py::array& e, double scale, double delta) {
-  const auto loss = static_cast<int>(loss_named(name));
-  return with_dtype(e, "e", [&](auto real) {
-    using Real = decltype(real);
-    const Index n = e.size();
-    const Residuals<Real> r = {.n = n,
-                               .e = View<Real>(e, "e", "(N,)", {n}, Access::write).vector(),
-                               .scale = static_cast<Real>(scale),
-                               .delta = static_cast<Real>(delta)};
-    double sum = 0;
-    without_gil_if_long(8.0 * static_cast<double>(n),
-                        [&] { sum = kernels_of<Real>(kernels()).loss[loss](r); });
-    return sum;
+    in_team_without_gil(2 * operations(a), [&] { run_linear_backward(a); });
   });
 }
 
@@ -276,10 +215,6 @@ void register_layers(py::module_& m) {
   m.def("linear_forward", &linear_forward, arg("x"), arg("W"), arg("b"), arg("y"));
   m.def("linear_backward", &linear_backward, arg("x"), arg("W"), arg("dy"), arg("dx"), arg("dW"),
         arg("db"));
-  m.def("adam", &adam, arg("p"), arg("g"), arg("m"), arg("v"), arg("rate"), arg("beta_1"),
-        arg("beta_2"), arg("eps"), arg("decay"));
-  m.def("dot", &dot, arg("a"), arg("b"));
-  m.def("residual_loss", &residual_loss, arg("loss"), arg("e"), arg("scale"), arg("delta"));
 }
 
 }  // namespace pygru

@@ -5,20 +5,11 @@
 
 #include "../runtime/isa.h"
 #include "../runtime/thread_count.h"
-#include "../runtime/thread_pool.h"
 #include "arrays.h"
 #include "gil.h"
 #include "register.h"
 
 namespace pygru {
-
-void warn_of_missing_threads() {
-  const Index available = take_thread_failure();
-  if (!available) return;
-  const std::string text =
-      "pygru: could not start another thread; using " + std::to_string(available) + " from now on";
-  if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), 2)) throw py::error_already_set();
-}
 
 namespace {
 
@@ -39,9 +30,10 @@ double multiply_adds(Index rounds, const std::string& dtype) {
 double read(const py::array& x) {
   return with_dtype(x, "x", [&](auto real) -> double {
     using Real = decltype(real);
-    const Real* const from = View<Real>(x, "x", "(N,)", {x.size()}, Access::read).vector();
+    const Index n = x.size();
+    const Real* const from = View<Real>(x, "x", "(N,)", {n}, Access::read).vector();
     double result = 0;
-    without_gil([&] { result = kernels_of<Real>(kernels()).read(from, x.size()); });
+    without_gil([&] { result = kernels_of<Real>(kernels()).read(from, n); });
     return result;
   });
 }

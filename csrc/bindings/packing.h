@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <variant>
 
 #include "../runtime/stream.h"
@@ -31,7 +32,8 @@ class Initialised : public py::detail::type_caster_base<Type> {
     if (!py::detail::type_caster_base<Type>::load(source, convert)) return false;
     auto* const instance = reinterpret_cast<py::detail::instance*>(source.ptr());
     if (!instance->get_value_and_holder().holder_constructed())
-      throw std::runtime_error("Stream: used before its __init__ has run");
+      throw std::runtime_error("_core: a " + std::string(Py_TYPE(source.ptr())->tp_name) +
+                               " was used before its __init__ had run");
     return true;
   }
 };

@@ -6,13 +6,11 @@
 
 namespace pygru {
 
+void register_flat(pybind11::module_& m);
 void register_layers(pybind11::module_& m);
 void register_machine(pybind11::module_& m);
 void register_packing(pybind11::module_& m);
 void register_rows(pybind11::module_& m);
 void register_stream(pybind11::module_& m);
-
-// Warns, once for each time it happens, when threads could not be started.
-void warn_of_missing_threads();
 
 }  // namespace pygru

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What is done to each row alone: activations, cross-entropy, layer normalisation.
+#include <vector>
+
 #include "../runtime/isa.h"
 #include "arrays.h"
 #include "gil.h"
@@ -66,17 +68,18 @@ bool cross_entropy(const py::array& y, py::handle classes, py::handle weights, p
     constexpr auto in = Access::read, out = Access::write;
     const RowViews<Real> rows(y);
     const auto [N, K] = std::pair(rows.N, rows.K);
-    const Index* const chosen = View<Index>(classes, "classes", "(N,)", {N}, in).vector();
+    const Index* const given = View<Index>(classes, "classes", "(N,)", {N}, in).vector();
+    const std::vector<Index> chosen(given, given + N);  // to which nobody writes meanwhile
     const CrossEntropy<Real> a = {.N = N,
                                   .K = K,
                                   .y = rows.of(y, "y", in),
-                                  .classes = chosen,
+                                  .classes = chosen.data(),
                                   .weights = V(weights, "weights", "(N,)", {N}, in).vector(),
                                   .dy = rows.of(dy, "dy", out),
                                   .sums = V(sums, "sums", "(N,)", {N}, out).vector(),
                                   .rests = V(rests, "rests", "(N,)", {N}, out).vector()};
-    for (Index i = 0; i < N; ++i)
-      if (chosen[i] < 0 || chosen[i] >= K) return false;
+    for (const Index c : chosen)
+      if (c < 0 || c >= K) return false;
     without_gil_if_long(along(rows), [&] { kernels_of<Real>(kernels()).cross_entropy(a); });
     return true;
   });

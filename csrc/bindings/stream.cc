@@ -3,6 +3,7 @@
 // between.
 #include "../runtime/stream.h"
 
+#include <atomic>
 #include <functional>
 #include <type_traits>
 #include <utility>
@@ -109,7 +110,7 @@ class AnyStream {
     }
     if (batched_) shape[axes++] = stream.batch();
     if (!of_classes) shape[axes++] = stream.inputs();
-    check(in, where, shape, axes);
+    check(in, where, shape, axes, is_block);
     for (Index i = 0; of_classes && i < in.size(); ++i)
       if (in.data()[i] < 0 || in.data()[i] >= static_cast<X>(stream.inputs()))
         throw std::invalid_argument(std::string(where) + " must hold integers in 0 .. K-1 = " +
@@ -132,9 +133,8 @@ class AnyStream {
                                   (is_block ? "block" : "x"));
     {
       const Busy alone(*this);
-      without_gil_if_long(stream.operations(T), [&] { stream.run(from, T, y); });
+      in_team_without_gil(stream.operations(T), [&] { stream.run(from, T, y); });
     }
-    warn_of_missing_threads();
     return result;
   }
 
@@ -143,9 +143,11 @@ class AnyStream {
   struct Busy {
     explicit Busy(AnyStream& s, bool resets = false) : stream(s) {
       const unsigned now = process_generation();
-      if (stream.busy_ == now)
+      unsigned inside = 0;
+      if (stream.busy_.compare_exchange_strong(inside, now)) return;
+      if (inside == now)
         throw std::runtime_error("Stream: used by two threads at once; give each its own stream");
-      if (stream.busy_ != 0 && !resets)
+      if (!resets)
         throw std::runtime_error(
             "Stream: a thread was inside when this process was forked; call reset() first");
       stream.busy_ = now;
@@ -218,16 +220,18 @@ class AnyStream {
     return py::module_::import("numpy").attr("ma").attr("is_masked")(x).cast<bool>();
   }
 
-  static void check(const py::array& array, const char* where, const Index* shape, Index axes) {
+  static void check(const py::array& array, const char* where, const Index* shape, Index axes,
+                    bool any_time = false) {
     bool fits = array.ndim() == axes;
     for (Index i = 0; fits && i < axes; ++i) fits = array.shape(i) == shape[i];
     if (fits) return;
-    throw std::invalid_argument(std::string(where) + " must have shape " + text_of(shape, axes) +
-                                ", got " + text_of(array.attr("shape")));
+    throw std::invalid_argument(std::string(where) + " must have shape " +
+                                text_of(shape, axes, any_time) + ", got " +
+                                text_of(array.attr("shape")));
   }
 
   bool batched_;
-  unsigned busy_ = 0;  // process_generation() while a thread is inside
+  std::atomic<unsigned> busy_ = 0;  // process_generation() while a thread is inside
   Streams stream_;
 };
 
@@ -266,7 +270,8 @@ constexpr const char* kProcessDoc =
     R"(process($self, /, block, out=None)
 --
 
-Take T steps: block (T, I), or (T, B, I), to (T, O) or (T, B, O).
+Take T steps: block (T, I), or (T, B, I), to (T, O) or (T, B, O). Time comes first here, whatever the
+model's batch_first.
 
 Of integers block is (T,), or (T, B).
 

@@ -24,7 +24,8 @@ struct Team {
   }
 };
 
-// What a team divides: sequences (no barrier in the time loop) or hidden units (one per phase).
+// What a team divides: sequences (no barrier between steps, backward some after each chunk of them)
+// or hidden units (one per phase).
 enum class Split { sequences, units };
 
 struct Shape {

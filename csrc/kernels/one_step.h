@@ -60,7 +60,7 @@ struct OneStep {
       const Real* const h = f.h_0 ? f.h_0.at(b) : nullptr;
       Real* const tape = f.tape ? f.tape.at(0, b) : nullptr;
       for (int g = 0; g < Cell::gates; ++g) {
-        start(sums + g * padded, w.b_x, g == Cell::apart ? nullptr : w.b_h, g);
+        start(sums + g * padded, g, true, g != Cell::apart);
         add_product(sums + g * padded, H, gate(w.W, g), f.x.at(0, b), f.shape.I);
       }
       if constexpr (Cell::gates_together)
@@ -76,18 +76,21 @@ struct OneStep {
     return {m.at(g * H, 0), m.row_stride, m.column_stride};
   }
 
-  // Begins one gate's chains with its biases.
-  void start(Real* to, const Real* b_x, const Real* b_h, int g) const {
+  // Begins one gate's chains with its biases or, without a sum that would lose a -0, one of them.
+  void start(Real* to, int g, bool with_x, bool with_h) const {
+    const auto b = [&](const Real* bias, Index j) {
+      return bias && j < H ? bias[g * H + j] : Real(0);
+    };
     for (Index j = 0; j < padded; ++j) {
-      const Real x = b_x && j < H ? b_x[g * H + j] : Real(0);
-      to[j] = x + (b_h && j < H ? b_h[g * H + j] : Real(0));
+      const Real b_x = b(w.b_x, j), b_h = b(w.b_h, j);
+      to[j] = !with_h ? b_x : !with_x ? b_h : b_x + b_h;
     }
   }
 
   // A cell that takes all gates of some units at once.
   void all_gates(const Real* h, Real* y, Real* tape) {
     const auto recurrent = [&](int g) { return g == Cell::apart ? apart : sums + g * padded; };
-    start(apart, w.b_h, nullptr, Cell::apart);
+    start(apart, Cell::apart, false, true);
     if (h)
       for (int g = 0; g < Cell::gates; ++g) add_product(recurrent(g), H, gate(w.U, g), h, H);
     const auto cell = [&]<int N>(Constant<N>, Index unit) {

@@ -154,8 +154,9 @@ void pack(Real* dst, Panels panels, Index K, Range k, Matrix<const Real> source,
 
 // ---- the left operand ----
 
-// Packs row(e), width values or null for zeros, of e in [0, count) as [tile][count][kRegisterRows]:
-// the operand's columns become the rows of a product of depth count. The team divides them.
+// Packs row(e), width values or null for zeros, of e in [0, count): the operand's columns become
+// the rows of a product of depth count, kRegisterRows of them together, [count][kRegisterRows]. The
+// team divides them.
 template <class Real, class Row>
 void pack_rows(Real* dst, Index width, Index count, Row row, Team team) {
   constexpr Index R = kRegisterRows;

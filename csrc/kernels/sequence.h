@@ -74,10 +74,10 @@ struct ForwardPass : Pass<Forward<Real>> {
     if (by_sequence && team.size > 1)
       for (Index member = 0; member < team.size; ++member)
         most = max(most, f.cuts[member + 1] - f.cuts[member]);
-    const Index state_bytes = gates.per_gate * kRegisterBytes;
-    block_rows = max(1, kStateBytes / (max(1, state_bytes) * kRowBlock)) * kRowBlock;
+    const Index state_bytes = max(1, gates.per_gate * kRegisterBytes);
+    block_rows = max(1, kStateBytes / (state_bytes * kRowBlock)) * kRowBlock;
     if (by_sequence) most = min(most, block_rows);
-    const Index row_bytes = gates.vectors * kRegisterBytes;
+    const Index row_bytes = max(1, gates.vectors * kRegisterBytes);
     chunk_steps = inside ? 1 : min(s.T, max(1, kProjectionBytes / (row_bytes * max(1, most))));
     chunk_rows = chunk_steps * most;
     accumulators = scratch.take_own<Real>(2 * kAccumulators<Real>, team);

@@ -58,7 +58,7 @@ struct BackwardPass : Pass<Backward<Real>> {
   Real* gates_packed[Cell::gradient_groups];  // panels of each gradient group, depth slice
   // This member's scratch:
   Real* accumulators;  // kAccumulators
-  Entry* entries;      // (chunk_steps B,)
+  Entry* entries;      // (slice,)
   Row* step_rows;      // (B,) of the step
   Real* zeros;         // (H,) the state that no h_0 is
 
@@ -80,7 +80,7 @@ struct BackwardPass : Pass<Backward<Real>> {
     for (int g = 0; g < Cell::gradient_groups; ++g)
       gates_packed[g] = scratch.take<Real>(group_columns(g).panels.vectors * lanes * slice);
     accumulators = scratch.take_own<Real>(kAccumulators<Real>, team);
-    entries = scratch.take_own<Entry>(chunk_steps * s.B, team);
+    entries = scratch.take_own<Entry>(slice, team);
     step_rows = scratch.take_own<Row>(s.B, team);
     zeros = scratch.take_own<Real>(s.H, team);
   }
@@ -111,12 +111,15 @@ struct BackwardPass : Pass<Backward<Real>> {
       const Range chunk = {first, min(s.T, first + chunk_steps)};
       for (Index step = chunk.begin; step < chunk.end; ++step) take_step(step);
       if (by_sequence) team.sync();  // by units every phase ended with one
-      const Index count = gather(chunk);
-      input_gradient(chunk, count);
-      for (Index e = 0; e < count; e += slice) {
-        if (e > 0) team.sync();  // what is packed of the slice before has been read
-        weight_gradients(entries + e, min(slice, count - e));
-      }
+      Index from = 0;                // a chunk of more than a slice is one step
+      do {
+        if (from > 0) team.sync();  // what is packed of the slice before has been read
+        const Index count = gather(chunk, from);
+        input_gradient(count);
+        weight_gradients(count);
+        from += slice;
+      } while (from < alive(chunk.end - 1));
+      clear_padding(chunk);
     }
     if (f.dh_0) first_states();
   }
@@ -244,11 +247,12 @@ struct BackwardPass : Pass<Backward<Real>> {
 
   // ---- after a chunk of steps ----
 
-  Index gather(Range chunk) {
+  // Where the (t, b) of a slice lie, which begins with row `from` of each step.
+  Index gather(Range chunk, Index from) {
     Index count = 0;
     for (Index step = chunk.begin; step < chunk.end; ++step) {
-      const Index t = time_of(step), n = alive(step);
-      for (Index i = 0; i < n; ++i) {
+      const Index t = time_of(step), n = min(alive(step), from + slice);
+      for (Index i = from; i < n; ++i) {
         const Index b = f.lengths.row(i);
         entries[count++] = {f.x.at(t, b), state_before(t, b), f.tape.at(t, b),
                             f.dx ? f.dx.at(t, b) : nullptr};
@@ -257,7 +261,7 @@ struct BackwardPass : Pass<Backward<Real>> {
     return count;
   }
 
-  void input_gradient(Range chunk, Index count) {
+  void input_gradient(Index count) {
     if (!f.dx) return;
     const Panels inputs(vectors_of<Real>(s.I));
     const Index depth = Cell::gates * s.H;
@@ -271,6 +275,11 @@ struct BackwardPass : Pass<Backward<Real>> {
     else
       product(PackedMatrix<Real>{weights.W, inputs, depth, depth}, own, {0, inputs.count()},
               accumulators, gradient, FromZero<Real>{}, store_rows<Real>(s.I, to));
+  }
+
+  // dx past the ends is 0.
+  void clear_padding(Range chunk) {
+    if (!f.dx) return;
     const Range mine_of_padding = share(s.B, team);
     for (Index step = chunk.begin; step < chunk.end; ++step)
       for (Index i = max(alive(step), mine_of_padding.begin); i < mine_of_padding.end; ++i)
@@ -280,16 +289,16 @@ struct BackwardPass : Pass<Backward<Real>> {
 
   // dW += ds^T x and dU += ds^T h' over a slice; the team divides the columns, that is rows of the
   // weights, so that each gradient is one member's chain.
-  void weight_gradients(const Entry* some, Index count) {
+  void weight_gradients(Index count) {
     Index with_state = count;  // without h_0 the last entries are first steps: nothing to add to dU
-    while (with_state > 0 && !some[with_state - 1].h_prev) --with_state;
-    const auto entry = [some](auto member) {
-      return [some, member](Index e) -> const Real* { return some[e].*member; };
+    while (with_state > 0 && !entries[with_state - 1].h_prev) --with_state;
+    const auto entry = [all = entries](auto member) {
+      return [all, member](Index e) -> const Real* { return all[e].*member; };
     };
     pack_rows(x_packed, s.I, count, entry(&Entry::x), team);
     pack_rows(h_packed, s.H, with_state, entry(&Entry::h_prev), team);
     if (Cell::phases > 1) pack_rows(slot_0_packed, s.H, with_state, entry(&Entry::tape), team);
-    for (int g = 0; g < Cell::gradient_groups; ++g) pack_gates(g, some, count);
+    for (int g = 0; g < Cell::gradient_groups; ++g) pack_gates(g, count);
     team.sync();
     for (int g = 0; g < Cell::gradient_groups; ++g) {
       const GradientGroup group = Cell::gradient_group[g];
@@ -303,7 +312,7 @@ struct BackwardPass : Pass<Backward<Real>> {
   // This member's panels of one group's gate gradients, and their sums: the bias gradients. A few
   // rows at a time, because rows of the tape are often a multiple of a page apart and push each
   // other out of the cache.
-  void pack_gates(int g, const Entry* all, Index count) const {
+  void pack_gates(int g, Index count) const {
     constexpr Index block = 8;
     const GradientGroup group = Cell::gradient_group[g];
     const GroupColumns columns = group_columns(g);
@@ -311,7 +320,7 @@ struct BackwardPass : Pass<Backward<Real>> {
     Real* const biases[] = {group.of_W ? f.db_x : nullptr,
                             group.of_U != Operand::none ? f.db_h : nullptr};
     for (Index e_0 = 0; e_0 < count; e_0 += block) {
-      const Entry* const some = all + e_0;
+      const Entry* const some = entries + e_0;
       const Index few = min(block, count - e_0);
       for (Index p = own.begin; p < own.end; ++p) {
         const Index v = columns.panels.first(p), first = v * lanes;

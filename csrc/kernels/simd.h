@@ -226,7 +226,7 @@ inline V fma(V a, V b, V c) {
 
 // ---- square root, correctly rounded ----
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__)  // maskz, of all lanes: GCC 12 warns of the plain intrinsics' insides
 inline Vec<float> sqrt(Vec<float> x) {
   return (Vec<float>)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
 }

@@ -48,6 +48,7 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Index mos
                Bytes packed_bytes, Scratch scratch_bytes, Go go) {
   const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
   const Shape shape = runs[0].args.shape;
+  if (shape.B == 0) return;  // there may be any number of steps
   const Plan p = plan_layer(kernels(), shape, steps_of(shape, length), kernel.gates, runs.size(),
                             std::min(most, num_threads()));
   std::vector<void*> packed;

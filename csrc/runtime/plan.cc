@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Divides sequences where every member of the team gets a whole tile of them, else units where a
-// step has enough of them to pay for its barriers, else what sequences there are.
+// Divides sequences where every member of the team gets enough to fill its registers, else units
+// where a step has enough of them to pay for its barriers, else what sequences there are.
 #include "plan.h"
 
 #include <algorithm>

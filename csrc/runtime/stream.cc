@@ -103,7 +103,7 @@ void Stream<Real>::reserve_scratch() {
       Forward<Real> args;
       args.shape = {T, batch_, layer.inputs, layer.outputs};
       const Index size = divide(args, layer, threads).size;
-      scratch_.reserve(std::max(bytes(args, size), bytes(args, 1)));
+      scratch_.reserve(bytes(args, size));
     }
   }
   threads_ = threads;

@@ -97,7 +97,8 @@ double quota_along(const std::string& mount, std::string path) {
   double least = quota_in(mount);
   while (path.size() > 1) {
     least = std::min(least, quota_in(mount + path));
-    path.resize(std::min(path.rfind('/'), path.size()));
+    const auto slash = path.rfind('/');
+    path.resize(slash == path.npos ? 0 : slash);
   }
   return least;
 }

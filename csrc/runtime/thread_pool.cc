@@ -139,24 +139,24 @@ class ThreadPool {
   std::atomic<Index> failed_with = 0;
 };
 
+std::atomic<unsigned> generation = 1;
+
 // Never destroyed: its threads sleep until the process ends. A forked child has none of the
 // parent's threads, and perhaps a locked mutex: it gets a new pool in the old one's place. (That
 // takes no memory, so that it cannot fail where nobody could be told.)
 ThreadPool* pool_of_process() {
   static_assert(std::is_nothrow_default_constructible_v<ThreadPool>);
   static ThreadPool* const pool = new ThreadPool;
-  [[maybe_unused]] static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { new (pool) ThreadPool; });
+  [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, [] {
+    new (pool) ThreadPool;
+    generation.fetch_add(1, std::memory_order_relaxed);
+  });
   return pool;
 }
-
-std::atomic<unsigned> generation = 1;
 
 }  // namespace
 
 unsigned process_generation() {
-  [[maybe_unused]] static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { generation.fetch_add(1, std::memory_order_relaxed); });
   return generation.load(std::memory_order_relaxed);
 }
 
@@ -200,7 +200,6 @@ void Barrier::wait() {
 
 void prepare_for_forks() {
   pool_of_process();
-  process_generation();
 }
 
 void run_team(Index wanted, double per_step, double operations, const TeamWork& work) {

@@ -77,7 +77,7 @@ Index take_thread_failure();
 void prepare_for_forks();
 
 // Not 0, and one more in a forked child than in its parent: tells what a thread that the child does
-// not have was doing from what the child does. Counts the forks since it was first called.
+// not have was doing from what the child does. Counts the forks since prepare_for_forks().
 unsigned process_generation();
 
 }  // namespace pygru

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// Passes over flat buffers: Adam, sums of products, losses with their gradients.
+#include "../runtime/isa.h"
+#include "arrays.h"
+#include "gil.h"
+#include "register.h"
+
+namespace pygru {
+namespace {
+
+void adam(py::handle p, py::handle g, py::handle m, py::handle v, double rate, double beta_1,
+          double beta_2, double eps, double decay) {
+  with_dtype(p, "p", [&](auto real) {
+    using Real = decltype(real);
+    using V = View<Real>;
+    constexpr auto in = Access::read, out = Access::write;
+    const Index n = py::reinterpret_borrow<py::array>(p).size();
+    const Adam<Real> a = {.n = n,
+                          .p = V(p, "p", "(N,)", {n}, out).vector(),
+                          .g = V(g, "g", "(N,)", {n}, in).vector(),
+                          .m = V(m, "m", "(N,)", {n}, out).vector(),
+                          .v = V(v, "v", "(N,)", {n}, out).vector(),
+                          .rate = static_cast<Real>(rate),
+                          .beta_1 = static_cast<Real>(beta_1),
+                          .beta_2 = static_cast<Real>(beta_2),
+                          .eps = static_cast<Real>(eps),
+                          .decay = static_cast<Real>(decay)};
+    without_gil_if_long(16.0 * static_cast<double>(n),
+                        [&] { kernels_of<Real>(kernels()).adam(a); });
+  });
+}
+
+double dot(const py::array& a, py::handle b) {
+  return with_dtype(a, "a", [&](auto real) {
+    using Real = decltype(real);
+    using V = View<Real>;
+    const Index n = a.size();
+    const Real* const left = V(a, "a", "(N,)", {n}, Access::read).vector();
+    const Real* const right = V(b, "b", "(N,)", {n}, Access::read).vector();
+    double sum = 0;
+    without_gil_if_long(2.0 * static_cast<double>(n),
+                        [&] { sum = kernels_of<Real>(kernels()).dot(left, right, n); });
+    return sum;
+  });
+}
+
+Loss loss_named(const std::string& name) {
+  if (name == "mae") return Loss::mae;
+  if (name == "mse") return Loss::mse;
+  if (name == "huber") return Loss::huber;
+  throw std::invalid_argument("_core: loss must be mae, mse or huber, got " + name);
+}
+
+double residual_loss(const std::string& name, const py::array& e, double scale, double delta) {
+  const auto loss = static_cast<int>(loss_named(name));
+  return with_dtype(e, "e", [&](auto real) {
+    using Real = decltype(real);
+    const Index n = e.size();
+    const Residuals<Real> r = {.n = n,
+                               .e = View<Real>(e, "e", "(N,)", {n}, Access::write).vector(),
+                               .scale = static_cast<Real>(scale),
+                               .delta = static_cast<Real>(delta)};
+    double sum = 0;
+    without_gil_if_long(8.0 * static_cast<double>(n),
+                        [&] { sum = kernels_of<Real>(kernels()).loss[loss](r); });
+    return sum;
+  });
+}
+
+}  // namespace
+
+void register_flat(py::module_& m) {
+  using py::arg;
+  m.def("adam", &adam, arg("p"), arg("g"), arg("m"), arg("v"), arg("rate"), arg("beta_1"),
+        arg("beta_2"), arg("eps"), arg("decay"));
+  m.def("dot", &dot, arg("a"), arg("b"));
+  m.def("residual_loss", &residual_loss, arg("loss"), arg("e"), arg("scale"), arg("delta"));
+}
+
+}  // namespace pygru
