@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from contender import Contender, Pygru
 from shapes import SHAPES, Batches, Epoch, Experiment, make_problem
-from timing import rotated, summary, timed
+from timing import rotated, settle, summary, timed
 
 import pygru
 from pygru.data import ContiguousBatches
@@ -53,7 +53,7 @@ def run(own: Pygru, rivals: list[Contender], epochs: int) -> dict[str, Any]:
     first["gru_after"] = pygru_after(plan[0][:FIRST_STEPS])
     for k, batches in enumerate(plan):
         for name in rotated(list(trainings), k):
-            time.sleep(0.002)
+            settle()
             start = time.perf_counter()
             losses[name].append(trainings[name](batches))
             seconds[name].append(time.perf_counter() - start)

@@ -43,8 +43,7 @@ MODES = ("inference", "training", "streaming", "experiment")
 RIVALS = [name for name in PEERS if name != "numpy"]
 
 
-def main() -> None:
-    args = parse()
+def main(args: argparse.Namespace) -> None:
     results: list[dict[str, Any]] = []
     for threads in args.threads:
         with tempfile.TemporaryDirectory() as folder:
@@ -227,7 +226,7 @@ def rates(case: dict[str, Any], cell: str, peak: float, bandwidth: float) -> dic
 if __name__ == "__main__":
     arguments = parse()
     if arguments.worker is None:
-        main()
+        main(arguments)
     else:
         found = work(arguments, arguments.worker)
         arguments.json.write_text(json.dumps(found))

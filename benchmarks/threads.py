@@ -148,6 +148,7 @@ def disturbed(args: argparse.Namespace) -> None:
         finally:
             for process in others:
                 process.kill()
+                process.wait()
         print(
             f"  inference {name:9} {args.threads} threads, {what}: {one / more:.2f}x  "
             f"(means {report((one, more))})"
