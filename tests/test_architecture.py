@@ -43,7 +43,7 @@ KERNEL_LEVELS = (
     {"gru.h", "rnn.h"},
     {"weights.h"},
     {"sequence.h"},
-    {"sequence_backward.h", "one_step.h", "linear.h", "flat.h", "rows.h"},
+    {"sequence_backward.h", "few_steps.h", "linear.h", "flat.h", "rows.h"},
     {"kernels.cc"},
 )
 CELLS = ("gru.h", "rnn.h")

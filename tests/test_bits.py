@@ -256,3 +256,19 @@ def test_a_mean_over_time_of_one_unit_is_the_same_alone_and_in_a_batch(batch_fir
         assert np.array_equal(model(turned(x[b : b + 1])), together[b : b + 1])
         _, tape = repeat.forward(together[b : b + 1])
         assert np.array_equal(repeat.backward(tape, turned(x[b : b + 1])), summed[b : b + 1])
+
+
+@pytest.mark.parametrize("sizes", [
+    (3, 1, 24, 64), (2, 1, 3, 33), (5, 1, 40, 264), (2, 2, 200, 256), (2, 3, 150, 512),
+    (1, 3, 9, 65),
+], ids=str)  # fmt: skip
+def test_a_few_steps_that_are_not_packed_for_give_the_same(cell, sizes, isa, dtype, keep_threads):
+    _core.set_num_threads(1)
+    for reverse, initial in ((False, True), (True, False)):
+        p = draw(cell, *sizes, Options(reverse=reverse, initial=initial), dtype)
+        to_pack = p._replace(W=np.ascontiguousarray(p.W), U=np.ascontiguousarray(p.U))
+        assert p.W.strides[0] < to_pack.W.strides[0]
+        for with_tape in (False, True):
+            few, packed = (run_forward(q, with_tape) for q in (p, to_pack))
+            for a, b in zip(few, packed, strict=True):
+                assert a is b is None or a.tobytes() == b.tobytes()

@@ -2,10 +2,10 @@
 // One instruction set's table. Compiled once for each, with PYGRU_TABLE naming the table:
 // everything else is in an anonymous namespace, so that the linker can't merge code of two
 // instruction sets.
+#include "few_steps.h"
 #include "flat.h"
 #include "kernel_table.h"
 #include "linear.h"
-#include "one_step.h"
 #include "rows.h"
 #include "sequence.h"
 #include "sequence_backward.h"
@@ -36,8 +36,8 @@ constexpr CellKernels<Real> cell_kernels() {
           .pack_forward = flushed<pack_forward<Cell, Real>>,
           .forward_scratch_bytes = forward_scratch_bytes<Cell, Real>,
           .forward = flushed<forward<Cell, Real>>,
-          .one_step_scratch_bytes = one_step_scratch_bytes<Cell, Real>,
-          .one_step = flushed<one_step<Cell, Real>>,
+          .few_steps_scratch_bytes = few_steps_scratch_bytes<Cell, Real>,
+          .few_steps = flushed<few_steps<Cell, Real>>,
           .packed_backward_bytes = packed_backward_bytes<Cell, Real>,
           .pack_backward = flushed<pack_backward<Cell, Real>>,
           .backward_scratch_bytes = backward_scratch_bytes<Cell, Real>,

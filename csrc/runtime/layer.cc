@@ -69,21 +69,32 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Index mos
   });
 }
 
-// Up to here packing the weights of one step would cost more than it saves.
-constexpr Index kFewSequences = 3;
+// Whether packing weights of so many bytes would cost more than it saves. One step of three
+// sequences is few, and so are three of one sequence; the larger the weights, the more. Unpacked
+// they are read for each sequence, and by one thread, where packed a team might.
+bool few_steps(Shape s, Index bytes, Index team_size) {
+  constexpr Index most_sequences = 3;
+  if (s.T == 0 || s.B == 0 || s.B > most_sequences) return false;
+  return s.T == 1 || s.T * s.B * s.B <= (3 + (bytes >> 18)) / team_size;
+}
 
-// One step of a few sequences of one direction, from the weights as they are; false if it is more.
+// A few steps of a few sequences of one direction, from the weights as they are; false if it is
+// more.
 template <class Real>
-bool run_one_step(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& runs) {
+bool run_few_steps(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& runs,
+                   Index threads) {
   Forward<Real>& args = runs[0].args;
   const Weights<Real>& weights = runs[0].weights;
-  const bool as_they_lie = weights.W.row_stride == 1 && weights.U.row_stride == 1;
-  if (args.shape.T != 1 || args.shape.B > kFewSequences || length || runs.size() > 1 ||
-      !as_they_lie)
-    return false;
   const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
-  args.scratch = workspace(Purpose::scratch).reserve(kernel.one_step_scratch_bytes(args));
-  kernel.one_step(args, weights);
+  const auto [T, B, I, H] = args.shape;
+  const Index bytes = kernel.gates * H * (I + H) * static_cast<Index>(sizeof(Real));
+  const bool as_they_lie = weights.W.row_stride == 1 && weights.U.row_stride == 1;
+  const double steps = static_cast<double>(T * B);
+  const Plan plan = plan_layer(kernels(), args.shape, steps, kernel.gates, 1, threads);
+  if (!few_steps(args.shape, bytes, plan.size) || length || runs.size() > 1 || !as_they_lie)
+    return false;
+  args.scratch = workspace(Purpose::scratch).reserve(kernel.few_steps_scratch_bytes(args));
+  kernel.few_steps(args, weights);
   return true;
 }
 
@@ -91,7 +102,7 @@ bool run_one_step(Cell cell, const Index* length, std::vector<ForwardRun<Real>>&
 
 template <class Real>
 void run_forward(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& runs, Index most) {
-  if (run_one_step(cell, length, runs)) return;
+  if (run_few_steps(cell, length, runs, std::min(most, num_threads()))) return;
   run_layer<Real>(
       cell, length, runs, most,
       [](const auto& kernel, const auto& args) { return kernel.packed_forward_bytes(args.shape); },
