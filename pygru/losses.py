@@ -184,7 +184,7 @@ def cross_entropy(
     given = y.dtype
     precision: Any = np.dtype(np.float32 if given.char == "f" else np.float64)
     scores = np.asarray(checks.as_real("cross_entropy", "y", y, precision), order="C")
-    classes = np.array(target, np.int64).reshape(-1)  # which nobody changes meanwhile
+    classes = np.require(target, np.int64, ("C", "A")).reshape(-1)
     weights = np.full(classes.size, 1 / count, scores.dtype)
     if valid is not None:
         weights *= np.broadcast_to(valid, target.shape).reshape(-1)
