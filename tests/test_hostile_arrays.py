@@ -51,7 +51,7 @@ import numpy as np
 from pygru import _core
 
 stop = False
-lengths, classes = np.full(64, 20), np.zeros(4096, int)
+lengths, classes = np.full(64, 20), np.zeros(400, int)  # so few that NumPy keeps the GIL
 
 def disturb():
     while not stop:
@@ -59,18 +59,20 @@ def disturb():
             array[:] = 2**40
             array[:] = valid
 
-thread = threading.Thread(target=disturb)
+thread = threading.Thread(target=disturb, daemon=True)
 thread.start()
 W, U, b = (np.zeros(shape, np.float32) for shape in ((24, 8), (24, 8), 24))
 x, y, h_n = (np.zeros(shape, np.float32) for shape in ((20, 64, 8), (20, 64, 8), (64, 8)))
-scores, weights = np.zeros((4096, 64), np.float32), np.zeros(4096, np.float32)
+scores, weights = np.zeros((400, 500), np.float32), np.zeros(400, np.float32)
 dy, sums, rests = np.empty_like(scores), np.empty_like(weights), np.empty_like(weights)
-for _ in range(300):
+made = 0
+for _ in range(100):
     try:
         _core.forward("gru_after", x, lengths, [(False, W, U, b, b, None, y, h_n, None)])
     except ValueError:
         pass
-    _core.cross_entropy(scores, classes, weights, dy, sums, rests)
+    made += _core.cross_entropy(scores, classes, weights, dy, sums, rests)
+assert made, "no call saw classes that are valid"
 stop = True
 thread.join()
 """)
@@ -100,9 +102,9 @@ assert peak() - before < 40, f"{peak() - before} MiB"
 
 def test_a_bias_of_minus_0_stays_one_step_by_step(isa):
     for cell in CELLS:
-        p = draw(cell, 1, 4, 3, 20, Options(), np.float32)
+        p = draw(cell, 1, 4, 3, 20, Options(initial=False), np.float32)
         zero = np.full_like(p.b_x, -0.0)
-        p = p._replace(b_x=zero, b_h=zero, x=np.zeros_like(p.x), h_0=np.zeros_like(p.h_0))
+        p = p._replace(b_x=zero, b_h=zero, x=np.zeros_like(p.x))
         together = run_forward(p)
         for b in range(4):
             for whole, alone in zip(together, run_forward(p.only(b)), strict=True):

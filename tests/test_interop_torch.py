@@ -366,3 +366,13 @@ def test_a_zip_that_unfolds_is_refused(torch, tmp_path):
 def test_broken_pt_files_are_refused_by_name(torch, tmp_path):
     torch.save(torch.nn.GRU(I, H).state_dict(), tmp_path / "gru.pt")
     assert_refused_or_read(from_torch, tmp_path / "gru.pt", range(200), where="from_torch")
+
+
+def test_modules_of_one_shape_do_not_share_what_fits_one_of_them(tmp_path):
+    shapes = {"a.weight": (4, 4), "a.bias": (4,), "b.weight": (5, 4), "b.bias": (5,)}
+    arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    path = save_safetensors(tmp_path / "two.safetensors", arrays)
+    into = pygru.Sequential(pygru.Linear(4, 4, init="zeros"), pygru.Linear(4, 4, init="zeros"))
+    with pytest.raises(ValueError, match="into must have modules of the names and shapes of a, b"):
+        from_torch(path, into=into)
+    assert not into.flat_params.any()
