@@ -137,6 +137,7 @@ def both_directions(args: argparse.Namespace) -> None:
 def disturbed(args: argparse.Namespace) -> None:
     cases = (
         ("1 ms between calls", 0.001, 0),
+        ("20 ms between calls", 0.02, 0),
         ("beside a busy process", 0.0, 1),
         (f"beside {args.threads} of them", 0.0, args.threads),
     )

@@ -21,6 +21,7 @@
 #include "../csrc/runtime/stream.h"
 #include "../csrc/runtime/thread_count.h"
 #include "../csrc/runtime/thread_pool.h"
+#include "../csrc/runtime/waiting.h"
 
 namespace pygru {
 

@@ -4,6 +4,7 @@
 
 #include "plan.h"
 #include "thread_pool.h"
+#include "waiting.h"
 
 namespace pygru {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The pool: how its threads wait (spinning, then asleep), are called, and are started when a larger
-// team is wanted; and what becomes of it in a forked child.
+// The pool: how its threads are called, and started when a larger team is wanted; and what becomes
+// of it in a forked child.
 #include "thread_pool.h"
 
 #include <pthread.h>
@@ -20,33 +20,17 @@
 
 #include "account.h"
 #include "thread_count.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "waiting.h"
 
 namespace pygru {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using std::chrono::microseconds, std::chrono::nanoseconds;
-
-void pause() {
-#if defined(__x86_64__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
+using std::chrono::microseconds;
 
 // How long an idle thread looks out for the next call before it sleeps: longer than the Python
 // between two calls of a training loop, far less than anybody would notice.
-constexpr nanoseconds kPatience = microseconds(200);
-
-// How long a member looks out for the others before it sleeps. They are microseconds off where each
-// has a CPU. Where somebody else works on one of them, whoever looks, or gives its CPU away for
-// others to use, has had its turn when the others come; whoever sleeps comes at once.
-constexpr nanoseconds kLook = microseconds(50);
+constexpr microseconds kPatience(200);
 
 // Signals are for the threads of the program, which may wait for one that it blocks. (The four that
 // a thread raises itself stay with it.)
@@ -76,7 +60,7 @@ class ThreadPool {
     unfinished_.store(size - 1, std::memory_order_relaxed);
     for (Index rank = 1; rank < size; ++rank) calls_[at(rank - 1)]->change();
     work(0, size);
-    finished_.wait(before, kLook);
+    finished_.wait(before);
     account.settle_team(call, Clock::now() - start);
   }
 
@@ -158,44 +142,6 @@ ThreadPool* pool_of_process() {
 
 unsigned process_generation() {
   return generation.load(std::memory_order_relaxed);
-}
-
-void Signal::change() {
-  number_.fetch_add(1);
-  // Who falls asleep now sees the new number, or is seen here: both are in one order with this.
-  if (asleep_.load() == 0) return;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-  }
-  changed_.notify_all();
-}
-
-void Signal::wait(unsigned seen, nanoseconds patience) {
-  constexpr int at_once = 64;  // looks before the time counts
-  for (int looks = 0; looks < at_once; ++looks) {
-    if (now() != seen) return;
-    pause();
-  }
-  const auto start = Clock::now();
-  for (int looks = 1; now() == seen; ++looks) {
-    pause();
-    if (looks % at_once != 0 || Clock::now() - start < patience) continue;
-    asleep_.fetch_add(1);
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return number_.load() != seen; });
-    asleep_.fetch_sub(1);
-    return;
-  }
-}
-
-void Barrier::wait() {
-  const unsigned round = all_.now();
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
-    arrived_.store(0, std::memory_order_relaxed);
-    all_.change();
-  } else {
-    all_.wait(round, kLook);
-  }
 }
 
 void prepare_for_forks() {

@@ -7,43 +7,9 @@
 // turned out to be slower (account.h). After fork() the child starts with a new, empty pool.
 #pragma once
 
-#include <atomic>
-#include <chrono>
-#include <condition_variable>
-#include <mutex>
-
 #include "../kernels/args.h"
 
 namespace pygru {
-
-// A number that one thread changes and others wait for.
-class Signal {
- public:
-  unsigned now() const { return number_.load(std::memory_order_acquire); }
-  // Wakes all who wait.
-  void change();
-  // Returns when the number is no longer `seen`: looks at it for `patience`, then sleeps.
-  void wait(unsigned seen, std::chrono::nanoseconds patience);
-
- private:
-  alignas(64) std::atomic<unsigned> number_ = 0;
-  std::atomic<unsigned> asleep_ = 0;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-};
-
-// Lets a team wait for all of its members.
-class Barrier {
- public:
-  explicit Barrier(Index size) : size_(size) {}
-  void wait();
-  static void wait_on(void* barrier) { static_cast<Barrier*>(barrier)->wait(); }
-
- private:
-  const Index size_;
-  alignas(64) std::atomic<Index> arrived_ = 0;
-  Signal all_;
-};
 
 // What a team runs: refers to a callable work(rank, size) of the caller's, and allocates nothing.
 class TeamWork {

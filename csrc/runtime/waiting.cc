@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// Looking and sleeping; and what keeps the scheduler from putting who wakes behind who woke it.
+//
+// A virtual CPU that has been idle for a while, 0.1 to 8 ms, counts in Linux as one that its host
+// may have given to others. A thread that wakes is not put there, but on the CPU of whoever woke
+// it, and the two take turns, each waiting for the other at every barrier, until the scheduler
+// balances its load: 3 ms, or the whole call.
+#include "waiting.h"
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace pygru {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+#if defined(__linux__)
+// Bars a sleeping thread from the CPU of the caller, which is about to wake it, where it may use
+// others; returns that CPU, or -1.
+int bar_from_this_cpu(pthread_t thread) {
+  const int here = sched_getcpu();
+  cpu_set_t allowed;
+  if (here < 0 || here >= CPU_SETSIZE ||
+      pthread_getaffinity_np(thread, sizeof allowed, &allowed) != 0 || !CPU_ISSET(here, &allowed) ||
+      CPU_COUNT(&allowed) == 1)
+    return -1;
+  CPU_CLR(here, &allowed);
+  return pthread_setaffinity_np(thread, sizeof allowed, &allowed) == 0 ? here : -1;
+}
+
+// Takes that back, in the thread that has woken.
+void let_back(int cpu) {
+  cpu_set_t allowed;
+  if (cpu < 0 || pthread_getaffinity_np(pthread_self(), sizeof allowed, &allowed) != 0) return;
+  CPU_SET(cpu, &allowed);
+  pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
+}
+#else
+int bar_from_this_cpu(pthread_t) {
+  return -1;
+}
+void let_back(int) {}
+#endif
+
+}  // namespace
+
+void Signal::change() {
+  number_.fetch_add(1);
+  // Who falls asleep now sees the new number, or is seen here: both are in one order with this.
+  if (asleep_.load() == 0) return;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (Sleeper* s = sleepers_; s; s = s->next)
+      if (s->barred_from < 0) s->barred_from = bar_from_this_cpu(s->thread);
+  }
+  changed_.notify_all();
+}
+
+void Signal::wait(unsigned seen, std::chrono::nanoseconds patience) {
+  constexpr int at_once = 64;  // looks before the time counts
+  for (int looks = 0; looks < at_once; ++looks) {
+    if (now() != seen) return;
+    pause();
+  }
+  const auto start = Clock::now();
+  for (int looks = 1; now() == seen; ++looks) {
+    pause();
+    if (looks % at_once != 0 || Clock::now() - start < patience) continue;
+    return sleep(seen);
+  }
+}
+
+void Signal::sleep(unsigned seen) {
+  Sleeper self{pthread_self()};
+  asleep_.fetch_add(1);
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    self.next = sleepers_;
+    sleepers_ = &self;
+    changed_.wait(lock, [&] { return number_.load() != seen; });
+    Sleeper** to_self = &sleepers_;
+    while (*to_self != &self) to_self = &(*to_self)->next;
+    *to_self = self.next;
+  }
+  asleep_.fetch_sub(1);
+  let_back(self.barred_from);
+}
+
+void Barrier::wait() {
+  const unsigned round = all_.now();
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+    arrived_.store(0, std::memory_order_relaxed);
+    all_.change();
+  } else {
+    all_.wait(round);
+  }
+}
+
+}  // namespace pygru
