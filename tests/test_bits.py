@@ -259,11 +259,13 @@ def test_a_mean_over_time_of_one_unit_is_the_same_alone_and_in_a_batch(batch_fir
 
 
 @pytest.mark.parametrize("sizes", [
-    (3, 1, 24, 64), (2, 1, 3, 33), (5, 1, 40, 264), (2, 2, 200, 256), (2, 3, 150, 512),
-    (1, 3, 9, 65),
+    (3, 1, 24, 64), (2, 1, 3, 33), (5, 1, 40, 264), (1, 2, 9, 65), (2, 3, 150, 520), (1, 7, 200, 512),
 ], ids=str)  # fmt: skip
-def test_a_few_steps_that_are_not_packed_for_give_the_same(cell, sizes, isa, dtype, keep_threads):
-    _core.set_num_threads(1)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_few_steps_that_are_not_packed_for_give_the_same(
+    cell, sizes, threads, isa, dtype, keep_threads
+):
+    _core.set_num_threads(threads)
     for reverse, initial in ((False, True), (True, False)):
         p = draw(cell, *sizes, Options(reverse=reverse, initial=initial), dtype)
         to_pack = p._replace(W=np.ascontiguousarray(p.W), U=np.ascontiguousarray(p.U))

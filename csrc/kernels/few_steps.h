@@ -8,33 +8,47 @@
 namespace {
 
 // sums(r)[0..n) += sum_k a(r)[k] W[c, k] for some rows r, k in ascending order. W is read row by
-// row as it lies, once, a few of its rows to each pass over the sums.
+// row as it lies, once: a few of its rows meet up to three of `a` in each pass over their sums.
 template <class Real, class Sums, class A>
 void add_products(Index rows, Sums sums, Index n, Matrix<const Real> W, A a, Index K) {
   constexpr Index lanes = kLanes<Real>;
-  const auto pass = [&]<int R>(Constant<R>, Index r, Index k) {
-    Vec<Real> a_k[R];
-    const Real* from[R];
-    for (int j = 0; j < R; ++j) {
-      a_k[j] = broadcast(a(r)[k + j]);
-      from[j] = W.at(0, k + j);
+  const auto pass = [&]<int R, int D>(Constant<R>, Constant<D>, Index r, Index k) {
+    Vec<Real> a_k[R][D];
+    const Real* from[D];
+    Real* to[R];
+    for (int d = 0; d < D; ++d) from[d] = W.at(0, k + d);
+    for (int i = 0; i < R; ++i) {
+      to[i] = sums(r + i);
+      for (int d = 0; d < D; ++d) a_k[i][d] = broadcast(a(r + i)[k + d]);
     }
-    Real* const to = sums(r);
     const auto add = [&](Index c, auto load_weights) {
-      Vec<Real> sum = load(to + c);
+      Vec<Real> sum[R];
+#pragma GCC unroll 4
+      for (int i = 0; i < R; ++i) sum[i] = load(to[i] + c);
 #pragma GCC unroll 8
-      for (int j = 0; j < R; ++j) sum = fma(a_k[j], load_weights(from[j] + c), sum);
-      store(to + c, sum);
+      for (int d = 0; d < D; ++d) {
+        const Vec<Real> w = load_weights(from[d] + c);
+#pragma GCC unroll 4
+        for (int i = 0; i < R; ++i) sum[i] = fma(a_k[i][d], w, sum[i]);
+      }
+#pragma GCC unroll 4
+      for (int i = 0; i < R; ++i) store(to[i] + c, sum[i]);
     };
     Index c = 0;
     for (; c + lanes <= n; c += lanes) add(c, [](const Real* w) { return load(w); });
     if (c < n) add(c, [&](const Real* w) { return load_part(w, n - c); });
   };
+  const auto pass_over_rows = [&]<int D>(Constant<D> depth, Index k) {
+    Index r = 0;
+    for (; r + 3 <= rows; r += 3) pass(Constant<3>{}, depth, r, k);
+    if (rows - r == 2) pass(Constant<2>{}, depth, r, k);
+    if (rows - r == 1) pass(Constant<1>{}, depth, r, k);
+  };
   Index k = 0;
-  for (; k + 8 <= K; k += 8)
-    for (Index r = 0; r < rows; ++r) pass(Constant<8>{}, r, k);
-  for (; k < K; ++k)
-    for (Index r = 0; r < rows; ++r) pass(Constant<1>{}, r, k);
+  if (rows == 1)
+    for (; k + 8 <= K; k += 8) pass(Constant<1>{}, Constant<8>{}, 0, k);
+  for (; k + 4 <= K; k += 4) pass_over_rows(Constant<4>{}, k);
+  for (; k < K; ++k) pass_over_rows(Constant<1>{}, k);
 }
 
 template <class Cell, class Real>
@@ -45,18 +59,23 @@ struct FewSteps {
 
   const Forward<Real>& f;
   const Weights<Real>& w;
+  const Team team;
   const Index T, B, H, padded;
-  Real* sums;   // [T][B][chains][padded]
-  Real* slots;  // [B][S][H] what passes from phase to phase when there is no tape
-  Real* zeros;  // [H] the state that no h_0 is
+  const Index from, until;  // this member's units
+  Real* sums;               // [T][B][chains][padded]
+  Real* slots;              // [B][S][H] what passes from phase to phase when there is no tape
+  Real* zeros;              // [H] the state that no h_0 is
 
-  FewSteps(const Forward<Real>& args, const Weights<Real>& weights, Arena& scratch)
+  FewSteps(const Forward<Real>& args, const Weights<Real>& weights, Team members, Arena& scratch)
       : f(args),
         w(weights),
+        team(members),
         T(args.shape.T),
         B(args.shape.B),
         H(args.shape.H),
-        padded(vectors_of<Real>(H) * lanes) {
+        padded(vectors_of<Real>(H) * lanes),
+        from(share(vectors_of<Real>(H), team).begin * lanes),
+        until(min(H, share(vectors_of<Real>(H), team).end * lanes)) {
     sums = scratch.take<Real>(T * B * chains * padded);
     slots = scratch.take<Real>(f.tape ? 0 : B * Cell::slots * H);
     zeros = scratch.take<Real>(H);
@@ -72,7 +91,7 @@ struct FewSteps {
   }
 
   void run() {
-    __builtin_memset(zeros, 0, static_cast<std::size_t>(H) * sizeof(Real));
+    for (Index j = from; j < until; ++j) zeros[j] = 0;
     for (Index t = 0; t < T; ++t)
       for (Index b = 0; b < B; ++b)
         for (int g = 0; g < Cell::gates; ++g) start(t, b, g);
@@ -83,34 +102,40 @@ struct FewSteps {
     };
     add(T * B, first, 0, together, w.W, x, f.shape.I);
     add(T * B, first, together, Cell::gates, w.W, x, f.shape.I);
-    for (Index step = 0; step < T; ++step) take_step(f.reverse ? T - 1 - step : step);
+    for (Index step = 0; step < T; ++step) {
+      take_step(f.reverse ? T - 1 - step : step);
+      team.sync();
+    }
     const Index last = f.reverse ? 0 : T - 1;
     for (Index b = 0; b < B; ++b)
-      __builtin_memmove(f.h_n.at(b), f.y.at(last, b), static_cast<std::size_t>(H) * sizeof(Real));
+      for (Index j = from; j < until; ++j) f.h_n.at(b)[j] = f.y.at(last, b)[j];
   }
 
   // Begins the chains of one gate with its biases, or with one of them each: a sum would lose a -0.
   void start(Index t, Index b, int g) const {
-    const auto bias = [&](const Real* from, Index j) {
-      return from && j < H ? from[g * H + j] : Real(0);
+    const auto bias = [&](const Real* values, Index j) {
+      return values && j < H ? values[g * H + j] : Real(0);
     };
     Real* const to = chain(t, b, g);
     Real* const of_x = chain(t, b, chain_of_x(g));
-    for (Index j = 0; j < padded; ++j) {
+    for (Index j = from; j < vectors_of<Real>(until) * lanes; ++j) {
       const Real b_x = bias(w.b_x, j), b_h = bias(w.b_h, j);
       to[j] = to == of_x ? b_x + b_h : b_h;
       if (to != of_x) of_x[j] = b_x;
     }
   }
 
-  // The products of the gates [begin, end): all at once where nothing lies between their chains.
+  // The products of the gates [first, last): all at once where nothing lies between their chains.
   template <class SumsOf, class A>
-  void add(Index rows, SumsOf sums_of, int begin, int end, Matrix<const Real> m, A a,
+  void add(Index rows, SumsOf sums_of, int first, int last, Matrix<const Real> m, A a,
            Index K) const {
-    const int at_once = padded == H ? end - begin : 1;
-    for (int g = begin; g < end; g += at_once)
-      add_products(rows, sums_of(g), at_once * H,
-                   Matrix<const Real>{m.at(g * H, 0), m.row_stride, m.column_stride}, a, K);
+    const int at_once = team.size == 1 && padded == H ? last - first : 1;
+    const Index n = at_once == 1 ? until - from : at_once * H;
+    for (int g = first; g < last; g += at_once) {
+      const auto sums_of_g = [&, chains = sums_of(g)](Index r) { return chains(r) + from; };
+      const Matrix<const Real> of_g{m.at(g * H + from, 0), m.row_stride, m.column_stride};
+      add_products(rows, sums_of_g, n, of_g, a, K);
+    }
   }
 
   void take_step(Index t) {
@@ -145,9 +170,10 @@ struct FewSteps {
         all[g] = Wide<Real, N>::map([&](int j) { return load(chain(t, b, g) + unit + j * lanes); });
       Cell::forward(u, all);
     };
-    Index unit = 0;
-    for (; unit + kOverlap * lanes <= H; unit += kOverlap * lanes) cell(Constant<kOverlap>{}, unit);
-    for (; unit < H; unit += lanes) cell(Constant<1>{}, unit);
+    Index unit = from;
+    for (; unit + kOverlap * lanes <= until; unit += kOverlap * lanes)
+      cell(Constant<kOverlap>{}, unit);
+    for (; unit < until; unit += lanes) cell(Constant<1>{}, unit);
   }
 
   Real* kept(Index t, Index b) const {
@@ -161,6 +187,7 @@ struct FewSteps {
       constexpr int begin = Cell::first_group[p], end = Cell::first_group[p + 1];
       if (!from_zeros) add(B, sums_of, begin, end, w.U, operand, H);
       for (Index b = 0; b < B; ++b) gates_of<begin, end>(t, b);
+      if constexpr (p + 1 < Cell::phases) team.sync();
       phase<p + 1>(t, from_zeros, sums_of, [&](Index b) -> const Real* { return kept(t, b); });
     }
   }
@@ -174,24 +201,24 @@ struct FewSteps {
         Cell::template forward<g>(
             u, Wide<Real, N>::map([&](int j) { return load(chain(t, b, g) + unit + j * lanes); }));
       };
-      Index unit = 0;
-      for (; unit + 3 * lanes <= H; unit += 3 * lanes) cell(Constant<3>{}, unit);
-      for (; unit < H; unit += lanes) cell(Constant<1>{}, unit);
+      Index unit = from;
+      for (; unit + 3 * lanes <= until; unit += 3 * lanes) cell(Constant<3>{}, unit);
+      for (; unit < until; unit += lanes) cell(Constant<1>{}, unit);
       gates_of<g + 1, end>(t, b);
     }
   }
 };
 
 template <class Cell, class Real>
-void few_steps(const Forward<Real>& f, const Weights<Real>& w) {
+void few_steps(const Forward<Real>& f, const Weights<Real>& w, Team team) {
   Arena scratch(f.scratch);
-  FewSteps<Cell, Real>(f, w, scratch).run();
+  FewSteps<Cell, Real>(f, w, team, scratch).run();
 }
 
 template <class Cell, class Real>
 Index few_steps_scratch_bytes(const Forward<Real>& f) {
   Arena scratch(nullptr);
-  FewSteps<Cell, Real>(f, Weights<Real>{}, scratch);
+  FewSteps<Cell, Real>(f, Weights<Real>{}, Team{}, scratch);
   return scratch.used;
 }
 

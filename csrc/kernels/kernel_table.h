@@ -27,10 +27,10 @@ struct CellKernels {
   void (*pack_forward)(void* packed, Shape, const Weights<Real>&, Team);
   Index (*forward_scratch_bytes)(const Forward<Real>&, Index team_size);
   void (*forward)(const Forward<Real>&, Team);
-  // forward() from weights that are not packed but input-major (their row_stride is 1), by one
-  // thread and without lengths; T > 0.
+  // forward() from weights that are not packed but input-major (their row_stride is 1); without
+  // lengths, T > 0, and of a team each has its units.
   Index (*few_steps_scratch_bytes)(const Forward<Real>&);
-  void (*few_steps)(const Forward<Real>&, const Weights<Real>&);
+  void (*few_steps)(const Forward<Real>&, const Weights<Real>&, Team);
   Index (*packed_backward_bytes)(Shape, bool with_dx);
   void (*pack_backward)(void* packed, Shape, const Weights<Real>&, bool with_dx, Team);
   Index (*backward_scratch_bytes)(const Backward<Real>&, Index team_size);
