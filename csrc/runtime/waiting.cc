@@ -2,16 +2,17 @@
 // Looking and sleeping; and what keeps the scheduler from putting who wakes behind who woke it.
 //
 // A virtual CPU that has been idle for a while, 0.1 to 8 ms, counts in Linux as one that its host
-// may have given to others. A thread that wakes is not put there, but on the CPU of whoever woke
-// it, and the two take turns, each waiting for the other at every barrier, until the scheduler
-// balances its load: 3 ms, or the whole call.
+// may have given to others (vcpu_is_preempted, on x86). A thread that wakes is not put there, but
+// on the CPU of whoever woke it, and the two take turns, each waiting for the other at every
+// barrier, until the scheduler balances its load: 3 ms, or the whole call.
 #include "waiting.h"
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
+#endif
+#if defined(__linux__) && defined(__x86_64__)
+#include <cpuid.h>
+#include <sched.h>
 #endif
 
 namespace pygru {
@@ -27,10 +28,20 @@ void pause() {
 #endif
 }
 
-#if defined(__linux__)
+#if defined(__linux__) && defined(__x86_64__)
+// Whether CPUs are virtual: bit 31 of what every hypervisor reports.
+bool in_virtual_machine() {
+  static const bool is_set = [] {
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c >> 31 == 1;
+  }();
+  return is_set;
+}
+
 // Bars a sleeping thread from the CPU of the caller, which is about to wake it, where it may use
 // others; returns that CPU, or -1.
 int bar_from_this_cpu(pthread_t thread) {
+  if (!in_virtual_machine()) return -1;
   const int here = sched_getcpu();
   cpu_set_t allowed;
   if (here < 0 || here >= CPU_SETSIZE ||
