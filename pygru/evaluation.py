@@ -20,6 +20,7 @@ from pygru.data import Batch, batches
 from pygru.means import Means, is_ours, lengths_of, weighted_loss
 from pygru.probabilities import as_decided, warn_of_probabilities
 from pygru.ragged import Ragged
+from pygru.rows import Rows
 from pygru.samples import (
     Samples,
     answers_steps,
@@ -180,7 +181,7 @@ def measure(
     """Return the loss and the metrics over all samples, in batches."""
     means = Means(as_decided(metrics, model))
     for batch in _in_order(data.X, batch_size):
-        x, target, ends, target_ends = data.take(batch)
+        x, target, ends, target_ends, _ = next(data.pieces(batch, None))
         y = _answer(model, x, target, ends, target_ends)
         ends = lengths_of(y, x, target_ends)
         value, _, elements = weighted_loss(loss, y, target, ends)
@@ -205,7 +206,7 @@ def _answer(
     return y
 
 
-def _in_order(X: Array | Ragged, batch_size: int) -> list[Batch]:
+def _in_order(X: Rows | Ragged, batch_size: int) -> list[Batch]:
     """Return batches of all samples; of unequal sequences, in the order of their lengths."""
     slices = batches(len(X), batch_size)
     if not isinstance(X, Ragged):
@@ -232,12 +233,7 @@ def check_targets(
         What one of pygru's losses would raise in the first epoch: targets of another shape than it
         wants, or out of its range.
     """
-    x, target, ends, target_ends = data.take(slice(0, 1))
-    if steps is not None:
-        x = x[:, :steps]
-        target = target[:, :steps] if target.ndim > 1 else target
-        ends = None if ends is None else np.minimum(ends, steps)
-        target_ends = None if target_ends is None else ends
+    x, target, ends, target_ends, _ = next(data.pieces(slice(0, 1), steps))
     try:
         y = _answer(model, x, target, ends, target_ends)
     except (TypeError, ValueError) as error:
@@ -273,10 +269,22 @@ def _compare(
     """Let a loss refuse the targets of one sample by their shape, and all by their range."""
     target = change(target)
     weighted_loss(loss, y, target, ends)
-    values = data.Y if ends is None else _valid(data)
-    values = change(values.values if isinstance(values, Ragged) else values)
-    extremes = np.array([values.min(), values.max()])
+    extremes = _extremes(data.Y, None if ends is None else data.target_lengths, change)
     loss(np.zeros((2, *y.shape[target.ndim :]), y.dtype), extremes)
+
+
+def _extremes(Y: Rows | Ragged, ends: Array | None, change: _Change) -> Array:
+    """Return the least and the largest of all targets, of those before their ends if given."""
+    found: list[Any] = []
+    for (n, t), piece in Y.pieces():
+        values = piece
+        if ends is not None and not isinstance(Y, Ragged):
+            steps = np.arange(t, t + piece.shape[1])
+            values = piece[steps < ends[n : n + len(piece), np.newaxis]]
+        values = change(values)
+        if values.size:
+            found += [values.min(), values.max()]
+    return np.array([min(found), max(found)])
 
 
 def _of_one_hot(targets: Array) -> Array:
@@ -311,11 +319,3 @@ def _hint(
             continue
         return f"; Y of shape {data.Y.shape} would fit {way}"
     return ""
-
-
-def _valid(data: Samples) -> Array | Ragged:
-    """Return the targets of the steps before each sequence's end."""
-    if data.target_lengths is None or isinstance(data.Y, Ragged):
-        return data.Y
-    valid: Array = data.Y[np.arange(data.Y.shape[1]) < data.target_lengths[:, None]]
-    return valid

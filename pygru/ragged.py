@@ -9,7 +9,7 @@ Depends on NumPy alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,13 +54,20 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, batch: slice | Array) -> Array:
-        """Return the sequences of a batch, (B, T, ...), with zeros after each one's end."""
+    def __getitem__(self, key: slice | Array | tuple[slice | Array, slice]) -> Array:
+        """Return the sequences of a batch, (B, T, ...), or some steps; 0 after each one's end."""
+        batch, steps = key if isinstance(key, tuple) else (key, slice(None))
         lengths, starts = self.lengths[batch].tolist(), self._starts[batch].tolist()
-        padded = np.zeros((len(lengths), max(lengths), *self.values.shape[1:]), self.values.dtype)
+        first, last, _ = steps.indices(max(lengths))
+        padded = np.zeros((len(lengths), last - first, *self.values.shape[1:]), self.values.dtype)
         for row, start, length in zip(padded, starts, lengths, strict=True):
-            row[:length] = self.values[start : start + length]
+            part = self.values[start + first : start + min(last, length)]
+            row[: len(part)] = part
         return padded
+
+    def pieces(self) -> Iterator[tuple[tuple[int, int], Array]]:
+        """Yield the steps of all sequences as one piece, as `Rows.pieces` yields several."""
+        yield (0, 0), self.values
 
     def index(self, step: int) -> tuple[int, int]:
         """Return (n, t), sequence and step of it, of a row of `values`."""

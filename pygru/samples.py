@@ -3,13 +3,13 @@
 
 Samples are the first axis of every array, or the items of a list of sequences of unequal lengths.
 
-Depends on NumPy, `checks` and `ragged`.
+Depends on NumPy, `checks`, `ragged` and `rows`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,8 +18,10 @@ import numpy.typing as npt
 from pygru import checks
 from pygru.ragged import Ragged
 from pygru.registry import is_own
+from pygru.rows import Rows
 
 __all__ = [
+    "Piece",
     "Samples",
     "answers_steps",
     "check_inputs",
@@ -31,6 +33,9 @@ __all__ = [
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
+# x (B, T, ...), targets (B, ...), lengths and target lengths (B,), and whether it goes on from the
+# piece before it
+Piece: TypeAlias = "tuple[Array, Array, Array | None, Array | None, bool]"
 
 
 class Samples(NamedTuple):
@@ -40,16 +45,27 @@ class Samples(NamedTuple):
     it answers a sequence as a whole. Where the model reads its targets, these have their own.
     """
 
-    X: Array | Ragged  # (N, ...)
-    Y: Array | Ragged  # (N, ...)
+    X: Rows | Ragged  # (N, ...)
+    Y: Rows | Ragged  # (N, ...)
     lengths: Array | None  # (N,)
     target_lengths: Array | None  # (N,)
 
-    def take(self, batch: slice | Array) -> tuple[Array, Array, Array | None, Array | None]:
-        """Return x (B, ...), targets (B, ...), lengths (B,) and target lengths (B,)."""
+    def longest(self, batch: slice | Array) -> int:
+        """Return the steps of the longest sample of a batch."""
+        return self.X.shape[1] if self.lengths is None else int(self.lengths[batch].max())
+
+    def pieces(self, batch: slice | Array, steps: int | None) -> Iterator[Piece]:
+        """Yield a batch, or what it is cut into along time: pieces of so many steps."""
         ends = None if self.lengths is None else self.lengths[batch]
         target_ends = None if self.target_lengths is None else self.target_lengths[batch]
-        return self.X[batch], self.Y[batch], ends, target_ends
+        if steps is None:
+            yield self.X[batch], self.Y[batch], ends, target_ends, False
+            return
+        for start in range(0, self.longest(batch), steps):
+            at = batch, slice(start, start + steps)
+            left = None if ends is None else np.clip(ends - start, 0, steps)
+            target_left = None if target_ends is None else left
+            yield self.X[at], self.Y[at], left, target_left, start > 0
 
 
 def reads_targets(model: Any) -> bool:
@@ -105,7 +121,7 @@ def check_samples(
     lengths: npt.ArrayLike | None,
     of: str = "",
 ) -> Samples:
-    """Check data once and bring it to the model's dtype; `of` is put before the arrays' names."""
+    """Check data once; `of` is put before the arrays' names."""
     inputs, ends = check_inputs(where, model, X, lengths, of)
     shared = lengths if keeps_time(model) and not reads_targets(model) else None
     targets = _finite(where, f"{of}Y", Y, shared, model.dtype)
@@ -136,7 +152,8 @@ def check_samples(
             )
         own = _target_lengths(where, model, targets, f"{of}Y")
         if count is not None:
-            _check_classes(where, f"{of}Y", _read(targets, own), count)
+            read = Rows(_read(targets, own), model.dtype)
+            _check_classes(where, f"{of}Y", read, count)
         return Samples(inputs, targets, ends, own)
     if isinstance(targets, Ragged):
         _check_steps(where, model, inputs, targets, of)
@@ -145,7 +162,7 @@ def check_samples(
 
 def check_inputs(
     where: str, model: Any, X: Any, lengths: npt.ArrayLike | None, of: str = ""
-) -> tuple[Array | Ragged, Array | None]:
+) -> tuple[Rows | Ragged, Array | None]:
     """Check what goes into a model: return X, and the lengths if there are any."""
     ends = None if reads_vectors(model) else lengths
     inputs = _finite(where, f"{of}X", X, ends, model.dtype)
@@ -172,7 +189,7 @@ def check_inputs(
     if inputs.shape == (0,):
         raise ValueError(f"{where}: {of}X must hold at least one sample, got none")
     _check_axes(where, f"{of}X", model, inputs.shape)
-    if inputs.ndim < 2 and getattr(model, "_axes", None) is None:
+    if len(inputs.shape) < 2 and getattr(model, "_axes", None) is None:
         raise ValueError(
             f"{where}: {of}X must have shape (N, ...) of at least two axes, got {inputs.shape}"
         )
@@ -207,29 +224,33 @@ def _check_axes(where: str, name: str, model: Any, shape: tuple[int, ...]) -> No
         )
 
 
-def _check_classes(where: str, name: str, inputs: Array | Ragged, count: int) -> None:
+def _check_classes(where: str, name: str, inputs: Rows | Ragged, count: int) -> None:
     """Refuse what is no integer in 0 .. K-1 for K = `count`, by index, padding included."""
-    given = inputs.values if isinstance(inputs, Ragged) else inputs
-    values = checks.as_integers(where, name, given)
-    if not values.size or 0 <= values.min() <= values.max() < count:
-        return
-    at = index = tuple(np.argwhere((values < 0) | (values >= count))[0].tolist())
-    if isinstance(inputs, Ragged):
-        index = (*inputs.index(at[0]), *at[1:])
-    raise ValueError(
-        f"{where}: {name} must hold integers in 0 .. K-1 = {count - 1}, "
-        f"got {values[at]} at index {index}"
-    )
+    for place, piece in inputs.pieces():
+        values = checks.as_integers(where, name, piece)
+        if not values.size or 0 <= values.min() <= values.max() < count:
+            continue
+        at = tuple(np.argwhere((values < 0) | (values >= count))[0].tolist())
+        index = (*inputs.index(at[0]), *at[1:]) if isinstance(inputs, Ragged) else _moved(at, place)
+        raise ValueError(
+            f"{where}: {name} must hold integers in 0 .. K-1 = {count - 1}, "
+            f"got {values[at]} at index {index}"
+        )
 
 
-def _read(targets: Array | Ragged, lengths: Array | None) -> Array:
+def _moved(index: tuple[int, ...], place: tuple[int, int]) -> tuple[int, ...]:
+    """Return the index in the whole of what has one in a piece of it."""
+    return tuple(i + offset for i, offset in zip(index, place, strict=False)) + index[2:]
+
+
+def _read(targets: Rows | Ragged, lengths: Array | None) -> Array:
     """Return what a decoder reads of its targets: all steps but each sequence's last; else 0."""
     padded = targets[:]  # (N, T)
     last = (padded.shape[1] if lengths is None else lengths[:, np.newaxis]) - 1
     return np.where(np.arange(padded.shape[1]) < last, padded, 0)
 
 
-def _check_steps(where: str, model: Any, inputs: Array | Ragged, targets: Ragged, of: str) -> None:
+def _check_steps(where: str, model: Any, inputs: Rows | Ragged, targets: Ragged, of: str) -> None:
     """Refuse sequences as targets where they do not match the model's output step by step."""
     if not isinstance(inputs, Ragged):
         raise ValueError(
@@ -251,10 +272,12 @@ def _check_steps(where: str, model: Any, inputs: Array | Ragged, targets: Ragged
 
 
 def _target_lengths(
-    where: str, model: Any, targets: Array | Ragged, name: str
+    where: str, model: Any, targets: Rows | Ragged, name: str
 ) -> checks.IntArray | None:
     """Return how many steps of its targets a model that reads them learns, where not all."""
-    ends: checks.IntArray | None = model.target_lengths(targets[:])
+    ends: checks.IntArray | None = None
+    if not is_own(model) or model.end is not None:  # else no need to have them all in one array
+        ends = model.target_lengths(targets[:])
     if not isinstance(targets, Ragged):
         return ends
     if ends is None:
@@ -269,25 +292,20 @@ def _target_lengths(
     return shortened
 
 
-def _blank(where: str, values: Array, lengths: npt.ArrayLike | None) -> Array:
-    """Return values with 0 for integers, NaN and infinity past a sequence's end, which is padding.
+def _ends(where: str, array: Array, lengths: npt.ArrayLike | None) -> Array | None:
+    """Return where samples end, past which their values do not count.
 
-    What does not fit is returned as it is, to be refused by whoever checks it.
+    None of what does not fit, to be refused by whoever checks it.
     """
-    if lengths is None or values.dtype.kind not in "fiu" or values.ndim < 2:
-        return values
+    if lengths is None or array.ndim < 2:
+        return None
     ends = checks.as_array(where, "lengths", lengths)
-    if ends.shape != values.shape[:1] or ends.dtype.kind not in "iu":
-        return values
-    past = np.arange(values.shape[1]) >= ends[:, np.newaxis]  # (N, T)
-    numbers = np.isfinite(values) if values.dtype.kind == "f" else values == 0
-    empty = ~numbers & past.reshape(past.shape + (1,) * (values.ndim - 2))
-    return np.where(empty, values.dtype.type(0), values) if empty.any() else values
+    return ends.copy() if ends.shape == array.shape[:1] and ends.dtype.kind in "iu" else None
 
 
 def _finite(
     where: str, name: str, values: Any, lengths: npt.ArrayLike | None, dtype: Any
-) -> Array | Ragged:
+) -> Rows | Ragged:
     """Return real values, floating ones in the model's dtype; refuse NaN and infinity by index."""
     checks.check_unmasked(where, name, values)
     if isinstance(values, (list, tuple)):
@@ -309,7 +327,7 @@ def _finite(
                 f"{where}: {name} must be a list where sequences have lengths of their own, got "
                 f"{type(values).__name__} of {type(first).__name__}: list({name}) makes one"
             )
-    return _real(where, name, _blank(where, array, lengths), dtype)
+    return _real(where, name, array, dtype, _ends(where, array, lengths))
 
 
 def _unequal(where: str, name: str, values: Sequence[Any], dtype: Any) -> Ragged:
@@ -326,7 +344,7 @@ def _unequal(where: str, name: str, values: Sequence[Any], dtype: Any) -> Ragged
             ) from None
         if array.ndim == 0 or len(array) == 0:
             raise ValueError(f"{where}: {item} must hold at least one step, got {array.shape}")
-        sequences.append(_real(where, item, array, dtype))
+        sequences.append(_real(where, item, array, dtype)[:])
         if array.shape[1:] != sequences[0].shape[1:]:
             raise ValueError(
                 f"{where}: {item} must have the shape of {name}[0] but for the first axis, "
@@ -335,19 +353,25 @@ def _unequal(where: str, name: str, values: Sequence[Any], dtype: Any) -> Ragged
     return Ragged(sequences)
 
 
-def _real(where: str, name: str, array: Array, dtype: Any) -> Array:
-    """Return finite real numbers, floating ones in the model's dtype."""
+def _real(where: str, name: str, array: Array, dtype: Any, ends: Array | None = None) -> Rows:
+    """Return real numbers, floating ones in the model's dtype and finite up to their ends."""
     checks.check_real(where, name, array)
-    if array.dtype.kind != "f":
-        return array
-    with np.errstate(over="ignore"):
-        cast = array.astype(dtype, copy=False)
-    finite = np.isfinite(cast)
-    if not finite.all():
-        index = tuple(np.argwhere(~finite)[0].tolist())
-        kind = f" in {cast.dtype}" if np.isfinite(array[index]) else ""
+    rows = Rows(array, dtype, ends)
+    if array.dtype.kind != "f" or not array.ndim:
+        return rows
+    wrong = 0
+    index: tuple[int, ...] = ()
+    for place, piece in rows.pieces():
+        finite = np.isfinite(piece)
+        if finite.all():
+            continue
+        if not wrong:
+            index = _moved(tuple(np.argwhere(~finite)[0].tolist()), place)
+        wrong += finite.size - np.count_nonzero(finite)
+    if wrong:
+        kind = f" in {np.dtype(dtype)}" if np.isfinite(array[index]) else ""
         raise ValueError(
             f"{where}: {name} must be finite{kind}, got {array[index]} at index {index} "
-            f"({finite.size - np.count_nonzero(finite)} such elements)"
+            f"({wrong} such elements)"
         )
-    return cast
+    return rows

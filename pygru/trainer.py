@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -30,7 +30,7 @@ from pygru.optim import Optimizer
 from pygru.probabilities import as_decided
 from pygru.progress import Progress
 from pygru.recurrent import Recurrent
-from pygru.samples import Samples, reads_targets
+from pygru.samples import Piece, Samples, reads_targets
 from pygru.schedules import Schedule
 from pygru.sums import dot
 
@@ -38,9 +38,6 @@ __all__ = ["GradientHook", "Settings", "Trainer"]
 
 Array: TypeAlias = npt.NDArray[Any]
 GradientHook: TypeAlias = "Callable[[Array], object]"
-# What one step is taken on: x (B, T, ...), targets (B, ...), lengths of both (B,), and whether it
-# goes on from the piece before it
-_Piece: TypeAlias = "tuple[Array, Array, Array | None, Array | None, bool]"
 
 
 class Settings(NamedTuple):
@@ -120,7 +117,8 @@ class Trainer:
         steps = sum(map(self._pieces_in, plan))
         advance = progress.start_epoch(epoch, steps)
         means = Means(as_decided(settings.metrics, self.model))
-        for i, piece in enumerate(self._pieces(plan)):
+        pieces = (piece for batch in plan for piece in self.data.pieces(batch, settings.bptt))
+        for i, piece in enumerate(pieces):
             if schedule is not None:
                 factor = _as_factor(schedule(epoch - 1 + i / steps), epoch)
                 self.optimizer.lr = self.base_lr * factor
@@ -190,30 +188,11 @@ class Trainer:
     def _pieces_in(self, batch: Batch) -> int:
         """Return how many steps a batch makes."""
         bptt = self.settings.bptt
-        return 1 if bptt is None else -(-self._longest(batch) // bptt)
-
-    def _longest(self, batch: Batch) -> int:
-        """Return the steps of the longest series of a batch."""
-        X, lengths = self.data.X, self.data.lengths
-        return X.shape[1] if lengths is None else int(lengths[batch].max())
-
-    def _pieces(self, plan: list[Batch]) -> Iterator[_Piece]:
-        """Yield whole batches, or batches cut along time."""
-        data, bptt = self.data, self.settings.bptt
-        for batch in plan:
-            x, target, ends, target_ends = data.take(batch)
-            if bptt is None:
-                yield x, target, ends, target_ends, False
-                continue
-            for start in range(0, self._longest(batch), bptt):
-                part = slice(start, start + bptt)
-                left = None if ends is None else np.clip(ends - start, 0, bptt)
-                target_left = None if target_ends is None else left
-                yield x[:, part], target[:, part], left, target_left, start > 0
+        return 1 if bptt is None else -(-self.data.longest(batch) // bptt)
 
     # A step
 
-    def step(self, piece: _Piece, means: Means) -> str:
+    def step(self, piece: Piece, means: Means) -> str:
         """Forward, loss, backward, update; or update nothing and return what is not finite."""
         x, target, _, target_ends, _ = piece
         settings, grads = self.settings, self.model.flat_grads

@@ -72,7 +72,7 @@ def fit(
         With the batch as its first axis (``batch_first=True``).
     X : array_like of shape (N, T, I), or what the model takes; or list of sequences (T_n, I)
         N samples; integers are left as they are (for an `Embedding`), real numbers get the model's
-        dtype. Sequences of unequal lengths are padded batch by batch.
+        dtype, batch by batch. So are sequences of unequal lengths padded.
     Y : array_like of shape (N, ...), or list of sequences (T_n, ...)
         Targets, as the loss wants them: one per sample, or one per step. An `EncoderDecoder` reads
         them, too, and they may have other lengths than X.
@@ -198,6 +198,8 @@ def fit(
     warn_of_probabilities("fit", model, settings.loss)
     if bptt is not None:
         _check_series(model, data, bptt, stateful)
+        if held_out is not None:
+            _check_every_step(held_out, "validation ")
     check_targets("fit", model, data, settings.loss, bptt)
     if held_out is not None:
         check_targets("fit", model, held_out, settings.loss, bptt, "validation ")
@@ -346,15 +348,10 @@ def _check_series(model: Any, data: Samples, bptt: int, stateful: bool) -> None:
         raise ValueError(
             f"fit: bptt must be None for a model that reads single vectors, got {bptt}"
         )
-    X, Y, lengths, _ = data
-    T = X.shape[1] if lengths is None else int(lengths.max())
+    T = data.longest(slice(None))
     if bptt > T:
         raise ValueError(f"fit: bptt must be at most T = {T}, the steps of the series, got {bptt}")
-    if Y.shape[:2] != X.shape[:2] or isinstance(X, Ragged) != isinstance(Y, Ragged):
-        raise ValueError(
-            f"fit: Y must have a target for every step of X, shape (N, T, ...) = {X.shape[:2]} and "
-            f"more, got {Y.shape}"
-        )
+    _check_every_step(data)
     if not stateful:
         return
     if not isinstance(model, (Recurrent, Sequential)):
@@ -367,4 +364,14 @@ def _check_series(model: Any, data: Samples, bptt: int, stateful: bool) -> None:
         raise ValueError(
             "fit: stateful must be False where a layer reads sequences backwards, got True: "
             "the second direction has no past to be carried"
+        )
+
+
+def _check_every_step(data: Samples, of: str = "") -> None:
+    """Refuse targets that cannot be cut along time with their samples."""
+    X, Y = data.X, data.Y
+    if Y.shape[:2] != X.shape[:2] or isinstance(X, Ragged) != isinstance(Y, Ragged):
+        raise ValueError(
+            f"fit: {of}Y must have a target for every step of {of}X, shape (N, T, ...) = "
+            f"{X.shape[:2]} and more, got {Y.shape}"
         )

@@ -189,7 +189,7 @@ LEVELS = (
     {"_core", "checks", "locks", "widths"},
     {"sums"},
     {"clipping", "data", "history", "losses", "optimizer", "parameters", "schedules", "tape"},
-    {"initializers", "interrupts", "metrics", "module", "progress", "ragged"},
+    {"initializers", "interrupts", "metrics", "module", "progress", "ragged", "rows"},
     {"optim", "registry"},
     {"activations", "means", "pooling", "regularization", "samples"},
     {"generation", "probabilities", "shapes", "stack"},
