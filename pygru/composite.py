@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -93,6 +94,16 @@ class Composite(Module):
     def _generators(self) -> dict[str, np.random.Generator]:
         parts = self._parts.items()
         return {f"{key}.{k}": v for key, m in parts for k, v in m._generators().items()}
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Put the generators back where a call is refused: a part may have drawn before another."""
+        before = self.rng_state()
+        try:
+            yield
+        except Exception:
+            self.load_rng_state(before)
+            raise
 
     def save(self, path: PathLike) -> None:
         """Write the model to a file that `pygru.load` reads; see `pygru.save`."""

@@ -258,7 +258,8 @@ class EncoderDecoder(Composite):
         ValueError
             When a shape, a class or a length does not fit.
         """
-        y, saved = self._teach(x, target, lengths, target_lengths, True)
+        with self._drawing():
+            y, saved = self._teach(x, target, lengths, target_lengths, True)
         return y, Tape(self, saved, y.shape, y.dtype, [])
 
     def backward(

@@ -63,11 +63,10 @@ class Sequential(Composite, Layer):
     def __init__(self, *modules: Layer | Recurrent) -> None:
         for i, module in enumerate(modules):
             if not isinstance(module, (Layer, Recurrent)):
+                hint = "; give its layers one by one" * isinstance(module, (list, tuple))
                 raise TypeError(
                     f"Sequential: module {i} must be a layer with one input and one output, "
-                    f"got {module!r}"
-                    + "; give its layers one by one"
-                    * isinstance(module, (list, tuple))
+                    f"got {module!r}{hint}"
                 )
         self._modules, self._steps = modules, plan(modules)
         super().__init__({str(i): module for i, module in enumerate(modules)})
@@ -214,7 +213,8 @@ class Sequential(Composite, Layer):
         """
         h_0s = None if state is None else self._check_carried("forward", state)
         h_ns: list[FloatArray] = []
-        y, saved = self._carry_forward(x, lengths, True, h_0s, h_ns)
+        with self._drawing():
+            y, saved = self._carry_forward(x, lengths, True, h_0s, h_ns)
         return y, Tape(self, saved, y.shape, y.dtype, h_ns)
 
     def run(

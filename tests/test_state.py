@@ -178,3 +178,44 @@ def test_a_position_outside_a_generators_numbers_is_refused(kind, at):
         with pytest.raises(ValueError, match=rf"state\[''\] must be the state of a {kind}"):
             dropout.load_rng_state(state)
     dropout.load_rng_state(dropout.rng_state())
+
+
+def make_dropping(kind):
+    """Return a model that draws in its first module and may refuse the call in a later one."""
+    rng = np.random.default_rng(0)
+    drop, shared = {"dropout": 0.5, "rng": rng}, np.random.default_rng(1)
+    inner = pygru.Sequential(pygru.GRU(I, H, 2, **drop), pygru.Dropout(0.5, rng=shared))
+    if kind == "sequential":
+        top = pygru.GRU(H, H, 2, **drop)
+        return pygru.Sequential(pygru.Dropout(0.5, rng=shared), inner, pygru.Linear(H, H), top)
+    return pygru.EncoderDecoder(
+        pygru.Sequential(pygru.Dropout(0.5, rng=shared), inner, pygru.GRU(H, H, 2, **drop)),
+        pygru.Sequential(pygru.Dropout(0.5), pygru.GRU(I, H, 2, **drop), pygru.Linear(H, I)),
+        start=[0.0] * I,
+    )
+
+
+@pytest.mark.parametrize(
+    "kind, wrong",
+    [
+        ("sequential", {"x": np.ones((T, B, I + 1))}),
+        ("sequential", {"lengths": [T] * (B + 1)}),
+        ("sequential", {"lengths": [T + 1] * B}),
+        ("sequential", {"state": [np.ones((2, B, H)), np.ones((2, B, H + 1))]}),
+        ("encoder_decoder", {"x": np.ones((T, B, I + 1))}),
+        ("encoder_decoder", {"lengths": [T + 1] * B}),
+        ("encoder_decoder", {"target": np.ones((T, B, I + 1))}),
+        ("encoder_decoder", {"target_lengths": [T + 1] * B}),
+    ],
+)
+def test_a_refused_call_draws_nothing(kind, wrong):
+    right = {"x": np.ones((T, B, I))}
+    if kind == "encoder_decoder":
+        right["target"] = np.ones((T, B, I))
+    model = make_dropping(kind)
+    before = model.rng_state()
+    with pytest.raises(ValueError, match="must"):
+        model.forward(**(right | wrong))
+    assert model.rng_state() == before
+    model.forward(**right)
+    assert model.rng_state() != before
