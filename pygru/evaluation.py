@@ -20,6 +20,7 @@ from pygru.data import Batch, batches
 from pygru.means import Means, is_ours, lengths_of, weighted_loss
 from pygru.probabilities import as_decided, warn_of_probabilities
 from pygru.ragged import Ragged
+from pygru.recurrent import Recurrent
 from pygru.rows import Rows
 from pygru.samples import (
     Samples,
@@ -177,15 +178,24 @@ def measure(
     loss: losses.Loss,
     metrics: tuple[metrics_.Metric, ...],
     batch_size: int,
+    steps: int | None = None,
 ) -> Means:
-    """Return the loss and the metrics over all samples, in batches."""
+    """Return the loss and the metrics over all samples, in batches.
+
+    With `steps` batches are cut along time, and the state is carried over from piece to piece.
+    """
     means = Means(as_decided(metrics, model))
     for batch in _in_order(data.X, batch_size):
-        x, target, ends, target_ends, _ = next(data.pieces(batch, None))
-        y = _answer(model, x, target, ends, target_ends)
-        ends = lengths_of(y, x, target_ends)
-        value, _, elements = weighted_loss(loss, y, target, ends)
-        means.add(value, y, target, ends, elements)
+        state = None
+        for x, target, ends, target_ends, _ in data.pieces(batch, steps):
+            if steps is None:
+                y = _answer(model, x, target, ends, target_ends)
+            else:
+                run = model if isinstance(model, Recurrent) else model.run
+                y, state = run(x, state, lengths=ends)
+            ends = lengths_of(y, x, target_ends)
+            value, _, elements = weighted_loss(loss, y, target, ends)
+            means.add(value, y, target, ends, elements)
     return means
 
 

@@ -30,7 +30,8 @@ from pygru.optim import Optimizer
 from pygru.probabilities import as_decided
 from pygru.progress import Progress
 from pygru.recurrent import Recurrent
-from pygru.samples import Piece, Samples, reads_targets
+from pygru.registry import is_own
+from pygru.samples import Piece, Samples, keeps_time, reads_targets
 from pygru.schedules import Schedule
 from pygru.sums import dot
 
@@ -136,7 +137,12 @@ class Trainer:
         held_out = None
         if self.validation is not None:
             held_out = measure(
-                self.model, self.validation, settings.loss, settings.metrics, settings.batch_size
+                self.model,
+                self.validation,
+                settings.loss,
+                settings.metrics,
+                settings.batch_size,
+                settings.bptt if self._carries and _goes_step_by_step(self.model) else None,
             )
             if not math.isfinite(held_out.loss):
                 self._fail(f"the validation loss became {held_out.loss} in epoch {epoch}")
@@ -298,6 +304,12 @@ class Trainer:
             f"fit: {what}; the model holds the last parameters that gave a finite loss "
             "(a lower learning rate or clip_norm may help)"
         )
+
+
+def _goes_step_by_step(model: Any) -> bool:
+    """Whether a model that carries its state is known to do the same in pieces as on the whole."""
+    parts = getattr(model, "_parts", {}).values()
+    return is_own(model) and keeps_time(model) and all(map(_goes_step_by_step, parts))
 
 
 def _as_factor(factor: Any, epoch: int) -> float:

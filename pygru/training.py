@@ -87,7 +87,7 @@ def fit(
         Given to the model, and to loss and metrics where the model's output still has that time
         axis (`keeps_time`); functions of your own must take them then, as `pygru.losses` do.
     validation : (X, Y) or (X, Y, lengths), optional
-        Evaluated after each epoch.
+        Evaluated after each epoch; with `bptt` and the state carried, in pieces, too.
     metrics : str, callable or iterable of these
         Reported beside the loss, as means over the elements of all batches; see `pygru.metrics`.
     bptt : int, optional

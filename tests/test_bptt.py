@@ -179,3 +179,48 @@ def test_of_an_encoder_decoder_the_reason_is_told_whatever_the_shapes() -> None:
                 model, np.ones((2, 4), int), np.ones((2, steps), int), loss="cross_entropy",
                 optimizer=pygru.Adam(), epochs=1, bptt=2, verbose=0,
             )  # fmt: skip
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("lengths", [None, [20, 5, 12]])
+def test_validation_goes_in_the_same_pieces_with_the_state_carried_over(
+    alone: bool, lengths: Any
+) -> None:
+    X, Y = make_series()
+    model = pygru.GRU(2, 1, batch_first=True, dtype=np.float64, rng=0) if alone else build()
+    steps = []
+
+    def loss(y: Any, target: Any, lengths: Any = None, batch_first: bool = True) -> Any:
+        steps.append(y.shape[1])
+        return losses.mse(y, target, lengths, batch_first=batch_first)
+
+    held_out = (X, Y) if lengths is None else (X, Y, lengths)
+    history = fit(model, X, Y, validation=held_out, loss=loss, metrics="rmse")
+    assert steps == [8, 8, 4, 8, 8, 4]
+    whole = pygru.evaluate(model, X, Y, loss="mse", metrics="rmse", lengths=lengths)
+    epoch = history.epochs[0]
+    assert epoch.validation == pytest.approx(whole["loss"], rel=1e-12)
+    assert epoch.validation_metrics["rmse"] == pytest.approx(whole["rmse"], rel=1e-12)
+
+
+class Backwards(pygru.Tanh):
+    """What no model of pygru's own is, step by step: one that looks ahead."""
+
+    def _apply(self, x: Any, lengths: Any, training: bool, /) -> Any:
+        y, saved = super()._apply(x, lengths, training)
+        return y[:, ::-1], saved
+
+
+def test_validation_goes_over_whole_series_where_pieces_may_give_something_else() -> None:
+    X, Y = make_series()
+    for changes, *modules in [({}, Backwards()), ({"stateful": False},)]:
+        model = pygru.Sequential(build(), *modules)
+        history = fit(model, X, Y, validation=(X, Y), **changes)
+        assert history.epochs[0].validation == pygru.evaluate(model, X, Y, loss="mse")
+
+
+def test_validation_series_need_a_target_for_every_step_too() -> None:
+    X, Y = make_series()
+    message = r"fit: validation Y must have a target for every step of validation X, .* \(3, 20\)"
+    with pytest.raises(ValueError, match=message):
+        fit(build(), X, Y, validation=(X, Y[:, 0]))

@@ -67,7 +67,7 @@ def test_data_of_any_dtype_take_no_second_place_in_memory(
 def test_few_long_series_are_cut_before_they_are_copied(series: Any) -> None:
     X = pygru.fold(series.reshape(-1, 4), 4)
     model = build(steps=True)
-    assert peak(lambda: train(model, X, X, bptt=100)) < X.nbytes // 4
+    assert peak(lambda: train(model, X, X, bptt=100, validation=(X, X))) < X.nbytes // 4
 
 
 @pytest.mark.parametrize("steps", [True, False])
