@@ -233,8 +233,8 @@ class BucketedBatches:
 
     def __init__(self, lengths: npt.ArrayLike, spread: float = 0.25) -> None:
         self.lengths = checks.as_integers("BucketedBatches", "lengths", lengths)
-        if not checks.as_number("BucketedBatches", "spread", spread) >= 0:
-            raise ValueError(f"BucketedBatches: spread must be at least 0, got {spread}")
+        if not 0 <= checks.as_number("BucketedBatches", "spread", spread) < math.inf:
+            raise ValueError(f"BucketedBatches: spread must be finite and >= 0, got {spread}")
         self.spread = float(spread)
 
     def __call__(self, n: int, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:

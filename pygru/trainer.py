@@ -165,7 +165,7 @@ class Trainer:
         return record
 
     def _plan(self, epoch: int) -> list[Batch]:
-        """Return the batches of an epoch, each of samples that there are."""
+        """Return the batches of an epoch, slices or indices of samples that there are."""
         settings, samples = self.settings, np.arange(len(self.data.X))
         given = settings.sampler(len(samples), settings.batch_size, self.rng)
         try:
@@ -174,12 +174,8 @@ class Trainer:
             raise TypeError(
                 f"fit: sampler must give an iterable of batches, got {given!r} in epoch {epoch}"
             ) from None
-        plan = list(each)
-        if not plan:
-            raise ValueError(
-                f"fit: sampler must give at least one batch, got none in epoch {epoch}"
-            )
-        for batch in plan:
+        plan: list[Batch] = []
+        for batch in each:
             try:
                 chosen = samples[batch]
             except (IndexError, ValueError):
@@ -189,6 +185,11 @@ class Trainer:
                     f"fit: sampler must give slices or arrays of at least one index below N = "
                     f"{len(samples)}, got {batch!r} in epoch {epoch}"
                 )
+            plan.append(batch if isinstance(batch, slice) else chosen)
+        if not plan:
+            raise ValueError(
+                f"fit: sampler must give at least one batch, got none in epoch {epoch}"
+            )
         return plan
 
     def _pieces_in(self, batch: Batch) -> int:

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from affine import Affine, fit, make_data
 
+import pygru
 from pygru import data
 
 
@@ -36,3 +39,31 @@ def test_a_sampler_that_gives_no_batches_is_named() -> None:
         fit(Affine(), *make_data(), sampler=lambda _n, _size, _rng: None)
     with pytest.raises(ValueError, match=r"^fit: sampler must give slices .*got \[\[1\],"):
         fit(Affine(), *make_data(), sampler=lambda _n, _size, _rng: [[[1], [1, 2]]])
+
+
+def test_batches_may_be_told_in_every_way_that_numpy_knows() -> None:
+    X = [np.full((t, 2), t / 9) for t in range(1, 9)]
+    lengths = np.array([len(x) for x in X])
+    padded = np.stack([np.pad(x, ((0, 8 - len(x)), (0, 0)), constant_values=np.nan) for x in X])
+    even = np.arange(8) % 2 == 0
+    ways = [[slice(0, None, 2)], [np.arange(0, 8, 2)], [[0, -6, 4, 6]], [even], [np.nonzero(even)]]
+    for bptt in (None, 3):
+        results = []
+        for way in ways:
+            for x, ends in ((X, None), (padded, lengths)):
+                model = pygru.GRU(2, 2, batch_first=True, rng=0)
+                fit(model, x, x, lengths=ends, sampler=lambda *_, way=way: way, bptt=bptt)
+                results.append(model.flat_params)
+        assert all(np.array_equal(results[0], other) for other in results)
+
+
+def test_a_sampler_may_write_all_its_batches_into_one_array() -> None:
+    def sampler(n: int, batch_size: int, _rng: Any) -> Any:
+        batch = np.arange(batch_size)
+        for start in range(0, n, batch_size):
+            batch[:] = np.arange(start, start + batch_size)
+            yield batch
+
+    model, X, Y = Affine(), *make_data()
+    fit(model, X, Y, sampler=sampler, epochs=1)
+    assert np.array_equal(np.concatenate([x for x, _ in model.seen]), X)

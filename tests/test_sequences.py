@@ -146,8 +146,9 @@ def test_buckets_hold_similar_lengths_and_every_sample_once() -> None:
     assert [len(b) for b in first] != sorted((len(b) for b in first), reverse=True)
     with pytest.raises(ValueError, match=r"lengths must have shape \(n,\) = \(5,\), got \(1000,\)"):
         list(BucketedBatches(lengths)(5, 2, rng))
-    with pytest.raises(ValueError, match="spread must be at least 0, got -1"):
-        BucketedBatches(lengths, spread=-1)
+    for spread in (-1, np.nan, np.inf):  # an infinite one would leave all in one order
+        with pytest.raises(ValueError, match=f"spread must be finite and >= 0, got {spread}"):
+            BucketedBatches(lengths, spread=spread)
     with pytest.raises(TypeError, match="BucketedBatches: spread must be a number, got '1'"):
         BucketedBatches(lengths, spread="1")
 
