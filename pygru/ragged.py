@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Sequences of unequal lengths: kept without padding, padded batch by batch.
+"""Sequences of unequal lengths: kept as they were given, padded batch by batch.
 
-The steps of all sequences lie one after another in one array, so that padding costs memory only
-for the batch at hand, and only up to that batch's longest sequence.
+So padding costs memory only for the batch at hand, and only up to that batch's longest sequence.
 
 Depends on NumPy alone.
 """
@@ -26,12 +25,14 @@ class Ragged:
     Parameters
     ----------
     sequences : sequence of arrays
-        At least one, of one dtype and of equal shapes but for the first axis.
+        At least one, of equal shapes but for the first axis.
+    dtype : dtype, optional
+        What floating numbers become; integers stay as they are.
 
     Attributes
     ----------
-    values : array of shape (S, ...)
-        The steps of all sequences, one sequence after another.
+    dtype : dtype
+        What holds the values of all sequences.
     lengths : array of shape (N,)
 
     Examples
@@ -44,40 +45,37 @@ class Ragged:
     array([[4]])
     """
 
-    __slots__ = ("_starts", "lengths", "values")
+    __slots__ = ("_sequences", "dtype", "lengths")
 
-    def __init__(self, sequences: Sequence[Array]) -> None:
-        self.values = np.concatenate(sequences)
+    def __init__(self, sequences: Sequence[Array], dtype: Any = None) -> None:
+        self._sequences = sequences
         self.lengths = np.array([len(sequence) for sequence in sequences])
-        self._starts = np.cumsum(self.lengths) - self.lengths
+        given = {sequence.dtype for sequence in sequences}
+        self.dtype = np.result_type(*(dtype if dtype and d.kind == "f" else d for d in given))
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self._sequences)
 
     def __getitem__(self, key: slice | Array | tuple[slice | Array, slice]) -> Array:
         """Return the sequences of a batch, (B, T, ...), or some steps; 0 after each one's end."""
         batch, steps = key if isinstance(key, tuple) else (key, slice(None))
-        lengths, starts = self.lengths[batch].tolist(), self._starts[batch].tolist()
-        first, last, _ = steps.indices(max(lengths))
-        padded = np.zeros((len(lengths), last - first, *self.values.shape[1:]), self.values.dtype)
-        for row, start, length in zip(padded, starts, lengths, strict=True):
-            part = self.values[start + first : start + min(last, length)]
+        chosen = np.arange(len(self))[batch].tolist()
+        first, last, _ = steps.indices(int(self.lengths[batch].max()))
+        padded = np.zeros((len(chosen), last - first, *self._sequences[0].shape[1:]), self.dtype)
+        for row, n in zip(padded, chosen, strict=True):
+            part = self._sequences[n][first:last]
             row[: len(part)] = part
         return padded
 
     def pieces(self) -> Iterator[tuple[tuple[int, int], Array]]:
-        """Yield the steps of all sequences as one piece, as `Rows.pieces` yields several."""
-        yield (0, 0), self.values
-
-    def index(self, step: int) -> tuple[int, int]:
-        """Return (n, t), sequence and step of it, of a row of `values`."""
-        n = int(np.searchsorted(self._starts, step, side="right")) - 1
-        return n, step - int(self._starts[n])
+        """Yield one sequence after another, each with its place along N and T."""
+        for n, sequence in enumerate(self._sequences):
+            yield (n, 0), sequence.astype(self.dtype, copy=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of all sequences padded, (N, T, ...)."""
-        return (len(self), int(self.lengths.max()), *self.values.shape[1:])
+        return (len(self), int(self.lengths.max()), *self._sequences[0].shape[1:])
 
 
 def padded(sequences: Any, time: int) -> tuple[Array, Array] | None:

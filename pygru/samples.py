@@ -180,7 +180,7 @@ def check_inputs(
                 "vectors, got sequences of unequal lengths"
             )
         _check_axes(where, f"{of}X", model, inputs.shape)
-        if inputs.values.ndim < 2 and inputs.values.dtype.kind == "f":
+        if len(inputs.shape) < 3 and inputs.dtype.kind == "f":
             raise ValueError(
                 f"{where}: {of}X must hold sequences of real numbers of shape (T, I), "
                 f"got shape ({inputs.lengths[0]},)"
@@ -231,7 +231,7 @@ def _check_classes(where: str, name: str, inputs: Rows | Ragged, count: int) -> 
         if not values.size or 0 <= values.min() <= values.max() < count:
             continue
         at = tuple(np.argwhere((values < 0) | (values >= count))[0].tolist())
-        index = (*inputs.index(at[0]), *at[1:]) if isinstance(inputs, Ragged) else _moved(at, place)
+        index = (place[0], *at) if isinstance(inputs, Ragged) else _moved(at, place)
         raise ValueError(
             f"{where}: {name} must hold integers in 0 .. K-1 = {count - 1}, "
             f"got {values[at]} at index {index}"
@@ -282,7 +282,7 @@ def _target_lengths(
         return ends
     if ends is None:
         return targets.lengths
-    if model.end not in targets.values:
+    if not any(model.end in sequence for _, sequence in targets.pieces()):
         warnings.warn(
             f"{where}: {name} should end in end = {model.end}, got it in no sequence: a model that "
             "never sees its end does not learn to stop",
@@ -344,13 +344,14 @@ def _unequal(where: str, name: str, values: Sequence[Any], dtype: Any) -> Ragged
             ) from None
         if array.ndim == 0 or len(array) == 0:
             raise ValueError(f"{where}: {item} must hold at least one step, got {array.shape}")
-        sequences.append(_real(where, item, array, dtype)[:])
+        _real(where, item, array, dtype)
+        sequences.append(array)
         if array.shape[1:] != sequences[0].shape[1:]:
             raise ValueError(
                 f"{where}: {item} must have the shape of {name}[0] but for the first axis, "
                 f"{sequences[0].shape}, got {array.shape}"
             )
-    return Ragged(sequences)
+    return Ragged(sequences, dtype)
 
 
 def _real(where: str, name: str, array: Array, dtype: Any, ends: Array | None = None) -> Rows:

@@ -64,6 +64,19 @@ def test_data_of_any_dtype_take_no_second_place_in_memory(
         assert peak(call) < room
 
 
+def test_sequences_take_no_second_place_either(series: Any) -> None:
+    X = [x[: T - n % 2] for n, x in enumerate(series)]
+    model, last = build(steps=True), build(steps=False)
+    calls: list[Callable[[], object]] = [
+        lambda: pygru.predict(last, X, batch_size=20),
+        lambda: pygru.evaluate(model, X, X, loss="mse", batch_size=20),
+        lambda: train(model, X, X, validation=(X, X)),
+        lambda: train(model, X, X, validation=(X, X), bptt=100),
+    ]
+    for call in calls:
+        assert peak(call) < series.nbytes // 4
+
+
 def test_few_long_series_are_cut_before_they_are_copied(series: Any) -> None:
     X = pygru.fold(series.reshape(-1, 4), 4)
     model = build(steps=True)
