@@ -177,6 +177,7 @@ def batches(n: int, batch_size: int) -> list[slice]:
     >>> batches(5, 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
+    n = checks.as_count("batches", "n", n)
     batch_size = checks.as_size("batches", "batch_size", batch_size)
     return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
 

@@ -190,7 +190,8 @@ class ReduceOnPlateau(Schedule):
     def observe(self, value: float) -> None:
         """Count the epochs without improvement."""
         part = self.threshold if self._best > 0 else -self.threshold
-        if value < self._best * (1 - part):
+        # (The first is one whatever the threshold: infinity times 0 would be no number.)
+        if self._best == math.inf or value < self._best * (1 - part):
             self._best, self._waited = value, 0
             return
         self._waited += 1

@@ -145,3 +145,11 @@ def test_a_table_of_objects_is_told_how_it_becomes_numbers() -> None:
 def test_a_sine_that_starts_nowhere_is_named(start: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=f"^sine: {message}"):
         data.sine(start, 1.0, 5)
+
+
+def test_what_is_no_number_of_samples_is_named() -> None:
+    with pytest.raises(TypeError, match="batches: n must be an integer >= 0, got 3"):
+        data.batches(3.5, 2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batches: n must be an integer >= 0, got -1"):
+        data.batches(-1, 2)
+    assert data.batches(0, 2) == []

@@ -32,6 +32,16 @@ def test_warm_up_hands_over_time_and_losses() -> None:
     assert other(4) == 0.5
 
 
+def test_a_first_loss_is_an_improvement_whatever_the_threshold() -> None:
+    for threshold in (0.0, 1.0):
+        schedule = schedules.ReduceOnPlateau(factor=0.5, patience=0, threshold=threshold)
+        for loss in (-1.0, -3.0, -7.0):  # each below twice the one before
+            schedule.observe(loss)
+        assert schedule.state_dict() == {"best": -7.0, "waited": 0, "current": 1.0}
+        schedule.observe(-7.0)
+        assert schedule(4) == 0.5
+
+
 def test_plateau_waits_for_its_patience_and_stops_at_its_minimum() -> None:
     schedule = schedules.ReduceOnPlateau(factor=0.1, patience=2, minimum=0.05)
     factors = []
