@@ -259,7 +259,8 @@ def test_a_mean_over_time_of_one_unit_is_the_same_alone_and_in_a_batch(batch_fir
 
 
 @pytest.mark.parametrize("sizes", [
-    (3, 1, 24, 64), (2, 1, 3, 33), (5, 1, 40, 264), (1, 2, 9, 65), (2, 3, 150, 520), (1, 7, 200, 512),
+    (3, 1, 24, 64), (2, 1, 3, 33), (5, 1, 40, 264), (1, 2, 9, 65), (2, 3, 150, 520),
+    (1, 7, 200, 512),
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_few_steps_that_are_not_packed_for_give_the_same(
