@@ -8,6 +8,7 @@ written beside their place and then renamed, so that a half-written one never re
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -126,6 +127,9 @@ def _beside(path: Path) -> Iterator[tuple[Path, Path]]:
     from pathlib import Path
 
     target = Path(os.path.realpath(path))
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        # Renaming would put a file in the place of a pipe or a device: of /dev/null, for root.
+        raise OSError(errno.EINVAL, "Not a regular file, the only kind to replace", str(path))
     part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
     try:
         yield part, target

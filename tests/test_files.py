@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import tracemalloc
@@ -44,6 +45,17 @@ def test_a_file_that_cannot_be_written_is_named_in_the_error(tmp_path, place, ki
         pygru.save(pygru.Linear(1, 1), tmp_path / place)
     assert str(told.value).endswith(f"'{tmp_path / place}'")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path):
+    """Renaming would: whoever is root would have a file in the place of /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="Not a regular file") as told:
+        pygru.save(pygru.Linear(1, 1), pipe)
+    assert str(told.value).endswith(f"'{pipe}'")
+    assert pipe.is_fifo() and [p.name for p in tmp_path.iterdir()] == ["pipe"]
 
 
 @pytest.mark.parametrize(
