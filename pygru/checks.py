@@ -8,6 +8,7 @@ ValueError. An array that is already right is returned as it is, without a copy.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from reprlib import repr as short
@@ -206,6 +207,14 @@ def as_number(where: str, name: str, value: float, valid: str = "a number") -> f
         raise ValueError(
             f"{where}: {name} must be {valid} and fit in a float, got an integer beyond 1.8e308"
         ) from None
+
+
+def as_finite(where: str, name: str, value: float) -> float:
+    """Return a real number that is neither NaN nor infinite."""
+    number = as_number(where, name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{where}: {name} must be finite, got {value}")
+    return number
 
 
 def as_probability(where: str, name: str, value: float) -> float:

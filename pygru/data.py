@@ -10,7 +10,6 @@ Depends on NumPy and `checks`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
@@ -64,9 +63,7 @@ def sine(start: float, stop: float, samples: int, *, dtype: npt.DTypeLike = np.f
     >>> sine(0, np.pi, 3, dtype=np.float64).round(6).tolist()
     [0.0, 1.0, 0.0]
     """
-    for name, value in (("start", start), ("stop", stop)):
-        if not math.isfinite(checks.as_number("sine", name, value)):
-            raise ValueError(f"sine: {name} must be finite, got {value}")
+    start, stop = checks.as_finite("sine", "start", start), checks.as_finite("sine", "stop", stop)
     samples = checks.as_size("sine", "samples", samples)
     checks.check_bytes("sine", "samples", samples, np.dtype(np.float64))
     return np.sin(np.linspace(start, stop, samples)).astype(checks.as_float_dtype("sine", dtype))

@@ -19,19 +19,29 @@ scheme         input weights W            recurrent weights U           biases
 ============== ========================== ============================= ==========================
 
 Values are drawn in float64 and rounded to the layer's dtype, so that a seed means the same
-weights in both precisions.
+weights in both precisions. An argument of the wrong kind is a TypeError; one out of its range, or
+not finite, a ValueError.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from reprlib import repr as short
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from pygru.checks import Random, as_choice, as_generator, as_real, listed
+from pygru.checks import (
+    Random,
+    as_choice,
+    as_finite,
+    as_generator,
+    as_real,
+    as_size,
+    listed,
+)
 from pygru.parameters import Arrays
 
 Values: TypeAlias = npt.NDArray[np.float64]
@@ -58,7 +68,7 @@ def constant(shape: Shape, value: float = 0.0, *, rng: Random = None) -> Values:
     array([[1., 1.],
            [1., 1.]])
     """
-    return np.full(shape, value, dtype=np.float64)
+    return np.full(shape, as_finite("constant", "value", value), dtype=np.float64)
 
 
 def uniform(shape: Shape, low: float = -0.05, high: float = 0.05, *, rng: Random = None) -> Values:
@@ -69,6 +79,9 @@ def uniform(shape: Shape, low: float = -0.05, high: float = 0.05, *, rng: Random
     >>> bool(np.all(np.abs(uniform((3, 4), -0.1, 0.1, rng=0)) <= 0.1))
     True
     """
+    low, high = as_finite("uniform", "low", low), as_finite("uniform", "high", high)
+    if not 0.0 <= high - low < math.inf:
+        raise ValueError(f"uniform: high - low must be finite and >= 0, got {high} - {low}")
     return as_generator("uniform", rng).uniform(low, high, shape)
 
 
@@ -80,6 +93,9 @@ def normal(shape: Shape, mean: float = 0.0, std: float = 1.0, *, rng: Random = N
     >>> normal((3, 4), std=0.02, rng=0).shape
     (3, 4)
     """
+    mean, std = as_finite("normal", "mean", mean), as_finite("normal", "std", std)
+    if std < 0.0:
+        raise ValueError(f"normal: std must be at least 0, got {std}")
     return as_generator("normal", rng).normal(mean, std, shape)
 
 
@@ -106,7 +122,10 @@ def glorot_uniform(shape: Shape, *, rng: Random = None) -> Values:
     >>> bool(np.all(np.abs(glorot_uniform((64, 3), rng=0)) <= a))
     True
     """
-    limit = math.sqrt(6.0 / (shape[0] + shape[-1]))
+    sizes = _as_sizes("glorot_uniform", shape)
+    if not sizes:
+        raise ValueError("glorot_uniform: shape must be (outputs, inputs) or (n,), got ()")
+    limit = math.sqrt(6.0 / (sizes[0] + sizes[-1]))
     return as_generator("glorot_uniform", rng).uniform(-limit, limit, shape)
 
 
@@ -132,12 +151,20 @@ def orthogonal(shape: Shape, gain: float = 1.0, *, rng: Random = None) -> Values
     >>> bool(np.allclose(U.T @ U, np.eye(4)))
     True
     """
+    shape, gain = _as_sizes("orthogonal", shape), as_finite("orthogonal", "gain", gain)
     if len(shape) != 2:
         raise ValueError(f"orthogonal: shape must be (outputs, inputs), got {shape}")
     tall, narrow = max(shape), min(shape)
     q, r = np.linalg.qr(as_generator("orthogonal", rng).standard_normal((tall, narrow)))
     q *= np.where(np.diagonal(r) < 0.0, -gain, gain)
     return q if shape[0] >= shape[1] else np.ascontiguousarray(q.T)
+
+
+def _as_sizes(where: str, shape: Shape) -> Shape:
+    """Return a shape: a tuple of sizes, each at least 1."""
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"{where}: shape must be a tuple of sizes, got {short(shape)}")
+    return tuple(as_size(where, f"shape[{i}]", size) for i, size in enumerate(shape))
 
 
 # Schemes. One direction of one recurrent layer: (gates, inputs, units, rng) -> W, U, b_x, b_h.

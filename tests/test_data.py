@@ -141,15 +141,19 @@ def test_a_table_of_objects_is_told_how_it_becomes_numbers() -> None:
     ("a", TypeError, "start must be a number, got 'a'"),
     (None, TypeError, "start must be a number, got None"),
     (np.nan, ValueError, "start must be finite, got nan"),
+    (10**400, ValueError, "start must be a number and fit in a float, got an integer beyond"),
 ])  # fmt: skip
 def test_a_sine_that_starts_nowhere_is_named(start: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=f"^sine: {message}"):
         data.sine(start, 1.0, 5)
 
 
-def test_what_is_no_number_of_samples_is_named() -> None:
-    with pytest.raises(TypeError, match="batches: n must be an integer >= 0, got 3"):
-        data.batches(3.5, 2)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="batches: n must be an integer >= 0, got -1"):
-        data.batches(-1, 2)
+def test_a_sine_may_start_at_an_integer_of_any_length() -> None:
+    assert np.array_equal(data.sine(10**30, 10**30, 2), data.sine(1e30, 1e30, 2))
+
+
+def test_batches_of_no_number_of_samples_are_named() -> None:
+    for wrong, error in ((-1, ValueError), (2.5, TypeError), (None, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="batches: n must be an integer >= 0, got"):
+            data.batches(wrong, 2)  # type: ignore[arg-type]
     assert data.batches(0, 2) == []

@@ -135,3 +135,39 @@ def test_wrong_initial_values_are_refused_by_name():
             pygru.GRU(3, 8, init={"weight_hh": wrong})
     with pytest.raises(ValueError, match=r"init of bias_ih_l0 must give shape \(24,\), got \(3,\)"):
         pygru.GRU(3, 8, init={"bias_ih": too_short})
+
+
+@pytest.mark.parametrize(
+    ("initializer", "arguments", "error", "message"),
+    [
+        (constant, (None,), TypeError, "constant: value must be a number, got None"),
+        (constant, ("2",), TypeError, "constant: value must be a number, got '2'"),
+        (constant, (np.nan,), ValueError, "constant: value must be finite, got nan"),
+        (uniform, (0.0, np.inf), ValueError, "uniform: high must be finite, got inf"),
+        (uniform, (1.0, -1.0), ValueError, "uniform: high - low must be finite and >= 0, got -1"),
+        (uniform, (-1e308, 1e308), ValueError, "uniform: high - low must be finite and >= 0"),
+        (normal, (np.nan,), ValueError, "normal: mean must be finite, got nan"),
+        (normal, (0.0, -1.0), ValueError, "normal: std must be at least 0, got -1"),
+        (orthogonal, (np.inf,), ValueError, "orthogonal: gain must be finite, got inf"),
+        (orthogonal, ("2",), TypeError, "orthogonal: gain must be a number, got '2'"),
+    ],
+)
+def test_what_is_no_value_to_begin_with_is_named(initializer, arguments, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        initializer((3, 2), *arguments)
+
+
+def test_a_gain_without_a_sign_keeps_the_signs():
+    assert np.array_equal(orthogonal((3, 2), np.uint8(2), rng=0), orthogonal((3, 2), 2.0, rng=0))
+
+
+def test_a_shape_that_is_none_is_named():
+    for initializer in (glorot_uniform, orthogonal):
+        name = initializer.__name__
+        for wrong in (None, 3, "32"):
+            with pytest.raises(TypeError, match=f"^{name}: shape must be a tuple of sizes, got"):
+                initializer(wrong)
+        with pytest.raises(ValueError, match=rf"^{name}: shape\[0\] must be an integer >= 1"):
+            initializer((0, 0))
+        with pytest.raises(ValueError, match=rf"^{name}: shape must be \(outputs, inputs\)"):
+            initializer(())
