@@ -343,6 +343,7 @@ def valid_elements(
         return None, max(1, math.prod(shape))
     if len(shape) < 2:
         raise ValueError(f"{name}: lengths need a y with a time axis, got shape {shape}")
+    batch_first = checks.as_bool(name, "batch_first", batch_first)
     batch, time = (0, 1) if batch_first else (1, 0)
     lengths = checks.as_array(name, "lengths", lengths)
     if lengths.shape == (shape[time],) != (shape[batch],) and not batch_first:

@@ -64,7 +64,8 @@ def accuracy(
     >>> accuracy([[0.1, 0.9], [2.0, -1.0]], [1, 1])
     0.5
     """
-    threshold = checks.as_number("accuracy", "threshold", threshold)
+    if math.isnan(checks.as_number("accuracy", "threshold", threshold)):
+        raise ValueError("accuracy: threshold must be a number, got nan")
     y, target = checks.as_array("accuracy", "y", y), checks.as_array("accuracy", "target", target)
     for name, array in (("y", y), ("target", target)):
         checks.check_real("accuracy", name, array)

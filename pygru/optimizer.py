@@ -10,6 +10,7 @@ Depends on NumPy and `checks`. An optimiser belongs to one model: its state has 
 from __future__ import annotations
 
 import math
+from reprlib import repr as short
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -180,9 +181,9 @@ class Optimizer:
         """
         who = f"{type(self).__name__}.load_state_dict"
         theirs = checks.as_state(who, state_dict).get("type")
-        if theirs != type(self).__name__:
+        if not isinstance(theirs, str) or theirs != type(self).__name__:
             raise ValueError(
-                f"{who}: state_dict must be of type {type(self).__name__!r}, got {theirs!r}"
+                f"{who}: state_dict must be of type {type(self).__name__!r}, got {short(theirs)}"
             )
         other = object.__new__(type(self))  # whose slots follow from its settings
         vars(other).update(vars(self) | {"_like": None, "_state": None})

@@ -181,6 +181,7 @@ def fit(
     bptt = _or_none(checks.as_size, "bptt", bptt)
     if not isinstance(verbose, bool):
         verbose = checks.as_count("fit", "verbose", verbose)
+    resume = checks.as_bool("fit", "resume", resume)
     if resume and checkpoint is None:
         raise ValueError("fit: resume needs a checkpoint to go on from, got None")
     settings = Settings(

@@ -148,6 +148,9 @@ def test_a_checkpoint_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     refused(Run(), path, "must not exist yet, or pass resume=True", FileExistsError, resume=False)
     with pytest.raises(ValueError, match="resume needs a checkpoint"):
         Run().fit(resume=True)
+    for wrong in ("no", np.ones(2)):
+        with pytest.raises(TypeError, match="fit: resume must be True or False, got"):
+            Run().fit(checkpoint=path, resume=wrong)
     with pytest.raises(FileNotFoundError, match=r"in a folder that exists, got .*nowhere"):
         Run().fit(checkpoint=tmp_path / "nowhere" / "run.safetensors")
 

@@ -291,3 +291,11 @@ def test_a_layout_in_memory_does_not_change_a_bit(name: str) -> None:
 def test_lengths_that_are_no_array_are_named() -> None:
     with pytest.raises(ValueError, match=r"^mse: lengths must be one array, got nested"):
         losses.mse(np.zeros((2, 2)), np.zeros((2, 2)), [[1, 2], [3]])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("wrong", ["no", None, 2, np.ones(2)])
+def test_a_layout_that_is_no_answer_is_named(wrong: Any) -> None:
+    for loss in (losses.mae, losses.cross_entropy):
+        y, target = make_problem(loss.__name__, (2, 2, 3))
+        with pytest.raises(TypeError, match="batch_first must be True or False, got"):
+            loss(y, target, [1, 2], batch_first=wrong)

@@ -68,6 +68,8 @@ def test_accuracy_does_not_guess() -> None:
         metrics.accuracy([[1.0], [1.0, 2.0]], [0, 1])
     with pytest.raises(ValueError, match="accuracy: target must be one array, got nested"):
         metrics.accuracy([[1.0, 2.0]], [[1.0], [1.0, 2.0]])
+    with pytest.raises(ValueError, match="accuracy: threshold must be a number, got nan"):
+        metrics.accuracy([1.0], [1], threshold=np.nan)
 
 
 @pytest.mark.parametrize("name", metrics.METRICS)

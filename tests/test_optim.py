@@ -372,3 +372,9 @@ def test_a_norm_whose_squares_vanish_is_seen(dtype: Any) -> None:
     assert_close(clipping.clip_by_global_norm(grads, small / 10), 2 * small, "rounding")
     assert_close(np.abs(grads / dtype(small)).max(), 0.05, "rounding")
     assert clipping.clip_by_global_norm(np.zeros(3, dtype), 1.0) == 0.0
+
+
+def test_a_type_that_is_no_name_is_told() -> None:
+    state = optim.Adam().state_dict() | {"type": np.array(["Adam", "Adam"])}
+    with pytest.raises(ValueError, match=r"state_dict must be of type 'Adam', got array\("):
+        optim.Adam().load_state_dict(state)
