@@ -53,7 +53,10 @@ class Means:
         """Return the metrics so far by name."""
         weight = max(1.0, self._weight)
         pairs = zip(self._metrics, self._sums, strict=True)
-        return {metric.name: metric.finish(total / weight) for metric, total in pairs}
+        return {
+            metric.name: _one_number(f"metric {metric.name}", metric.finish(total / weight))
+            for metric, total in pairs
+        }
 
 
 def lengths_of(y: Array, x: Array, ends: Array | None) -> Array | None:
@@ -130,5 +133,5 @@ def _one_number(where: str, value: Any) -> float:
         return value
     array = np.asarray(value)
     if array.shape or array.dtype.kind not in "fiub":
-        raise TypeError(f"{where}: value must be one real number, got {value!r}")
+        raise TypeError(f"{where}: value must be one real number, got {short(value)}")
     return float(array)

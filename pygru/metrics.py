@@ -12,7 +12,7 @@ Depends on NumPy, the losses, `sums` and the columns of the history.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -165,7 +165,7 @@ def get(metrics: MetricLike | Iterable[MetricLike], where: str = "get") -> tuple
     ValueError
         No metric of this name, two of one name, or a name that `History` has for another column.
     TypeError
-        Neither a name nor a callable.
+        Neither a name nor a callable, or a `Metric` of the wrong kinds.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def get(metrics: MetricLike | Iterable[MetricLike], where: str = "get") -> tuple
     """
     if isinstance(metrics, (str, Metric)) or callable(metrics):
         metrics = [metrics]
-    elif not isinstance(metrics, Iterable):
+    elif not isinstance(metrics, Iterable) or isinstance(metrics, Mapping):
         raise TypeError(
             f"{where}: metrics must be a name, a callable or an iterable of these, "
             f"got {type(metrics).__name__}"
@@ -194,6 +194,14 @@ def get(metrics: MetricLike | Iterable[MetricLike], where: str = "get") -> tuple
 
 def _metric(metric: Any, where: str) -> Metric:
     if isinstance(metric, Metric):
+        if not isinstance(metric.name, str):
+            raise TypeError(f"{where}: name of a Metric must be a str, got {metric.name!r}")
+        for field in ("mean", "finish"):
+            value = getattr(metric, field)
+            if not callable(value):
+                raise TypeError(
+                    f"{where}: {field} of Metric {metric.name} must be callable, got {value!r}"
+                )
         return metric
     if isinstance(metric, str):
         if metric not in METRICS:

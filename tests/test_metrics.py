@@ -191,8 +191,10 @@ def test_a_metric_that_gives_no_number_is_named(answer: Any) -> None:
         return answer
 
     model, x = pygru.Linear(1, 1), np.zeros((2, 1))
-    with pytest.raises(TypeError, match="metric own: value must be one real number, got "):
-        pygru.evaluate(model, x, x, loss="mse", metrics=own)
+    finished = metrics.Metric("own", metrics.mae, lambda _: answer)
+    for metric in (own, finished):
+        with pytest.raises(TypeError, match="metric own: value must be one real number, got "):
+            pygru.evaluate(model, x, x, loss="mse", metrics=metric)
 
 
 def test_what_is_no_metric_is_named() -> None:
@@ -201,6 +203,15 @@ def test_what_is_no_metric_is_named() -> None:
         metrics.get(["mae", "acuracy"])
     with pytest.raises(TypeError, match="must be a name, a callable or a Metric, got int"):
         metrics.get([3])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="a callable or an iterable of these, got dict"):
+        metrics.get({"mae": metrics.rmse})
+    for metric, message in (
+        (metrics.Metric(3, metrics.mae, float), "name of a Metric must be a str, got 3"),  # type: ignore[arg-type]
+        (metrics.Metric("own", 3, float), "mean of Metric own must be callable, got 3"),  # type: ignore[arg-type]
+        (metrics.Metric("own", metrics.mae, None), "finish of Metric own .* got None"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=message):
+            metrics.get(metric)
     with pytest.raises(ValueError, match=r"different names, got \['mae', 'mae'\]"):
         metrics.get(["mae", metrics.mae])
     for name in ("loss", "lr", "validation_mae"):
