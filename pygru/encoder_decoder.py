@@ -161,7 +161,10 @@ class EncoderDecoder(Composite):
             raise ValueError(f"EncoderDecoder: end must be None for real values, got {end!r}")
         if classes is not None and end is not None:
             written = self.decoder._widths.gives or classes
-            end = int(as_classes("EncoderDecoder", "end", end, min(classes, written)))
+            given = as_classes("EncoderDecoder", "end", end, min(classes, written))
+            if given.ndim:
+                raise ValueError(f"EncoderDecoder: end must be one class, got shape {given.shape}")
+            end = int(given)
         self._end = end
 
     @property

@@ -279,6 +279,8 @@ def parts(**changes):
         (lambda: parts(start=5), ValueError, "start must hold integers in 0 .. K-1 = 4, got 5"),
         (lambda: parts(start=0.5), TypeError, "start must hold integers, got dtype float64"),
         (lambda: parts(start=[1, 2]), ValueError, "start must be one class, got shape (2,)"),
+        (lambda: parts(end=[0, 1]), ValueError, "end must be one class, got shape (2,)"),
+        (lambda: parts(end=[0]), ValueError, "end must be one class, got shape (1,)"),
         (lambda: parts(end=-1), ValueError, "end must hold integers in 0 .. K-1 = 3, got -1"),
         (
             lambda: parts(decoder=[pygru.GRU(5, 8, 2)], start=np.zeros(5), end=3),
