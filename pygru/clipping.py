@@ -33,7 +33,7 @@ def clip_by_global_norm(flat_grads: npt.NDArray[Any], max_norm: float) -> float:
     TypeError
         When flat_grads is no floating array or max_norm no number.
     ValueError
-        When flat_grads is read-only or max_norm not above 0.
+        When flat_grads is read-only or has masked elements, or max_norm is not above 0.
 
     References
     ----------
@@ -97,5 +97,6 @@ def _check_in_place(where: str, flat_grads: npt.NDArray[Any]) -> None:
     elif not flat_grads.flags.writeable:
         raise ValueError(f"{where}: flat_grads must be writeable, got a read-only array")
     else:
+        checks.check_unmasked(where, "flat_grads", flat_grads)  # which would stay as they are
         return
     raise TypeError(f"{where}: flat_grads must be a floating array, got {got}")

@@ -215,10 +215,12 @@ def test_what_is_no_array_is_named() -> None:
 def test_what_cannot_be_clipped_in_place_is_named(clip: Any) -> None:
     frozen = np.full(2, 9.0)
     frozen.flags.writeable = False
+    masked = np.ma.masked_array([3.0, 4.0], mask=[False, True])
     for gradients, error, message in (
         ([3.0, 4.0], TypeError, "must be a floating array, got list"),
         (np.array([3, 4], np.int64), TypeError, "must be a floating array, got dtype int64"),
         (frozen, ValueError, "must be writeable, got a read-only array"),
+        (masked, ValueError, r"must have no masked elements, got some in \(2,\)"),
     ):
         with pytest.raises(error, match=f"^{clip.__name__}: flat_grads {message}$"):
             clip(gradients, 1.0)
