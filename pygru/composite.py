@@ -149,7 +149,11 @@ def check_own(where: str, model: Module) -> None:
     Raises
     ------
     TypeError
+        Then, or when it is no model.
     """
+    if not isinstance(model, Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"{where}: model must be a Module, got {got}")
     changed = overridden(model)
     if changed is not None:
         raise TypeError(

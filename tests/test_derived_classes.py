@@ -84,3 +84,13 @@ def test_weights_of_what_computes_its_own_way_are_not_given_to_others(tmp_path):
     for give in (to_keras_weights, to_tf1, lambda m: write_keras_weights(m, tmp_path / "w")):
         with pytest.raises(TypeError, match=r"got a Double with its own _forward$"):
             give(model)
+
+
+@pytest.mark.parametrize(
+    "give", [to_keras_weights, to_onnx, to_rtneural, to_tf1, to_torch, write_keras_weights]
+)
+def test_what_is_no_model_is_given_to_nobody(give, tmp_path):
+    rest = (tmp_path / "w",) if give is write_keras_weights else ()
+    for wrong, got in ((None, "NoneType"), (pygru.GRU, "the class GRU")):
+        with pytest.raises(TypeError, match=f"{give.__name__}: model must be a Module, got {got}"):
+            give(wrong, *rest)

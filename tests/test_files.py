@@ -14,6 +14,14 @@ import pytest
 from model_problems import LENGTHS, B, H, I, T, make_model
 
 import pygru
+from pygru.interop import (
+    from_keras,
+    from_onnx,
+    from_rtneural,
+    from_tf1,
+    from_torch,
+    write_keras_weights,
+)
 
 
 @pytest.mark.parametrize("reset", ["after", "before"])
@@ -297,6 +305,12 @@ def test_a_path_that_names_no_file_is_named(name):
             call()
     with pytest.raises(TypeError, match=r"^save: path must be a path, got None$"):
         model.save(None)
+    with pytest.raises(ValueError, match=f"^write_keras_weights: {told}$"):
+        write_keras_weights(model, name)
+    for read in (from_keras, from_onnx, from_rtneural, from_tf1, from_torch):
+        source_told = told.replace("path", "source", 1)
+        with pytest.raises(ValueError, match=f"^{read.__name__}: {source_told}$"):
+            read(name)
 
 
 def test_a_model_that_is_loaded_can_be_trained_further_to_the_same_bits(tmp_path):

@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru.encoder_decoder import EncoderDecoder
-from pygru.files import PathLike
+from pygru.files import PathLike, as_path
 from pygru.module import Module
 
 if TYPE_CHECKING:
     import zipfile
 
-__all__ = ["check_into", "is_path", "is_safetensors", "open_zip", "read_npz", "reading"]
+__all__ = ["check_into", "is_path", "is_safetensors", "open_zip", "path_of", "read_npz", "reading"]
 
 # What the small parts of a file (names, JSON, a directory) may take however small the file is.
 SLACK = 1 << 16
@@ -82,6 +82,11 @@ def check_into(where: str, into: Module | None) -> None:
 def is_path(source: Any) -> bool:
     """Return whether a source is the name of a file."""
     return isinstance(source, str) or hasattr(source, "__fspath__")
+
+
+def path_of(where: str, source: Any) -> Path | None:
+    """Return a source as the path of a file; None of what is none."""
+    return as_path(where, "source", source) if is_path(source) else None
 
 
 def is_safetensors(path: Path) -> bool:

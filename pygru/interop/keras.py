@@ -13,10 +13,11 @@ from typing import Any
 
 from pygru.checks import listed
 from pygru.composite import check_own
+from pygru.files import as_path
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block, modules_of, runs_of
 from pygru.interop.checking import unavailable
-from pygru.interop.containers import check_into, is_path, reading
+from pygru.interop.containers import check_into, is_path, path_of, reading
 from pygru.interop.keras_check import compare_with_keras, keras_row
 from pygru.interop.keras_files import read_archive, read_weights, write_weights
 from pygru.interop.keras_layers import (
@@ -82,7 +83,7 @@ def from_keras(source: Any, into: Module | None = None, *, check: bool = False) 
         raise TypeError(
             f"from_keras: source must be a path or a keras.Model, got {type(source).__name__}"
         )
-    path = Path(source) if is_path(source) else None
+    path = path_of("from_keras", source)
     with reading("from_keras", path):
         whole = path is None or path.suffix == ".keras"
         if whole and into is not None:
@@ -309,9 +310,10 @@ def write_keras_weights(model: Module, path: Any) -> None:
     >>> write_keras_weights(pygru.Linear(3, 1), "linear.weights.h5")  # doctest: +SKIP
     """
     check_own("write_keras_weights", model)
+    file = as_path("write_keras_weights", "path", path)
     with reading("write_keras_weights", None):
         groups = _groups_of(model)
-    write_weights(Path(path), groups)
+    write_weights(file, groups)
 
 
 def _groups_of(model: Module) -> dict[str, list[Array]]:

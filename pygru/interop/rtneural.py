@@ -10,7 +10,6 @@ the other one ``{"gru.weight_ih_l0": [[...]], ...}``, gates r, z, n. RTNeural's 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
@@ -23,7 +22,7 @@ from pygru.composite import check_own
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Block, modules_of, runs_of
 from pygru.interop.checking import unavailable
-from pygru.interop.containers import check_into, is_path, reading
+from pygru.interop.containers import check_into, is_path, path_of, reading
 from pygru.interop.json_arrays import read_json
 from pygru.interop.keras_check import compare_with_keras, keras_row
 from pygru.interop.keras_layers import (
@@ -91,7 +90,7 @@ def from_rtneural(
             f"from_rtneural: source must be a path or a dict, got {type(source).__name__}"
         )
     precision = as_float_dtype("from_rtneural", dtype)
-    path = Path(source) if is_path(source) else None
+    path = path_of("from_rtneural", source)
     with reading("from_rtneural", path):
         content = source if path is None else read_json(path, precision)
         if not isinstance(content, Mapping):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from pygru.composite import check_own
 from pygru.interop import blocks
 from pygru.interop.blocks import Array, Run, modules_of, runs_of
 from pygru.interop.checking import compare, unavailable
-from pygru.interop.containers import is_path, read_npz, reading
+from pygru.interop.containers import is_path, path_of, read_npz, reading
 from pygru.layers import GRU
 from pygru.module import Module
 
@@ -74,7 +73,7 @@ def from_tf1(source: Any, *, batch_first: bool = False, check: bool = False) -> 
         raise TypeError(
             f"from_tf1: source must be a path or a dict of arrays, got {type(source).__name__}"
         )
-    path = Path(source) if is_path(source) else None
+    path = path_of("from_tf1", source)
     with reading("from_tf1", path):
         named = source if path is None else read_npz(path)
         cells, bidirectional = _cells(named)

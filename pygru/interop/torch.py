@@ -23,7 +23,7 @@ from pygru.files import read_safetensors
 from pygru.interop import blocks, torch_modules
 from pygru.interop.blocks import Array, Block
 from pygru.interop.checking import compare, unavailable
-from pygru.interop.containers import check_into, is_path, is_safetensors, reading
+from pygru.interop.containers import check_into, is_safetensors, path_of, reading
 from pygru.interop.state_dicts import as_array, as_arrays, from_arrays, recurrent_block
 from pygru.interop.torch_files import read_pt
 from pygru.layers import GRU, Embedding, Linear
@@ -81,7 +81,7 @@ def from_torch(source: Any, into: Module | None = None, *, check: bool = False) 
     bidirectional=False, reset='after', dtype='float32')
     """
     check_into("from_torch", into)
-    path = Path(source) if is_path(source) else None
+    path = path_of("from_torch", source)
     with reading("from_torch", path):
         if not (path or isinstance(source, Mapping)):
             model = blocks.build(_of_module(source, "module"), row=_is_sequential(source))

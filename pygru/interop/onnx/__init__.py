@@ -6,7 +6,6 @@ Neither onnx nor protobuf is needed to read or write models; `Backend` is one of
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from pygru.checks import as_bool
 from pygru.composite import check_own
 from pygru.interop.checking import random_input, report, unavailable
-from pygru.interop.containers import is_path, reading
+from pygru.interop.containers import path_of, reading
 from pygru.interop.onnx.backend import backend
 from pygru.interop.onnx.exporting import export
 from pygru.interop.onnx.flow import INTEGERS
@@ -68,7 +67,7 @@ def from_onnx(source: Any, *, check: bool = False) -> Any:
     >>> np.array_equal(same.flat_params, gru.flat_params)
     True
     """
-    path = Path(source) if is_path(source) else None
+    path = path_of("from_onnx", source)
     content = content_of(source)
     with reading("from_onnx", path, content=True):
         graph = open_graph(content, None if path is None else path.parent)
