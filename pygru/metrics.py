@@ -174,7 +174,7 @@ def get(metrics: MetricLike | Iterable[MetricLike], where: str = "get") -> tuple
     """
     if isinstance(metrics, (str, Metric)) or callable(metrics):
         metrics = [metrics]
-    elif not isinstance(metrics, Iterable) or isinstance(metrics, Mapping):
+    elif isinstance(metrics, Mapping) or not isinstance(metrics, Iterable):
         raise TypeError(
             f"{where}: metrics must be a name, a callable or an iterable of these, "
             f"got {type(metrics).__name__}"
