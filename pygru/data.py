@@ -231,7 +231,7 @@ class BucketedBatches:
 
     def __init__(self, lengths: npt.ArrayLike, spread: float = 0.25) -> None:
         self.lengths = checks.as_integers("BucketedBatches", "lengths", lengths)
-        if not 0 <= checks.as_number("BucketedBatches", "spread", spread) < math.inf:
+        if not 0 <= checks.as_number("BucketedBatches", "spread", spread) < np.inf:
             raise ValueError(f"BucketedBatches: spread must be finite and >= 0, got {spread}")
         self.spread = float(spread)
 
