@@ -156,16 +156,15 @@ class EncoderDecoder(Composite):
 
     @end.setter
     def end(self, end: int | None) -> None:
-        classes = self.decoder.input_classes
-        if classes is None and end is not None:
-            raise ValueError(f"EncoderDecoder: end must be None for real values, got {end!r}")
-        if classes is not None and end is not None:
-            written = self.decoder._widths.gives or classes
-            given = as_classes("EncoderDecoder", "end", end, min(classes, written))
+        if end is not None:
+            classes = self.decoder.input_classes
+            if classes is None:
+                raise ValueError(f"EncoderDecoder: end must be None for real values, got {end!r}")
+            count = min(classes, self.decoder._widths.gives or classes)
+            given = as_classes("EncoderDecoder", "end", end, count)
             if given.ndim:
                 raise ValueError(f"EncoderDecoder: end must be one class, got shape {given.shape}")
-            end = int(given)
-        self._end = end
+        self._end = None if end is None else int(end)
 
     @property
     def input_classes(self) -> int | None:
