@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Calls the runtime from several threads at once, for ThreadSanitizer to watch, and holds every
 // result against that of one thread, bit for bit; and looks at what no result shows: how even the
-// parts of a team are, and when calls run alone. There is no Python, whose lock would put calls in
-// an order, and no fork(), after which ThreadSanitizer gives up when a thread starts. Built where
-// CMake is given PYGRU_THREAD_STRESS.
+// parts of a team are, when calls run alone, and where threads may run. There is no Python, whose
+// lock would put calls in an order, and no fork(), after which ThreadSanitizer gives up when a
+// thread starts. Built where CMake is given PYGRU_THREAD_STRESS.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -62,6 +62,9 @@ void call_teams() {
       const Team team = {rank, size, Barrier::wait_on, &barrier};
       for (Index round = 1; round <= 10; ++round) {
         said[count(rank)] = round;
+        // Longer than the others look out for it, so that they sleep within the barrier.
+        if (call % 16 == 1 && rank == round % size)
+          std::this_thread::sleep_for(std::chrono::microseconds(200));
         team.sync();
         for (Index i = 0; i < size; ++i) expect(said[count(i)] == round, "number after a barrier");
         team.sync();
@@ -73,6 +76,47 @@ void call_teams() {
     if (call % 16 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
+
+#if defined(__linux__)
+cpu_set_t allowed() {
+  cpu_set_t cpus;
+  expect(pthread_getaffinity_np(pthread_self(), sizeof cpus, &cpus) == 0, "affinity");
+  return cpus;
+}
+
+// Who is barred from a CPU while it wakes may run afterwards where it might before, or where
+// somebody else has put it meanwhile.
+void bar_and_let_back() {
+  const cpu_set_t before = allowed();
+  if (CPU_COUNT(&before) == 1) return;
+  Bar bar, again;
+  bar.put_up(pthread_self());
+  const cpu_set_t barred = allowed();
+  expect(CPU_COUNT(&barred) == CPU_COUNT(&before) - 1, "affinity of a thread that is woken");
+  bar.put_up(pthread_self());  // as by a second change before it is awake
+  bar.take_down();
+  const cpu_set_t after = allowed();
+  expect(CPU_EQUAL(&after, &before), "affinity of a thread that has woken");
+
+  again.put_up(pthread_self());
+  const cpu_set_t left = allowed();
+  // With two CPUs the other one: nobody could tell being left with one from having chosen it.
+  int cpu = 0;
+  while (!CPU_ISSET(cpu, &before) || (CPU_COUNT(&before) == 2 && CPU_ISSET(cpu, &left))) ++cpu;
+  cpu_set_t chosen;
+  CPU_ZERO(&chosen);
+  CPU_SET(cpu, &chosen);
+  pthread_setaffinity_np(pthread_self(), sizeof chosen, &chosen);
+  again.take_down();
+  const cpu_set_t kept = allowed();
+  expect(CPU_EQUAL(&kept, &chosen), "affinity that somebody has set meanwhile");
+  Bar none;
+  none.put_up(pthread_self());
+  const cpu_set_t only = allowed();
+  expect(CPU_EQUAL(&only, &chosen), "affinity of a thread with one CPU");
+  none.take_down();
+}
+#endif
 
 // Cuts of up to 40 sequences, of one length and of many: each as near to its place as half a tile
 // allows, or any number of sequences where the team has no tile each.
@@ -179,7 +223,7 @@ Weights<float> weights(Index H) {
 }
 
 // Forward and backward of a GRU, with y as dy: all that comes out, in one array.
-Floats layer(Cell cell, Shape shape, Index directions) {
+Floats layer(Cell cell, Shape shape, Index directions, bool of_lengths = true) {
   const auto [T, B, I, H] = shape;
   const Index S = kernels().f32.cell[static_cast<int>(cell)].slots;
   const Index each = T * B * (H + I) + B * H + 3 * H * (I + H + 2);
@@ -205,8 +249,9 @@ Floats layer(Cell cell, Shape shape, Index directions) {
   }
   std::vector<Index> length;  // (B,)  from 1 to T
   for (Index b = 0; b < B; ++b) length.push_back(T - b % T);
-  run_forward(cell, length.data(), forward, kMostThreads);
-  run_backward(cell, length.data(), backward, kMostThreads);
+  const Index* const lengths = of_lengths ? length.data() : nullptr;
+  run_forward(cell, lengths, forward, kMostThreads);
+  run_backward(cell, lengths, backward, kMostThreads);
   return all;
 }
 
@@ -236,17 +281,23 @@ int main() {
   using namespace pygru;
   cut_all();
   keep_accounts();
+#if defined(__linux__)
+  at_once(1, [](Index) { bar_and_let_back(); });  // not main(), which all others are like
+#endif
   at_once(4, [](Index) { call_teams(); });  // the first calls of all
 
   constexpr Shape many = {12, 48, 8, 48}, few = {40, 7, 16, 96}, one = {12, 1, 40, 256};
+  constexpr Shape short_one = {8, 1, 256, 256}, short_few = {2, 3, 256, 256};
   const auto model = std::make_shared<const PackedModel<float>>(std::vector<LayerWeights<float>>{
       {{.kind = LayerKind::cell, .cell = Cell::gru_after, .inputs = one.I, .outputs = one.H},
        weights(one.H)}});
   const std::function<Floats()> jobs[] = {
-      [&] { return layer(Cell::gru_after, many, 1); },  // sequences divided
-      [&] { return layer(Cell::gru_after, many, 2); },  // and two teams at once
-      [&] { return layer(Cell::gru_after, one, 1); },   // units divided
-      [&] { return layer(Cell::gru_before, few, 1); },  // with two phases a step
+      [&] { return layer(Cell::gru_after, many, 1); },              // sequences divided
+      [&] { return layer(Cell::gru_after, many, 2); },              // and two teams at once
+      [&] { return layer(Cell::gru_after, one, 1); },               // units divided
+      [&] { return layer(Cell::gru_before, few, 1); },              // with two phases a step
+      [&] { return layer(Cell::gru_after, short_one, 1, false); },  // from unpacked weights
+      [&] { return layer(Cell::gru_before, short_few, 1, false); },
       [&] { return linear(600, 32, 64); },
       [&] { return stream(model, one.T, one.B); },
   };
@@ -255,7 +306,7 @@ int main() {
   set_num_threads(1);
   for (std::size_t i = 0; i < n; ++i) right[i] = jobs[i]();
   const auto work = [&](Index worker) {
-    for (Index call = 0; call < 18; ++call) {
+    for (Index call = 0; call < 24; ++call) {
       const std::size_t i = count(worker + call) % n;
       set_num_threads(1 + (worker + 2 * call) % 5);
       const Floats result = jobs[i]();

@@ -7,12 +7,13 @@
 // barrier, until the scheduler balances its load: 3 ms, or the whole call.
 #include "waiting.h"
 
+#include <cstring>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 #if defined(__linux__) && defined(__x86_64__)
 #include <cpuid.h>
-#include <sched.h>
 #endif
 
 namespace pygru {
@@ -37,36 +38,40 @@ bool in_virtual_machine() {
   }();
   return is_set;
 }
-
-// Bars a sleeping thread from the CPU of the caller, which is about to wake it, where it may use
-// others; returns that CPU, or -1.
-int bar_from_this_cpu(pthread_t thread) {
-  if (!in_virtual_machine()) return -1;
-  const int here = sched_getcpu();
-  cpu_set_t allowed;
-  if (here < 0 || here >= CPU_SETSIZE ||
-      pthread_getaffinity_np(thread, sizeof allowed, &allowed) != 0 || !CPU_ISSET(here, &allowed) ||
-      CPU_COUNT(&allowed) == 1)
-    return -1;
-  CPU_CLR(here, &allowed);
-  return pthread_setaffinity_np(thread, sizeof allowed, &allowed) == 0 ? here : -1;
-}
-
-// Takes that back, in the thread that has woken.
-void let_back(int cpu) {
-  cpu_set_t allowed;
-  if (cpu < 0 || pthread_getaffinity_np(pthread_self(), sizeof allowed, &allowed) != 0) return;
-  CPU_SET(cpu, &allowed);
-  pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
-}
-#else
-int bar_from_this_cpu(pthread_t) {
-  return -1;
-}
-void let_back(int) {}
 #endif
 
 }  // namespace
+
+#if defined(__linux__) && defined(__x86_64__)
+void Bar::put_up(pthread_t thread) {
+  if (up_ || !in_virtual_machine()) return;
+  const int here = sched_getcpu();
+  if (here < 0 || here >= CPU_SETSIZE ||
+      pthread_getaffinity_np(thread, sizeof before_, &before_) != 0 || !CPU_ISSET(here, &before_) ||
+      CPU_COUNT(&before_) == 1)
+    return;
+  barred_ = before_;
+  CPU_CLR(here, &barred_);
+  up_ = pthread_setaffinity_np(thread, sizeof barred_, &barred_) == 0;
+}
+
+void Bar::take_down() const {
+  const auto may_run_on = [](cpu_set_t& set) {
+    return pthread_getaffinity_np(pthread_self(), sizeof set, &set) == 0;
+  };
+  const auto let_run_on = [](const cpu_set_t& set) {
+    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+  };
+  cpu_set_t now, all;
+  if (!up_ || !may_run_on(now) || !CPU_EQUAL(&now, &barred_)) return;
+  std::memset(&all, 0xff, sizeof all);
+  let_run_on(all);  // if those are the same that it had, it follows its cpuset, also a changed one
+  if (!may_run_on(now) || !CPU_EQUAL(&now, &before_)) let_run_on(before_);
+}
+#else
+void Bar::put_up(pthread_t) {}
+void Bar::take_down() const {}
+#endif
 
 void Signal::change() {
   number_.fetch_add(1);
@@ -74,8 +79,7 @@ void Signal::change() {
   if (asleep_.load() == 0) return;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    for (Sleeper* s = sleepers_; s; s = s->next)
-      if (s->barred_from < 0) s->barred_from = bar_from_this_cpu(s->thread);
+    for (Sleeper* s = sleepers_; s; s = s->next) s->bar.put_up(s->thread);
   }
   changed_.notify_all();
 }
@@ -107,7 +111,7 @@ void Signal::sleep(unsigned seen) {
     *to_self = self.next;
   }
   asleep_.fetch_sub(1);
-  let_back(self.barred_from);
+  self.bar.take_down();
 }
 
 void Barrier::wait() {

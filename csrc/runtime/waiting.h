@@ -10,6 +10,10 @@
 #include <condition_variable>
 #include <mutex>
 
+#if defined(__linux__) && defined(__x86_64__)
+#include <sched.h>
+#endif
+
 #include "../kernels/args.h"
 
 namespace pygru {
@@ -18,6 +22,22 @@ namespace pygru {
 // where each has a CPU. Where somebody else works on one of them, whoever looks, or gives its CPU
 // away for others to use, has had its turn when the others come; whoever sleeps comes at once.
 constexpr std::chrono::microseconds kLook{50};
+
+// A thread that is barred from one CPU, that of whoever wakes it, for as long as it takes to wake.
+// Only Linux on virtual CPUs needs it.
+class Bar {
+ public:
+  // By whoever is about to wake `thread`, if that may use other CPUs than this one.
+  void put_up(pthread_t thread);
+  // By the thread itself. Other CPUs that somebody has given it meanwhile stay its own.
+  void take_down() const;
+
+ private:
+#if defined(__linux__) && defined(__x86_64__)
+  bool up_ = false;
+  cpu_set_t before_, barred_;  // where the thread may run
+#endif
+};
 
 // A number that one thread changes and others wait for.
 class Signal {
@@ -32,7 +52,7 @@ class Signal {
   struct Sleeper {
     pthread_t thread;
     Sleeper* next = nullptr;
-    int barred_from = -1;  // the CPU of whoever wakes it, for as long as it takes to wake
+    Bar bar = {};
   };
 
   void sleep(unsigned seen);
