@@ -48,14 +48,16 @@ def test_lengths_and_classes_that_change_meanwhile_lead_nobody_out_of_bounds(suc
     succeed("""
 import threading
 import numpy as np
+import pygru
 from pygru import _core
 
 stop = False
 lengths, classes = np.full(64, 20), np.zeros(400, int)  # so few that NumPy keeps the GIL
+block = np.zeros(4000, int)
 
 def disturb():
     while not stop:
-        for array, valid in ((lengths, 20), (classes, 0)):
+        for array, valid in ((lengths, 20), (classes, 0), (block[-400:], 0)):
             array[:] = 2**40
             array[:] = valid
 
@@ -65,8 +67,13 @@ W, U, b = (np.zeros(shape, np.float32) for shape in ((24, 8), (24, 8), 24))
 x, y, h_n = (np.zeros(shape, np.float32) for shape in ((20, 64, 8), (20, 64, 8), (64, 8)))
 scores, weights = np.zeros((400, 500), np.float32), np.zeros(400, np.float32)
 dy, sums, rests = np.empty_like(scores), np.empty_like(weights), np.empty_like(weights)
+stream = pygru.Stream(pygru.Sequential(pygru.Embedding(3, 8, rng=0), pygru.GRU(8, 8, rng=0)))
 made = 0
 for _ in range(100):
+    try:
+        stream.process(block)
+    except ValueError:
+        pass
     try:
         _core.forward("gru_after", x, lengths, [(False, W, U, b, b, None, y, h_n, None)])
     except ValueError:
