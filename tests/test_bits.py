@@ -275,3 +275,13 @@ def test_a_few_steps_that_are_not_packed_for_give_the_same(
             few, packed = (run_forward(q, with_tape) for q in (p, to_pack))
             for a, b in zip(few, packed, strict=True):
                 assert a is b is None or a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_few_steps_in_two_directions_are_the_same_as_in_a_large_batch(steps, isa, dtype, rng):
+    gru = pygru.GRU(3, 5, bidirectional=True, dtype=dtype, rng=0)
+    x = rng.standard_normal((steps, 50, 3)).astype(dtype)
+    y, h_n = gru(x[:, :1])  # before the memory of other results may be reused for it
+    all_y, all_h_n = gru(x)
+    assert y.tobytes() == all_y[:, :1].tobytes()
+    assert h_n.tobytes() == all_h_n[:, :1].tobytes()

@@ -71,8 +71,7 @@ def test_as_many_threads_run_as_are_asked_for_and_only_when_needed(script):
         both = pygru.GRU(8, 64, bidirectional=True)
         for n, before, after in ((2, 1, 2), (4, 2, 4), (3, 4, 4)):
             pygru.set_num_threads(n)
-            for small in (pygru.GRU(8, 64), both):
-                small(np.zeros((4, 4, 8)))  # too small to divide
+            [g(np.zeros((4, 4, 8))) for g in (pygru.GRU(8, 64), both)]  # too small to divide
             assert threads() == before, (n, threads())
             assert bits() == expected
             both(np.zeros((5, 32, 8)))
