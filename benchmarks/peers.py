@@ -70,11 +70,11 @@ class PyTorch(Contender):
             return None
         torch = self.torch
         cell = self._load(problem, step=True).eval()
-        state = [torch.zeros(problem.shape.H)]
+        state = [torch.zeros(1, problem.shape.H)]
 
-        def step(x_t: Array) -> Any:
-            state[0] = cell(torch.from_numpy(x_t), state[0])
-            return state[0].numpy()
+        def step(x_t: Array) -> Any:  # a batch of one: the cell would make one of a lone vector
+            state[0] = cell(torch.from_numpy(x_t[None]), state[0])
+            return state[0].numpy()[0]
 
         return step
 
@@ -104,7 +104,10 @@ class PyTorch(Contender):
 
 
 class JAX(Contender):
-    """Jit-compiled: the input product of all steps at once, `lax.scan`; `vjp` for gradients."""
+    """Jit-compiled: the input product of all steps at once, `lax.scan`; `vjp` for gradients.
+
+    Weights are (inputs, outputs), as in its libraries: transposed ones are copied in every call.
+    """
 
     name = "jax"
     UNROLL = 16  # steps, where only y is wanted; the gradient of an unrolled loop is slower
@@ -122,14 +125,14 @@ class JAX(Contender):
             """One step from a = W x + b_x, (B, G*H)."""
             _, U, _, b_h = weights
             if problem.cell == "rnn":
-                return np_.tanh(a + h @ U.T + b_h)
+                return np_.tanh(a + h @ U + b_h)
             H = h.shape[-1]
             if before:
-                s = a[..., : 2 * H] + h @ U[: 2 * H].T + b_h[: 2 * H]
+                s = a[..., : 2 * H] + h @ U[:, : 2 * H] + b_h[: 2 * H]
                 r, z = np_.split(jax.nn.sigmoid(s), 2, axis=-1)
-                n = np_.tanh(a[..., 2 * H :] + (r * h) @ U[2 * H :].T + b_h[2 * H :])
+                n = np_.tanh(a[..., 2 * H :] + (r * h) @ U[:, 2 * H :] + b_h[2 * H :])
             else:
-                c = h @ U.T + b_h
+                c = h @ U + b_h
                 r, z = np_.split(jax.nn.sigmoid((a + c)[..., : 2 * H]), 2, axis=-1)
                 n = np_.tanh(a[..., 2 * H :] + r * c[..., 2 * H :])
             return z * h + (1 - z) * n
@@ -141,13 +144,13 @@ class JAX(Contender):
                 h = cell(weights, h, a)
                 return h, h
 
-            start = np_.zeros((x.shape[1], U.shape[1]), x.dtype)
-            return jax.lax.scan(body, start, x @ W.T + b_x, unroll=min(len(x), unroll))[1]
+            start = np_.zeros((x.shape[1], len(U)), x.dtype)
+            return jax.lax.scan(body, start, x @ W + b_x, unroll=min(len(x), unroll))[1]
 
         def step(weights: Any, h: Any, x_t: Any) -> Any:
-            return cell(weights, h, x_t @ weights[0].T + weights[2])
+            return cell(weights, h, x_t @ weights[0] + weights[2])
 
-        weights = tuple(map(np_.asarray, (problem.W, problem.U, problem.b_x, problem.b_h)))
+        weights = tuple(map(np_.asarray, (problem.W.T, problem.U.T, problem.b_x, problem.b_h)))
         return weights, layer, step
 
     def inference(self, problem: Problem) -> Run:
@@ -168,7 +171,11 @@ class JAX(Contender):
         def call() -> list[Array]:
             return [np.asarray(array) for array in jax.block_until_ready(compiled(weights, x, dy))]
 
-        return Run(call, lambda r: dict(zip(ANSWER, r, strict=True)))
+        def answer(result: list[Array]) -> dict[str, Array]:
+            y, dx, dW, dU, db_x, db_h = result
+            return dict(zip(ANSWER, (y, dx, dW.T, dU.T, db_x, db_h), strict=True))
+
+        return Run(call, answer)
 
     def streaming(self, problem: Problem) -> Step:
         weights, _, function = self._functions(problem)
@@ -188,7 +195,7 @@ class JAX(Contender):
         def loss(parameters: Any, x: Any, target: Any) -> Any:
             W, U, b, V, c = parameters
             h = layer((W, U, b, b_h), x.swapaxes(0, 1))[-1]
-            return np_.abs(h @ V.T + c - target).mean()
+            return np_.abs(h @ V + c - target).mean()
 
         @jax.jit  # type: ignore[untyped-decorator]
         def update(state: Any, x: Any, target: Any) -> Any:
@@ -205,7 +212,7 @@ class JAX(Contender):
             ]
             return (step, parameters, first, second), value
 
-        parameters = [W, U, b_x, np_.asarray(task.V), np_.asarray(task.c)]
+        parameters = [W, U, b_x, np_.asarray(task.V.T), np_.asarray(task.c)]
         zeros = [np_.zeros_like(p) for p in parameters]
         state = [(np_.zeros(()), parameters, zeros, zeros)]
 
