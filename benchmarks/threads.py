@@ -54,6 +54,8 @@ def main() -> None:
     args = parser.parse_args()
     if not 2 <= args.threads <= len(available_cores()):
         parser.error(f"--threads must lie in 2..{len(available_cores())}, the cores there are")
+    if not args.seconds > 0:
+        parser.error(f"--seconds must be greater than 0, got {args.seconds:g}")
     print(f"pygru {pygru.__version__}, {_core.isa()}, {args.cell}; {cpu_name()}")
 
     whole_shapes(args)

@@ -100,8 +100,16 @@ def test_threads_prints_every_line():
         ("speed.py", ["--epochs", "0"], "--epochs must be at least 1, got 0"),
         ("speed.py", ["--threads", "0"], r"--threads must lie in 1\.\.\d+"),
         ("threads.py", ["--threads", "1"], r"--threads must lie in 2\.\.\d+"),
+        pytest.param(
+            "threads.py", ["--seconds", "0"], "--seconds must be greater than 0, got 0",
+            marks=pytest.mark.skipif(CORES < 2, reason="needs two cores"),
+        ),
+        pytest.param(
+            "accelerate.py", ["--steps", "0"], "--steps must be at least 1, got 0",
+            marks=pytest.mark.skipif(find_spec("torch") is None, reason="needs torch"),
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_setting_out_of_range_is_refused(script, options, message):
     command = [sys.executable, str(FOLDER / script), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
