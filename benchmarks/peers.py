@@ -106,7 +106,8 @@ class PyTorch(Contender):
 class JAX(Contender):
     """Jit-compiled: the input product of all steps at once, `lax.scan`; `vjp` for gradients.
 
-    Weights are (inputs, outputs), as in its libraries: transposed ones are copied in every call.
+    Weights lie as is faster: (inputs, outputs) forward, where no call has to copy them transposed,
+    and (outputs, inputs) in training.
     """
 
     name = "jax"
@@ -118,39 +119,43 @@ class JAX(Contender):
 
         self.jax, self.version = jax, jax.__version__
 
-    def _functions(self, problem: Problem) -> tuple[Any, Any, Any]:
+    def _functions(self, problem: Problem, training: bool = False) -> tuple[Any, Any, Any]:
         jax, np_, before = self.jax, self.jax.numpy, problem.cell == "gru_before"
+        H = problem.shape.H
+
+        def times(a: Any, weights: Any, outputs: slice = slice(None)) -> Any:
+            return a @ (weights[outputs].T if training else weights[:, outputs])
 
         def cell(weights: Any, h: Any, a: Any) -> Any:
             """One step from a = W x + b_x, (B, G*H)."""
             _, U, _, b_h = weights
             if problem.cell == "rnn":
-                return np_.tanh(a + h @ U + b_h)
-            H = h.shape[-1]
+                return np_.tanh(a + times(h, U) + b_h)
             if before:
-                s = a[..., : 2 * H] + h @ U[:, : 2 * H] + b_h[: 2 * H]
+                s = a[..., : 2 * H] + times(h, U, slice(2 * H)) + b_h[: 2 * H]
                 r, z = np_.split(jax.nn.sigmoid(s), 2, axis=-1)
-                n = np_.tanh(a[..., 2 * H :] + (r * h) @ U[:, 2 * H :] + b_h[2 * H :])
+                n = np_.tanh(a[..., 2 * H :] + times(r * h, U, slice(2 * H, None)) + b_h[2 * H :])
             else:
-                c = h @ U + b_h
+                c = times(h, U) + b_h
                 r, z = np_.split(jax.nn.sigmoid((a + c)[..., : 2 * H]), 2, axis=-1)
                 n = np_.tanh(a[..., 2 * H :] + r * c[..., 2 * H :])
             return z * h + (1 - z) * n
 
         def layer(weights: Any, x: Any, unroll: int = 1) -> Any:
-            W, U, b_x, _ = weights
+            W, _, b_x, _ = weights
 
             def body(h: Any, a: Any) -> Any:
                 h = cell(weights, h, a)
                 return h, h
 
-            start = np_.zeros((x.shape[1], len(U)), x.dtype)
-            return jax.lax.scan(body, start, x @ W + b_x, unroll=min(len(x), unroll))[1]
+            start = np_.zeros((x.shape[1], H), x.dtype)
+            return jax.lax.scan(body, start, times(x, W) + b_x, unroll=min(len(x), unroll))[1]
 
         def step(weights: Any, h: Any, x_t: Any) -> Any:
-            return cell(weights, h, x_t @ weights[0] + weights[2])
+            return cell(weights, h, times(x_t, weights[0]) + weights[2])
 
-        weights = tuple(map(np_.asarray, (problem.W.T, problem.U.T, problem.b_x, problem.b_h)))
+        matrices = (problem.W, problem.U) if training else (problem.W.T, problem.U.T)
+        weights = tuple(map(np_.asarray, (*matrices, problem.b_x, problem.b_h)))
         return weights, layer, step
 
     def inference(self, problem: Problem) -> Run:
@@ -160,7 +165,7 @@ class JAX(Contender):
 
     def training(self, problem: Problem) -> Run:
         jax, x, dy = self.jax, problem.x, problem.dy
-        weights, layer, _ = self._functions(problem)
+        weights, layer, _ = self._functions(problem, training=True)
 
         @jax.jit  # type: ignore[untyped-decorator]
         def compiled(weights: Any, x: Any, dy: Any) -> Any:
@@ -171,11 +176,7 @@ class JAX(Contender):
         def call() -> list[Array]:
             return [np.asarray(array) for array in jax.block_until_ready(compiled(weights, x, dy))]
 
-        def answer(result: list[Array]) -> dict[str, Array]:
-            y, dx, dW, dU, db_x, db_h = result
-            return dict(zip(ANSWER, (y, dx, dW.T, dU.T, db_x, db_h), strict=True))
-
-        return Run(call, answer)
+        return Run(call, lambda r: dict(zip(ANSWER, r, strict=True)))
 
     def streaming(self, problem: Problem) -> Step:
         weights, _, function = self._functions(problem)
@@ -190,12 +191,12 @@ class JAX(Contender):
 
     def experiment(self, task: Experiment) -> Epoch:
         jax, np_ = self.jax, self.jax.numpy
-        (W, U, b_x, b_h), layer, _ = self._functions(task.problem)  # b_h stays: one bias
+        (W, U, b_x, b_h), layer, _ = self._functions(task.problem, training=True)  # b_h stays
 
         def loss(parameters: Any, x: Any, target: Any) -> Any:
             W, U, b, V, c = parameters
             h = layer((W, U, b, b_h), x.swapaxes(0, 1))[-1]
-            return np_.abs(h @ V + c - target).mean()
+            return np_.abs(h @ V.T + c - target).mean()
 
         @jax.jit  # type: ignore[untyped-decorator]
         def update(state: Any, x: Any, target: Any) -> Any:
@@ -212,7 +213,7 @@ class JAX(Contender):
             ]
             return (step, parameters, first, second), value
 
-        parameters = [W, U, b_x, np_.asarray(task.V.T), np_.asarray(task.c)]
+        parameters = [W, U, b_x, np_.asarray(task.V), np_.asarray(task.c)]
         zeros = [np_.zeros_like(p) for p in parameters]
         state = [(np_.zeros(()), parameters, zeros, zeros)]
 
@@ -227,7 +228,10 @@ class JAX(Contender):
 
 
 class Keras(Contender):
-    """`keras.layers.GRU` or `SimpleRNN` over TensorFlow inside one `tf.function`."""
+    """`keras.layers.GRU` or `SimpleRNN` over TensorFlow in one function that XLA compiles.
+
+    So does Keras itself in `fit` and `predict`.
+    """
 
     name = "keras"
     # Hidden units: beyond, it is behind, in training far, and would take long to say so.
@@ -244,6 +248,7 @@ class Keras(Contender):
             import keras
 
         self.keras, self.tf, self.version = keras, tf, keras.__version__
+        self.compile = tf.function(jit_compile=True)
 
     def _build(self, problem: Problem, sequences: bool = True) -> tuple[Any, list[Array]]:
         shape, after = problem.shape, problem.cell == "gru_after"
@@ -265,7 +270,7 @@ class Keras(Contender):
         if problem.shape.H > self.LARGEST_INFERENCE:
             return None
         layer, (x, _) = self._build(problem)
-        compiled, constant = self.tf.function(layer), self.tf.constant
+        compiled, constant = self.compile(layer), self.tf.constant
         return Run(lambda: compiled(constant(x)).numpy(), lambda y: {"y": y.swapaxes(0, 1)})
 
     def training(self, problem: Problem) -> Run | None:
@@ -275,7 +280,7 @@ class Keras(Contender):
         layer, (x, dy) = self._build(problem)
         parameters = [v.value for v in layer.trainable_variables]
 
-        @tf.function  # type: ignore[untyped-decorator]
+        @self.compile  # type: ignore[untyped-decorator]
         def compiled(x: Any, dy: Any) -> Any:
             with tf.GradientTape() as tape:
                 tape.watch(x)
@@ -302,7 +307,7 @@ class Keras(Contender):
 
     def streaming(self, problem: Problem) -> Step:
         cell, tf = self._build(problem)[0].cell, self.tf
-        compiled = tf.function(lambda x_t, h: cell(x_t, [h])[0])
+        compiled = self.compile(lambda x_t, h: cell(x_t, [h])[0])
         state = [tf.zeros((1, problem.shape.H))]
 
         def step(x_t: Array) -> Any:
@@ -321,7 +326,7 @@ class Keras(Contender):
         optimizer = self.keras.optimizers.Adam(task.rate, epsilon=1e-8)
         optimizer.build(variables)
 
-        @tf.function  # type: ignore[untyped-decorator]
+        @self.compile  # type: ignore[untyped-decorator]
         def update(x: Any, target: Any) -> Any:
             with tf.GradientTape() as tape:
                 loss = tf.reduce_mean(tf.abs(head(layer(x, training=True)) - target))
