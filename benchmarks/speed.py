@@ -90,6 +90,9 @@ def parse() -> argparse.Namespace:
         parser.error(f"--threads must lie in 1..{cores}, the cores of this process")
     if args.epochs is not None and args.epochs < 1:
         parser.error(f"--epochs must be at least 1, got {args.epochs}")
+    for option, path in (("--json", args.json), ("--plot", args.plot)):
+        if path is not None and not path.parent.is_dir():
+            parser.error(f"{option} must lie in a folder that exists, got {path}")
     if args.epochs is None:
         args.epochs = 2 if args.quick else 3
     if args.seconds is None:

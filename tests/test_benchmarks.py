@@ -98,6 +98,7 @@ def test_threads_prints_every_line():
     "script, options, message",
     [
         ("speed.py", ["--epochs", "0"], "--epochs must be at least 1, got 0"),
+        ("speed.py", ["--plot", "nowhere/a.png"], "--plot must lie in a folder"),
         ("speed.py", ["--threads", "0"], r"--threads must lie in 1\.\.\d+"),
         ("threads.py", ["--threads", "1"], r"--threads must lie in 2\.\.\d+"),
         pytest.param(
