@@ -68,9 +68,11 @@ class Rows:
                 rows = rows.astype(self._dtype)
         if self._ends is None:
             return rows
+        numbers = np.isfinite(rows) if rows.dtype.kind == "f" else rows == 0
+        if numbers.all():
+            return rows
         batch, steps = key if isinstance(key, tuple) else (key, slice(None))
         past = np.arange(self.shape[1])[steps] >= self._ends[batch][:, np.newaxis]  # (B, T)
-        numbers = np.isfinite(rows) if rows.dtype.kind == "f" else rows == 0
         empty = ~numbers & past.reshape(past.shape + (1,) * (rows.ndim - 2))
         return np.where(empty, rows.dtype.type(0), rows) if empty.any() else rows
 
