@@ -185,20 +185,22 @@ def adam(
     """
 
 def dot(
-    a: _Array,  # (N,)
-    b: _Array,  # (N,)
+    a: _Array,  # of any shape and layout
+    b: _Array,  # as a
 ) -> float:
     """Return the sum of a * b, the same bits on every instruction set."""
 
 def residual_loss(
     loss: str,  # "mae", "mse" or "huber"
-    e: _Array,  # (N,)  y - target, overwritten
+    y: _Array,  # of any shape and layout
+    target: _Array,  # as y
+    dy: _Array,  # as y, C-contiguous; out
     scale: float,
     delta: float,  # of Huber's loss
 ) -> float:
-    """Return the sum of the losses of e, the same bits on every instruction set.
+    """Return the sum of the losses of y - target, the same bits on every instruction set.
 
-    Overwrites e with their derivatives times scale.
+    Writes their derivatives times scale to dy.
     """
 
 class PackedModel:

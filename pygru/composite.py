@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from pygru.parameters import Parameter
 from pygru.pooling import TimeLayer
 from pygru.registry import overridden
 
-__all__ = ["Composite", "check_own"]
+__all__ = ["Composite", "PutBack", "check_own"]
 
 _T = TypeVar("_T")
 
@@ -95,16 +94,6 @@ class Composite(Module):
         parts = self._parts.items()
         return {f"{key}.{k}": v for key, m in parts for k, v in m._generators().items()}
 
-    @contextmanager
-    def _drawing(self) -> Iterator[None]:
-        """Put the generators back where a call is refused: a part may have drawn before another."""
-        before = self.rng_state()
-        try:
-            yield
-        except Exception:
-            self.load_rng_state(before)
-            raise
-
     def save(self, path: PathLike) -> None:
         """Write the model to a file that `pygru.load` reads; see `pygru.save`."""
         save(self, path)
@@ -139,6 +128,23 @@ class Composite(Module):
                     f"got {value}"
                 )
         return values[first]
+
+
+class PutBack:
+    """Generators, put back where a call is refused: a part may have drawn before another."""
+
+    __slots__ = ("_before",)
+
+    def __init__(self, generators: Iterable[np.random.Generator]) -> None:
+        self._before = [(rng, rng.bit_generator.state) for rng in generators]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            for rng, state in self._before:
+                rng.bit_generator.state = state
 
 
 def check_own(where: str, model: Module) -> None:

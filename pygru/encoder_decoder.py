@@ -20,7 +20,7 @@ from pygru.checks import (
     as_real,
     as_size,
 )
-from pygru.composite import Composite
+from pygru.composite import Composite, PutBack
 from pygru.generation import as_temperature, class_feed, unlisted, value_feed, write
 from pygru.model import Sequential
 from pygru.module import Config, Module
@@ -260,7 +260,7 @@ class EncoderDecoder(Composite):
         ValueError
             When a shape, a class or a length does not fit.
         """
-        with self._drawing():
+        with PutBack(self._generators().values()):
             y, saved = self._teach(x, target, lengths, target_lengths, True)
         return y, Tape(self, saved, y.shape, y.dtype, [])
 

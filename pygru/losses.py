@@ -74,7 +74,7 @@ def mae(
     >>> value, dy.tolist()
     (1.0, [[-0.5], [0.5]])
     """
-    return _of_residuals("mae", y, target, lengths, batch_first)
+    return of_residuals("mae", "mae", y, target, lengths, batch_first)
 
 
 def mse(
@@ -94,7 +94,7 @@ def mse(
     >>> value, dy.tolist()
     (1.25, [[-0.5], [1.5]])
     """
-    return _of_residuals("mse", y, target, lengths, batch_first)
+    return of_residuals("mse", "mse", y, target, lengths, batch_first)
 
 
 def huber(
@@ -121,7 +121,7 @@ def huber(
     (1.3125, [[0.25], [0.5]])
     """
     delta = checks.as_positive("huber", "delta", delta)
-    return _of_residuals("huber", y, target, lengths, batch_first, delta)
+    return of_residuals("huber", "huber", y, target, lengths, batch_first, delta)
 
 
 def cross_entropy(
@@ -275,8 +275,9 @@ def get(loss: str | Loss, where: str = "get") -> Loss:
     return LOSSES[loss]
 
 
-def _of_residuals(
-    name: str,
+def of_residuals(
+    where: str,
+    loss: str,
     y: npt.ArrayLike,
     target: npt.ArrayLike,
     lengths: npt.ArrayLike | None,
@@ -284,26 +285,13 @@ def _of_residuals(
     delta: float = 0.0,
 ) -> tuple[float, Array]:
     """Return the mean of a loss of y - target that the kernels know by name, and its gradient."""
-    residual, count = residuals(name, y, target, lengths, batch_first)
-    given = residual.dtype
-    dy = residual if given.char in "fd" else residual.astype(np.float64)
-    total = _core.residual_loss(name, dy.ravel(), 1 / count, delta)  # overwrites dy
-    return total / count, dy.astype(given, copy=False)
-
-
-def residuals(
-    name: str,
-    y: npt.ArrayLike,
-    target: npt.ArrayLike,
-    lengths: npt.ArrayLike | None,
-    batch_first: bool,
-) -> tuple[Array, int]:
-    """Return y - target, 0 where not valid, and the number of valid elements.
-
-    The array is a new one in C order, whatever that of y: sums along it go by the indices.
-    """
-    y, target, _, count = _pair(name, y, target, lengths, batch_first)
-    return np.asarray(np.subtract(y, target, order="C")), count
+    y, target, _, count = _pair(where, y, target, lengths, batch_first)
+    given = y.dtype
+    if given.char not in "fd":
+        y, target = y.astype(np.float64), target.astype(np.float64)
+    dy = np.empty(y.shape, y.dtype.char)
+    total = _core.residual_loss(loss, y, target, dy, 1 / count, delta)
+    return total / count, dy if given.char in "fd" else dy.astype(given)
 
 
 def _pair(

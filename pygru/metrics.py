@@ -6,7 +6,7 @@ one number, the mean over the valid elements. `get` finds metrics by name; any c
 will do. Batches are averaged, each by its number of elements: what is no mean, such as F1 or R^2,
 is computed of all that `predict` gives.
 
-Depends on NumPy, the losses, `sums` and the columns of the history.
+Depends on NumPy, the losses and the columns of the history.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from pygru import checks, losses
 from pygru.history import COLUMNS
-from pygru.sums import dot
 
 __all__ = ["Metric", "MetricLike", "accuracy", "get", "mae", "rmse"]
 
@@ -124,8 +123,7 @@ def rmse(
 
 
 def _mse(y: Any, target: Any, lengths: Any = None, *, batch_first: bool = False) -> float:
-    residual, count = losses.residuals("rmse", y, target, lengths, batch_first)
-    return dot(residual, residual) / count
+    return losses.of_residuals("rmse", "mse", y, target, lengths, batch_first)[0]
 
 
 class Metric(NamedTuple):

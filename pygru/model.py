@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pygru.checks import FloatArray, Random, as_array, as_real, as_size
-from pygru.composite import Composite
+from pygru.composite import Composite, PutBack
 from pygru.final_state import plan
 from pygru.generation import as_prompt, as_temperature, class_feed, value_feed, write
 from pygru.module import Config, Layer, Module, State
@@ -213,7 +213,7 @@ class Sequential(Composite, Layer):
         """
         h_0s = None if state is None else self._check_carried("forward", state)
         h_ns: list[FloatArray] = []
-        with self._drawing():
+        with PutBack(self._generators().values()):
             y, saved = self._carry_forward(x, lengths, True, h_0s, h_ns)
         return y, Tape(self, saved, y.shape, y.dtype, h_ns)
 

@@ -123,7 +123,7 @@ class Optimizer:
         if like != self._like:
             self._begin(flat_params)
         state, scratch, size = self._state or (), self._scratch, flat_params.size
-        self.steps += 1
+        vars(self)["steps"] += 1  # which is no setting: past __setattr__
         if size <= BLOCK:
             self._update(flat_params, flat_grads, scratch, *state)
             return

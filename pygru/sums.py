@@ -24,11 +24,10 @@ def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     >>> dot(np.array([[3.0, 4.0]]), np.array([[1.0, 2.0]]))
     11.0
     """
-    own = a.dtype.char in "fd" and a.dtype.isnative and a.flags.aligned and b.flags.aligned
-    if not own:  # a loss may be given any precision, and whoever clips any memory
+    if a.dtype.char not in "fd" or not a.dtype.isnative:  # a loss may be given any precision
         precision = a.dtype.newbyteorder("=") if a.dtype.char in "fd" else np.float64
         a, b = a.astype(precision), b.astype(precision)
-    return _core.dot(a.ravel(), b.ravel())
+    return _core.dot(a, b)
 
 
 def over_time(x: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -39,12 +39,12 @@ ERRORS = {"mae": lambda e: (abs(e), np.sign(e)), "mse": lambda e: (e * e, 2 * e)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("loss", ERRORS)
 def test_losses_of_residuals_are_their_formulas(loss, size, dtype, isa):
-    e = draw(size, dtype)[0]
-    e[::5] = 0
-    e[3::7] = -0.0
-    terms, derivatives = ERRORS[loss](e)
-    padded = np.concatenate([e, [7, 7]]).astype(dtype)  # what lies past the end stays
-    total = _core.residual_loss(loss, padded[:size], 0.25, 0.7)
+    y, target = draw(size, dtype)
+    target[::5] = y[::5]
+    y[3::7], target[3::7] = -0.0, 0.0
+    terms, derivatives = ERRORS[loss](y - target)
+    padded = np.full(size + 2, 7, dtype)  # what lies past the end stays
+    total = _core.residual_loss(loss, y, target, padded[:size], 0.25, 0.7)
     exact = math.fsum(map(float, terms))
     assert abs(total - exact) <= 4 * np.finfo(dtype).eps * exact
     np.testing.assert_array_equal(padded[:size], derivatives * dtype.type(0.25))
@@ -58,7 +58,7 @@ def test_every_instruction_set_gives_the_same_bits(size, dtype):
     before = _core.isa()
     for isa in _core.available_isas():
         _core.use_isa(isa)
-        losses = [_core.residual_loss(loss, a.copy(), 1.0, 0.7) for loss in ERRORS]
+        losses = [_core.residual_loss(loss, a, b, a.copy(), 1.0, 0.7) for loss in ERRORS]
         sums.add((dot(a, b), *losses))
     _core.use_isa(before)
     assert len(sums) == 1
@@ -67,6 +67,15 @@ def test_every_instruction_set_gives_the_same_bits(size, dtype):
 def test_layout_and_precision_do_not_matter(dtype):
     a, b = draw(36, dtype).reshape(2, 4, 9)
     assert dot(np.asfortranarray(a), b) == dot(a, b) == dot(a.T.copy().T, b)
+    gradients = np.empty((2, *a.shape), dtype)
+    sums = [
+        _core.residual_loss("huber", y, target, dy, 1.0, 0.7)
+        for y, target, dy in zip(
+            (a, np.asfortranarray(a)), (b, b.T.copy().T), gradients, strict=True
+        )
+    ]
+    assert sums[0] == sums[1]
+    np.testing.assert_array_equal(*gradients)
     halves = np.full(3, 0.5, np.float16)
     assert dot(halves, halves) == 0.75
 
@@ -91,27 +100,53 @@ def test_what_is_not_finite_shows(dtype):
 @pytest.mark.parametrize("loss", ERRORS)
 def test_a_residual_that_is_not_finite_stays_in_its_place(loss, dtype, isa):
     e = np.array([1, np.nan, -1, np.inf, -np.inf], dtype)
-    assert math.isnan(_core.residual_loss(loss, e, 1.0, 0.5))
+    dy, zeros = np.empty_like(e), np.zeros_like(e)
+    assert math.isnan(_core.residual_loss(loss, e, zeros, dy, 1.0, 0.5))
     most = {"mae": 1, "mse": math.inf, "huber": 0.5}[loss]
     least = {"mae": 1, "mse": 2, "huber": 0.5}[loss]
-    np.testing.assert_array_equal(e, np.array([least, np.nan, -least, most, -most], dtype))
-    assert _core.residual_loss(loss, np.full(9, np.inf, dtype), 1.0, 0.5) == math.inf
+    np.testing.assert_array_equal(dy, np.array([least, np.nan, -least, most, -most], dtype))
+    endless = np.full(5, np.inf, dtype)
+    assert _core.residual_loss(loss, endless, zeros, dy, 1.0, 0.5) == math.inf
+
+
+def test_products_of_what_does_not_fit_are_refused(dtype):
+    a = np.ones(6, dtype)
+    for b in (np.ones(5, dtype), np.ones((2, 3), dtype), np.ones((), dtype)):
+        with pytest.raises(ValueError, match="_core: b must be of shape"):
+            _core.dot(a, b)
+    for b in (np.ones(6, complex), np.ones(6, np.longdouble), [1.0] * 6, None):
+        with pytest.raises(TypeError):
+            _core.dot(a, b)
+    with pytest.raises(MemoryError):
+        _core.dot(a, np.broadcast_to(a, (1 << 40, 6)))
 
 
 def test_losses_refuse_what_does_not_fit(dtype):
     read_only = np.ones(6, dtype)
     read_only.flags.writeable = False
-    shifted = np.frombuffer(bytearray(49), dtype, 6, 1)
+    shifted = np.frombuffer(bytearray(8 * dtype.itemsize), dtype, 6, 1)
+    good = np.ones(6, dtype)
     with pytest.raises(ValueError, match="loss must be mae, mse or huber, got cross_entropy"):
-        _core.residual_loss("cross_entropy", np.ones(6, dtype), 1.0, 0.0)
-    for e in (np.ones(6, int), np.ones(6, np.float16), [1.0], None):
-        with pytest.raises(TypeError):
-            _core.residual_loss("mae", e, 1.0, 0.0)
-    for e in (np.ones((2, 3), dtype), np.ones(12, dtype)[::2], read_only, shifted):
-        before = e.copy()
-        with pytest.raises(ValueError, match="_core: e must be"):
-            _core.residual_loss("mae", e, 1.0, 0.0)
-        np.testing.assert_array_equal(e, before)
+        _core.residual_loss("cross_entropy", good, good, good.copy(), 1.0, 0.0)
+    others = np.ones(6, complex), np.ones(6, object), [1.0] * 6, None
+    for wrong in others:
+        for i, name in enumerate(("y", "target", "dy")):
+            arrays = [good, good, good.copy()]
+            arrays[i] = wrong
+            with pytest.raises(TypeError, match=f"_core: {name} must be|incompatible|cast"):
+                _core.residual_loss("mae", *arrays, 1.0, 0.0)
+    for wrong in (np.ones((2, 3), dtype), np.ones(7, dtype), np.ones((), dtype)):
+        for i, name in enumerate(("y", "target")):
+            arrays = [good, good, np.full(6, 7, dtype)]
+            arrays[i] = wrong
+            with pytest.raises(ValueError, match=f"_core: {name} must be of shape"):
+                _core.residual_loss("mae", *arrays, 1.0, 0.0)
+            assert arrays[2].tolist() == [7] * 6
+    for dy in (np.ones(12, dtype)[::2], read_only, shifted):
+        before = dy.copy()
+        with pytest.raises(ValueError, match="_core: dy must be"):
+            _core.residual_loss("mae", good, good, dy, 1.0, 0.0)
+        np.testing.assert_array_equal(dy, before)
 
 
 @pytest.mark.parametrize("shape", [(30, 1, 1), (30, 7, 1), (30, 7, 3), (30, 1, 5), (0, 2, 3)])

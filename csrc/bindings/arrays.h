@@ -55,17 +55,36 @@ inline std::string kind_of(py::handle object) {
   return "an array of " + text_of(object.attr("dtype"));
 }
 
+// How an error about an argument begins.
+inline std::string must_be(const char* name) {
+  return std::string("_core: ") + name + " must be ";
+}
+template <class Real>
+py::type_error wrong_kind(py::handle object, const char* name) {
+  return py::type_error(must_be(name) + "an array of " + text_of(py::dtype::of<Real>()) + ", got " +
+                        kind_of(object));
+}
+
 // An object as an array of one type, to be read or written.
 template <class Real>
-py::array array_of(py::handle object, const std::string& must_be, Access access) {
-  if (!py::isinstance<py::array_t<Real>>(object))
-    throw py::type_error(must_be + "an array of " + text_of(py::dtype::of<Real>()) + ", got " +
-                         kind_of(object));
+py::array array_of(py::handle object, const char* name, Access access) {
+  if (!py::isinstance<py::array_t<Real>>(object)) throw wrong_kind<Real>(object, name);
   auto array = py::reinterpret_borrow<py::array>(object);
   if (access == Access::write && !array.writeable())
-    throw std::invalid_argument(must_be + "writeable");
-  if (!fits_memory(array)) throw std::invalid_argument(must_be + "of a size that memory can have");
+    throw std::invalid_argument(must_be(name) + "writeable");
+  if (!fits_memory(array))
+    throw std::invalid_argument(must_be(name) + "of a size that memory can have");
   return array;
+}
+
+// An array's values in C order, aligned: the array where they lie so, or a copy; NumPy refuses an
+// array that it cannot cast safely.
+template <class Real>
+using InOrder = py::array_t<Real, py::array::c_style | kAligned>;
+template <class Real>
+InOrder<Real> in_order(py::handle object, const char* name) {
+  if (!py::isinstance<py::array>(object)) throw wrong_kind<Real>(object, name);
+  return InOrder<Real>(py::reinterpret_borrow<py::object>(object));
 }
 
 // An array of one dtype and shape, or nothing where None is allowed.
@@ -77,12 +96,12 @@ class View {
        Access access, bool may_be_none = false) {
     name_ = name;
     if (object.is_none() && may_be_none) return;
-    const auto array = array_of<Real>(object, must_be(), access);
+    const auto array = array_of<Real>(object, name, access);
     bool fits = array.ndim() == static_cast<Index>(shape.size());
     Index axis = 0;
     for (const Index n : shape) fits = fits && array.shape(axis++) == n;
     if (!fits)
-      throw std::invalid_argument(must_be() + "of shape " + symbols + " = " +
+      throw std::invalid_argument(must_be(name_) + "of shape " + symbols + " = " +
                                   text_of(shape.begin(), static_cast<Index>(shape.size())) +
                                   ", got " + text_of(array.attr("shape")));
     empty_ = array.size() == 0;
@@ -90,10 +109,10 @@ class View {
       // The stride of an axis of one element means nothing; 1, as it is, suits every check below.
       if (empty_ || array.shape(axis) == 1) continue;
       if (array.strides(axis) % static_cast<Index>(sizeof(Real)) != 0)
-        throw std::invalid_argument(must_be() + "aligned");
+        throw std::invalid_argument(must_be(name_) + "aligned");
       strides_[axis] = array.strides(axis) / static_cast<Index>(sizeof(Real));
     }
-    if (!aligned(array)) throw std::invalid_argument(must_be() + "aligned");
+    if (!aligned(array)) throw std::invalid_argument(must_be(name_) + "aligned");
     data_ = static_cast<Real*>(const_cast<void*>(array.data()));
     one_slot_ = array.ndim() == 4 && array.shape(2) == 1;
   }
@@ -117,22 +136,21 @@ class View {
   }
   Matrix<Real> input_major() const {
     if (data_ && !empty_ && strides_[0] != 1)
-      throw std::invalid_argument(must_be() + "the transpose of a C-contiguous array");
+      throw std::invalid_argument(must_be(name_) + "the transpose of a C-contiguous array");
     return matrix();
   }
   // (T, B, S, H) with the last two axes contiguous.
   Sequence<Real> tape(Index H) const {
     contiguous(3);
     if (data_ && !empty_ && strides_[2] != H && !one_slot_)
-      throw std::invalid_argument(must_be() + "contiguous in its last two axes");
+      throw std::invalid_argument(must_be(name_) + "contiguous in its last two axes");
     return {data_, strides_[0], strides_[1]};
   }
 
  private:
-  std::string must_be() const { return std::string("_core: ") + name_ + " must be "; }
   void contiguous(Index axis) const {
     if (data_ && !empty_ && strides_[axis] != 1)
-      throw std::invalid_argument(must_be() + "contiguous in its last axis");
+      throw std::invalid_argument(must_be(name_) + "contiguous in its last axis");
   }
 
   Real* data_ = nullptr;
@@ -154,16 +172,15 @@ class RowViews {
 
   Real* of(py::handle object, const char* name, Access access, bool may_be_none = false) const {
     if (object.is_none() && may_be_none) return nullptr;
-    const std::string must_be = std::string("_core: ") + name + " must be ";
-    const auto array = array_of<Real>(object, must_be, access);
+    const auto array = array_of<Real>(object, name, access);
     bool fits = array.ndim() == like_.ndim();
     for (Index i = 0; fits && i < array.ndim(); ++i) fits = array.shape(i) == like_.shape(i);
     if (!fits)
-      throw std::invalid_argument(must_be + "of shape " + text_of(like_.attr("shape")) + ", got " +
-                                  text_of(array.attr("shape")));
+      throw std::invalid_argument(must_be(name) + "of shape " + text_of(like_.attr("shape")) +
+                                  ", got " + text_of(array.attr("shape")));
     if (!(array.flags() & py::array::c_style))
-      throw std::invalid_argument(must_be + "C-contiguous");
-    if (!aligned(array)) throw std::invalid_argument(must_be + "aligned");
+      throw std::invalid_argument(must_be(name) + "C-contiguous");
+    if (!aligned(array)) throw std::invalid_argument(must_be(name) + "aligned");
     return static_cast<Real*>(const_cast<void*>(array.data()));
   }
 

@@ -33,13 +33,13 @@ void adam(py::handle p, py::handle g, py::handle m, py::handle v, double rate, d
 double dot(const py::array& a, py::handle b) {
   return with_dtype(a, "a", [&](auto real) {
     using Real = decltype(real);
-    using V = View<Real>;
-    const Index n = a.size();
-    const Real* const left = V(a, "a", "(N,)", {n}, Access::read).vector();
-    const Real* const right = V(b, "b", "(N,)", {n}, Access::read).vector();
+    const auto left = in_order<Real>(a, "a"), right = in_order<Real>(b, "b");
+    const RowViews<Real> like(left);
+    const Real* const other = like.of(right, "b", Access::read);
+    const Index n = left.size();
     double sum = 0;
     without_gil_if_long(2.0 * static_cast<double>(n),
-                        [&] { sum = kernels_of<Real>(kernels()).dot(left, right, n); });
+                        [&] { sum = kernels_of<Real>(kernels()).dot(left.data(), other, n); });
     return sum;
   });
 }
@@ -51,13 +51,18 @@ Loss loss_named(const std::string& name) {
   throw std::invalid_argument("_core: loss must be mae, mse or huber, got " + name);
 }
 
-double residual_loss(const std::string& name, const py::array& e, double scale, double delta) {
+double residual_loss(const std::string& name, py::handle y, py::handle target, const py::array& dy,
+                     double scale, double delta) {
   const auto loss = static_cast<int>(loss_named(name));
-  return with_dtype(e, "e", [&](auto real) {
+  return with_dtype(dy, "dy", [&](auto real) {
     using Real = decltype(real);
-    const Index n = e.size();
+    const auto left = in_order<Real>(y, "y"), right = in_order<Real>(target, "target");
+    const RowViews<Real> like(dy);
+    const Index n = dy.size();
     const Residuals<Real> r = {.n = n,
-                               .e = View<Real>(e, "e", "(N,)", {n}, Access::write).vector(),
+                               .y = like.of(left, "y", Access::read),
+                               .target = like.of(right, "target", Access::read),
+                               .dy = like.of(dy, "dy", Access::write),
                                .scale = static_cast<Real>(scale),
                                .delta = static_cast<Real>(delta)};
     double sum = 0;
@@ -74,7 +79,8 @@ void register_flat(py::module_& m) {
   m.def("adam", &adam, arg("p"), arg("g"), arg("m"), arg("v"), arg("rate"), arg("beta_1"),
         arg("beta_2"), arg("eps"), arg("decay"));
   m.def("dot", &dot, arg("a"), arg("b"));
-  m.def("residual_loss", &residual_loss, arg("loss"), arg("e"), arg("scale"), arg("delta"));
+  m.def("residual_loss", &residual_loss, arg("loss"), arg("y"), arg("target"), arg("dy"),
+        arg("scale"), arg("delta"));
 }
 
 }  // namespace pygru

@@ -214,13 +214,14 @@ struct Adam {
   Real rate = 0, beta_1 = 0, beta_2 = 0, eps = 0, decay = 1;
 };
 
-// e = y - target, of which there is a loss; overwritten with its gradient. See flat.h.
+// y - target, of which there is a loss, and room for its gradient. See flat.h.
 template <class Real>
 struct Residuals {
   Index n = 0;
-  Real* e = nullptr;  // (n,)  in; out: d loss / d y, times scale
-  Real scale = 1;     // 1 / elements for a mean
-  Real delta = 0;     // of Huber's loss
+  const Real *y = nullptr, *target = nullptr;  // (n,)
+  Real* dy = nullptr;                          // (n,)  out: d loss / d y, times scale
+  Real scale = 1;                              // 1 / elements for a mean
+  Real delta = 0;                              // of Huber's loss
 };
 
 }  // namespace pygru

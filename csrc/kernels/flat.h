@@ -46,20 +46,20 @@ struct LossAndSlope {
   Vec<Real> loss, slope;
 };
 
-// The sum of the losses of e = y - target. In e's place comes d loss / d y times `scale`: the
-// slope. of(e) gives both for one register.
+// The sum of the losses of e = y - target, and dy = d loss / d e times `scale`. of(e) gives the
+// loss and its slope for one register.
 template <class Real, class Of>
-inline double replace_by_slopes(const Residuals<Real>& r, Real scale, Of of) {
+inline double sum_losses(const Residuals<Real>& r, Real scale, Of of) {
   return sum_in_order<Real>(r.n, [&](Index i, Index count) {
-    const LossAndSlope<Real> at = of(load_some(r.e + i, count));
-    store_some(r.e + i, at.slope * broadcast(scale), count);
+    const LossAndSlope<Real> at = of(load_some(r.y + i, count) - load_some(r.target + i, count));
+    store_some(r.dy + i, at.slope * broadcast(scale), count);
     return at.loss;
   });
 }
 
 template <class Real>
 double mae(const Residuals<Real>& r) {
-  return replace_by_slopes(r, r.scale, [](Vec<Real> e) -> LossAndSlope<Real> {
+  return sum_losses(r, r.scale, [](Vec<Real> e) -> LossAndSlope<Real> {
     const Vec<Real> zero{}, one = broadcast(Real{1});
     const Vec<Real> sign = e > zero ? one : (e < zero ? -one : e);  // 0 and NaN are their own
     return {sign * e, sign};
@@ -68,15 +68,14 @@ double mae(const Residuals<Real>& r) {
 
 template <class Real>
 double mse(const Residuals<Real>& r) {
-  return replace_by_slopes(r, 2 * r.scale,
-                           [](Vec<Real> e) -> LossAndSlope<Real> { return {e * e, e}; });
+  return sum_losses(r, 2 * r.scale, [](Vec<Real> e) -> LossAndSlope<Real> { return {e * e, e}; });
 }
 
 // e^2 / 2 up to delta, from there on delta (|e| - delta / 2).
 template <class Real>
 double huber(const Residuals<Real>& r) {
   const Vec<Real> delta = broadcast(r.delta), half = broadcast(Real{0.5});
-  return replace_by_slopes(r, r.scale, [=](Vec<Real> e) -> LossAndSlope<Real> {
+  return sum_losses(r, r.scale, [=](Vec<Real> e) -> LossAndSlope<Real> {
     const Vec<Real> clipped = at_least(at_most(e, delta), -delta);
     return {clipped * (e - half * clipped), clipped};
   });
