@@ -111,7 +111,9 @@ class JAX(Contender):
     """
 
     name = "jax"
-    UNROLL = 16  # steps, where only y is wanted; the gradient of an unrolled loop is slower
+    # Where only y is wanted, loops are unrolled: all of them up to WHOLE steps, else UNROLL steps.
+    # More would be as fast, and longer to compile; the gradient of an unrolled loop is slower.
+    WHOLE, UNROLL = 8, 4
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -149,7 +151,7 @@ class JAX(Contender):
                 return h, h
 
             start = np_.zeros((x.shape[1], H), x.dtype)
-            return jax.lax.scan(body, start, times(x, W) + b_x, unroll=min(len(x), unroll))[1]
+            return jax.lax.scan(body, start, times(x, W) + b_x, unroll=unroll)[1]
 
         def step(weights: Any, h: Any, x_t: Any) -> Any:
             return cell(weights, h, times(x_t, weights[0]) + weights[2])
@@ -160,7 +162,8 @@ class JAX(Contender):
 
     def inference(self, problem: Problem) -> Run:
         weights, layer, _ = self._functions(problem)
-        compiled, x = self.jax.jit(partial(layer, unroll=self.UNROLL)), problem.x
+        x, T = problem.x, problem.shape.T
+        compiled = self.jax.jit(partial(layer, unroll=T if T <= self.WHOLE else self.UNROLL))
         return Run(lambda: np.asarray(compiled(weights, x)), lambda y: {"y": y})
 
     def training(self, problem: Problem) -> Run:
