@@ -162,8 +162,8 @@ class View {
   bool one_slot_ = false;  // of a tape: the stride of its axis of slots means nothing
 };
 
-// Rows of K values with nothing between them, of any number of axes: C-contiguous arrays of one
-// shape and dtype, which are those of the first one asked for.
+// Rows of K values with nothing between them, of any number of axes: C-contiguous arrays of Real
+// that have the shape of `like`.
 template <class Real>
 class RowViews {
  public:
