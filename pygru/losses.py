@@ -59,7 +59,8 @@ def mae(
     value : float
     dy : array of the shape of `y`
         0 where y equals the target, or nearly (they differ by a denormal number), where the
-        derivative is not defined. In float32's or float64's precision, whatever that of `y`.
+        derivative is not defined. Of its dtype, float64 for integers; computed in float32 where
+        that is the dtype, else in float64.
 
     Raises
     ------

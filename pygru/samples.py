@@ -3,7 +3,7 @@
 
 Samples are the first axis of every array, or the items of a list of sequences of unequal lengths.
 
-Depends on NumPy, `checks`, `ragged` and `rows`.
+Depends on NumPy, `checks`, `registry`, `ragged` and `rows`.
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ def _target_lengths(
         return ends
     if ends is None:
         return targets.lengths
-    if not any(model.end in sequence for _, sequence in targets.pieces()):
+    if model.end is not None and not any(model.end in part for _, part in targets.pieces()):
         warnings.warn(
             f"{where}: {name} should end in end = {model.end}, got it in no sequence: a model that "
             "never sees its end does not learn to stop",

@@ -170,7 +170,9 @@ def fit(
     check_layout("fit", model, "forward", "backward", "flat_params", "flat_grads")
     _check_kind("optimizer", optimizer, Optimizer, "an Optimizer such as Adam(1e-3)")
     data = check_samples("fit", model, X, Y, lengths)
-    held_out = None if validation is None else _held_out(model, validation)
+    held_out = None
+    if validation is not None:
+        held_out = check_samples("fit", model, *_held_out(validation), "validation ")
     if schedule is not None:
         _check_kind("schedule", schedule, Schedule, "a Schedule such as StepDecay(10)")
     for name, hook in (("sampler", sampler), ("on_gradient", on_gradient)):
@@ -310,15 +312,15 @@ def _or_none(check: Callable[[str, str, Any], _T], name: str, value: Any) -> _T 
     return None if value is None else check("fit", name, value)
 
 
-def _held_out(model: Any, validation: tuple[Any, ...]) -> Samples:
-    """Return the validation data, checked."""
+def _held_out(validation: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """Return X, Y and lengths, or None, of the validation data."""
     wanted = "fit: validation must be (X, Y) or (X, Y, lengths)"
     if not isinstance(validation, (tuple, list)):
         raise TypeError(f"{wanted}, got {type(validation).__name__}")
     if len(validation) not in (2, 3):
         raise ValueError(f"{wanted}, got {len(validation)} items")
     X, Y, lengths = (*validation, None)[:3]
-    return check_samples("fit", model, X, Y, lengths, "validation ")
+    return X, Y, lengths
 
 
 def _check_kind(name: str, value: object, kind: Any, wanted: str) -> None:

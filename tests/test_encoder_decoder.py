@@ -311,7 +311,7 @@ def test_parts_that_do_not_fit_are_refused(make, error, message):
     assert message in str(caught.value)
 
 
-def test_wrong_arguments_are_named_and_change_nothing(rng):
+def test_wrong_arguments_are_named_and_change_nothing():
     model = make_classes()
     for call, error, message in (
         (

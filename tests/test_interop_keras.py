@@ -75,7 +75,7 @@ def test_weights_files_come_and_go_bit_for_bit(
     assert all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
-def test_two_biases_become_their_sum_where_keras_has_one(rng):
+def test_two_biases_become_their_sum_where_keras_has_one():
     gru = pygru.GRU(I, H, reset="before", dtype=np.float64, rng=0)
     bias = to_keras_weights(gru)[2]
     both = gru.params["bias_ih_l0"] + gru.params["bias_hh_l0"]

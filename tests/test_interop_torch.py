@@ -346,7 +346,7 @@ def test_a_pt_file_that_is_no_state_dict_is_refused_and_runs_nothing(torch, tmp_
     assert not marker.exists()
 
 
-def test_a_zip_that_unfolds_is_refused(torch, tmp_path):
+def test_a_zip_that_unfolds_is_refused(tmp_path):
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model/data.pkl", b"]" * 10**7)

@@ -54,7 +54,7 @@ def test_patience_ends_the_training_and_restores_the_best_epoch(patience: int) -
     assert not history.interrupted
 
 
-def test_the_best_epoch_is_restored_when_patience_was_not_needed(tmp_path: Any) -> None:
+def test_the_best_epoch_is_restored_when_patience_was_not_needed() -> None:
     model, spoil = build(), worsen_after(7)
     history = fit(model, patience=8, callbacks=[spoil], optimizer=optim.SGD(0.001))
     assert len(history.epochs) == 9

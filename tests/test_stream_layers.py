@@ -77,7 +77,7 @@ def test_a_stream_may_begin_with_integers(rng, isa, dtype, kind, B):
     assert alone.process([]).shape == (0, 9)
 
 
-def test_integers_that_are_no_classes_leave_the_state(rng):
+def test_integers_that_are_no_classes_leave_the_state():
     model = of_classes(pygru.Embedding(6, 9, rng=0), np.float32)
     stream, one = pygru.Stream(model, batch=2), pygru.Stream(model)
     stream.step([1, 2])

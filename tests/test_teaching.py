@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,26 @@ def test_targets_without_an_end_are_warned_of() -> None:
     endless = [y[:-1] if len(y) > 1 else np.array([0]) for y in Y]
     with pytest.warns(UserWarning, match=r"^fit: Y should end in end = 4, got it in no sequence"):
         fit(build(), X, endless)
+
+
+def test_the_warning_names_the_line_that_calls_fit_for_validation_data_too() -> None:
+    endless = [y[:-1] if len(y) > 1 else np.array([0]) for y in Y]
+    for data in ({"X": X, "Y": endless}, {"X": X, "Y": Y, "validation": (X, endless)}):
+        with pytest.warns(UserWarning, match="should end in end = 4") as caught:
+            pygru.fit(
+                build(), **data, loss="cross_entropy", optimizer=pygru.Adam(), epochs=1, verbose=0
+            )
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_derived_model_may_say_itself_where_targets_end() -> None:
+    class Short(EncoderDecoder):
+        def target_lengths(self, target: Any) -> Any:
+            return np.minimum(np.shape(target)[1], 2) * np.ones(len(target), np.int64)
+
+    parts = build()
+    model = Short(copy.copy(parts.encoder), copy.copy(parts.decoder), start=START)
+    assert model.end is None
+    cut = [y[:2] for y in Y]
+    loss = pygru.evaluate(model, X, Y, loss="cross_entropy")  # without a warning of an end
+    assert_close(loss, pygru.evaluate(model, X, cut, loss="cross_entropy"), "rounding")

@@ -83,7 +83,8 @@ template <class Real>
 using InOrder = py::array_t<Real, py::array::c_style | kAligned>;
 template <class Real>
 InOrder<Real> in_order(py::handle object, const char* name) {
-  if (py::isinstance<InOrder<Real>>(object)) return py::reinterpret_borrow<InOrder<Real>>(object);
+  if (py::isinstance<InOrder<Real>>(object) && aligned(object))  // which pybind11 does not look at
+    return py::reinterpret_borrow<InOrder<Real>>(object);
   if (!py::isinstance<py::array>(object)) throw wrong_kind<Real>(object, name);
   return InOrder<Real>(py::reinterpret_borrow<py::object>(object));
 }
@@ -161,8 +162,8 @@ class View {
   bool one_slot_ = false;  // of a tape: the stride of its axis of slots means nothing
 };
 
-// Rows of K values with nothing between them, of any number of axes: C-contiguous arrays of one
-// shape and dtype, which are those of the first one asked for.
+// Rows of K values with nothing between them, of any number of axes: C-contiguous arrays of Real
+// that have the shape of `like`.
 template <class Real>
 class RowViews {
  public:
@@ -204,20 +205,27 @@ Matrix<const Real> constant(Matrix<Real> m) {
   return {m.data, m.row_stride, m.column_stride};
 }
 
-inline Cell cell_named(const std::string& name) {
-  static constexpr const char* names[kCells] = {"gru_after", "gru_before", "rnn_tanh", "rnn_relu"};
-  for (int i = 0; i < kCells; ++i)
-    if (name == names[i]) return static_cast<Cell>(i);
-  throw std::invalid_argument(
-      "_core: cell must be gru_after, gru_before, rnn_tanh or rnn_relu, got " + name);
+// What the kernels have several of, by name, in the order of kernel_table.h.
+constexpr const char* kCellNames[kCells] = {"gru_after", "gru_before", "rnn_tanh", "rnn_relu"};
+constexpr const char* kActivationNames[kActivations] = {"exp", "relu", "sigmoid", "softmax",
+                                                        "tanh"};
+constexpr const char* kLossNames[kLosses] = {"mae", "mse", "huber"};
+
+// The one of that name, or nothing.
+template <class Kind, int N>
+std::optional<Kind> find_named(const std::string& name, const char* const (&names)[N]) {
+  for (int i = 0; i < N; ++i)
+    if (name == names[i]) return static_cast<Kind>(i);
+  return std::nullopt;
 }
 
-// The activation of that name, or nothing.
-inline std::optional<Activation> activation_named(const std::string& name) {
-  static constexpr const char* names[kActivations] = {"exp", "relu", "sigmoid", "softmax", "tanh"};
-  for (int i = 0; i < kActivations; ++i)
-    if (name == names[i]) return static_cast<Activation>(i);
-  return std::nullopt;
+// The same, of an argument that must be one of them.
+template <class Kind, int N>
+Kind named(const char* argument, const std::string& name, const char* const (&names)[N]) {
+  if (const auto found = find_named<Kind>(name, names)) return *found;
+  std::string valid = names[0];
+  for (int i = 1; i < N; ++i) valid += (i + 1 < N ? ", " : " or ") + std::string(names[i]);
+  throw std::invalid_argument(must_be(argument) + valid + ", got " + name);
 }
 
 // Calls function(Real{}) with the type of the array's elements.
@@ -225,8 +233,7 @@ template <class Function>
 auto with_dtype(py::handle array, const char* name, Function function) {
   if (py::isinstance<py::array_t<float>>(array)) return function(float{});
   if (py::isinstance<py::array_t<double>>(array)) return function(double{});
-  throw py::type_error(std::string("_core: ") + name +
-                       " must be an array of float32 or float64, got " + kind_of(array));
+  throw py::type_error(must_be(name) + "an array of float32 or float64, got " + kind_of(array));
 }
 
 }  // namespace pygru

@@ -44,16 +44,9 @@ double dot(const py::array& a, py::handle b) {
   });
 }
 
-Loss loss_named(const std::string& name) {
-  if (name == "mae") return Loss::mae;
-  if (name == "mse") return Loss::mse;
-  if (name == "huber") return Loss::huber;
-  throw std::invalid_argument("_core: loss must be mae, mse or huber, got " + name);
-}
-
 double residual_loss(const std::string& name, py::handle y, py::handle target, const py::array& dy,
                      double scale, double delta) {
-  const auto loss = static_cast<int>(loss_named(name));
+  const auto loss = static_cast<int>(named<Loss>("loss", name, kLossNames));
   return with_dtype(dy, "dy", [&](auto real) {
     using Real = decltype(real);
     const auto left = in_order<Real>(y, "y"), right = in_order<Real>(target, "target");

@@ -77,7 +77,7 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
              const py::list& runs, Index most) {
   namespace at = forward_run;
   check_most(most);
-  const Cell cell = cell_named(cell_name);
+  const Cell cell = named<Cell>("cell", cell_name, kCellNames);
   with_dtype(x, "x", [&](auto real) {
     using Real = decltype(real);
     const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
@@ -116,7 +116,7 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
               const py::list& runs, Index most) {
   namespace at = backward_run;
   check_most(most);
-  const Cell cell = cell_named(cell_name);
+  const Cell cell = named<Cell>("cell", cell_name, kCellNames);
   with_dtype(x, "x", [&](auto real) {
     using Real = decltype(real);
     const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);

@@ -63,14 +63,14 @@ LayerWeights<Real> layer_of(const py::tuple& given) {
     expect(2);
     is.kind = LayerKind::one_hot;
     is.inputs = is.outputs = given[1].cast<Index>();
-  } else if (const auto activation = activation_named(name)) {
+  } else if (const auto activation = find_named<Activation>(name, kActivationNames)) {
     expect(2);
     is.kind = LayerKind::activation;
     is.activation = *activation;
     is.inputs = is.outputs = given[1].cast<Index>();
   } else {
     is.kind = LayerKind::cell;
-    is.cell = cell_named(name);
+    is.cell = named<Cell>("cell", name, kCellNames);
     expect(5);
     const Index G = cell_of<Real>(kernels(), is.cell).gates;
     const auto [rows, inputs] = size_of(given[1], G);

@@ -22,11 +22,7 @@ double operations(int activation, const RowViews<Real>& rows) {
 }
 
 int index_of(const std::string& name) {
-  const auto which = activation_named(name);
-  if (!which)
-    throw std::invalid_argument(
-        "_core: activation must be exp, relu, sigmoid, softmax or tanh, got " + name);
-  return static_cast<int>(*which);
+  return static_cast<int>(named<Activation>("activation", name, kActivationNames));
 }
 
 void activation(const std::string& name, const py::array& x, py::handle y) {

@@ -63,7 +63,7 @@ struct Kernels {
   void (*adam)(const Adam<Real>&);
   // The sum of a[i] b[i], in one order on every instruction set.
   double (*dot)(const Real* a, const Real* b, Index n);
-  // The sum of the losses of e, in the same order; overwrites e with their gradient.
+  // The sum of the losses of y - target, in the same order; writes their gradient to dy.
   double (*loss[kLosses])(const Residuals<Real>&);
   // What the machine can do, for benchmarks: `rounds` of independent multiply-adds in registers
   // (returns how many floating-point operations those were), and reading n values once (returns
