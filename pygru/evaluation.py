@@ -305,11 +305,11 @@ def _of_one_hot(targets: Array) -> Array:
     return classes
 
 
-# What is usually forgotten, and how it is written.
+# What is usually forgotten, and how it is written: Y may be a list or a table as well.
 _CHANGES: tuple[tuple[_Change, str], ...] = (
-    (lambda targets: targets[..., np.newaxis], "as Y[..., np.newaxis]"),
-    (lambda targets: targets.squeeze(-1), "as Y[..., 0]"),
-    (_of_one_hot, "as Y.argmax(-1)"),
+    (lambda targets: targets[..., np.newaxis], "np.asarray(Y)[..., np.newaxis]"),
+    (lambda targets: targets.squeeze(-1), "np.asarray(Y)[..., 0]"),
+    (_of_one_hot, "np.asarray(Y).argmax(-1)"),
 )
 
 
@@ -317,11 +317,14 @@ def _hint(
     data: Samples, loss: losses.Loss, y: Array, target: Array, ends: Array | None, per_step: bool
 ) -> str:
     """Return what would make the targets fit, of what is usually forgotten; "" if nothing would."""
-    ways = [(y, ends, change, way) for change, way in _CHANGES]
+    changes = _CHANGES
+    if isinstance(data.Y, Ragged):  # an array of its own for each
+        changes = tuple((f, f"[{way.replace('(Y)', '(y)')} for y in Y]") for f, way in _CHANGES)
+    ways = [(y, ends, change, f"as {way}") for change, way in changes]
     if per_step:
         last, to_last = y[:, -1], "a model with a LastStep (this one answers every step)"
         ways.append((last, None, lambda targets: targets, to_last))
-        ways += [(last, None, change, f"{to_last} {way}") for change, way in _CHANGES]
+        ways += [(last, None, change, f"{to_last} as {way}") for change, way in changes]
     for answer, answer_ends, change, way in ways:
         try:
             _compare(data, loss, answer, target, answer_ends, change)

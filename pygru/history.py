@@ -167,6 +167,8 @@ class History:
         ------
         ImportError
             Without matplotlib.
+        TypeError
+            When ax is no Axes: ``plot().figure.savefig(path)`` writes a picture.
         ValueError
             No such column, or nothing in it.
         """
@@ -184,6 +186,12 @@ class History:
                 ) from error
             _, ax = plt.subplots()
             ax.xaxis.get_major_locator().set_params(integer=True)  # no half epochs
+        elif not hasattr(ax, "set_xlabel"):
+            got = type(ax).__name__
+            raise TypeError(
+                f"History.plot: ax must be a matplotlib Axes, got {got}; to write a picture: "
+                "plot().figure.savefig(path)"
+            )
         drawn = self[of]
         of_validation = of.startswith("validation")
         ax.plot(self["epoch"], drawn, label="validation" if of_validation else "training")

@@ -218,6 +218,11 @@ def fill_recurrent(
     ``runs`` is suffix -> kind -> shape: params hold ``"{kind}{suffix}"``. ``where`` names the
     layer in errors.
     """
+    if not isinstance(init, (str, Mapping)):
+        raise TypeError(
+            f"{where}: init must be one of {tuple(RECURRENT)} or a mapping such as "
+            f"{{'weight_hh': orthogonal}}, got {init!r}"
+        )
     custom = init if isinstance(init, Mapping) else {}
     scheme_name = "pytorch" if isinstance(init, Mapping) else init
     scheme = RECURRENT[as_choice(where, "init", scheme_name, RECURRENT)]

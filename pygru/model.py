@@ -18,7 +18,7 @@ from pygru.module import Config, Layer, Module, State
 from pygru.pooling import LastStep, TimeLayer
 from pygru.recurrent import Recurrent
 from pygru.registry import describe, is_own, savable
-from pygru.tape import Tape
+from pygru.tape import Tape, passed_down
 from pygru.widths import ANY, Widths, chained
 
 __all__ = ["Sequential"]
@@ -392,9 +392,9 @@ class Sequential(Composite, Layer):
         /,
     ) -> FloatArray | None:
         """Back-propagate through one step after another; see `Layer._carry_backward`."""
-        lowest = 0 if input_gradient else self._lowest
         gradient = dy
-        for i in range(len(self._steps) - 1, lowest - 1, -1):
-            wanted = input_gradient or i > lowest
-            gradient = self._steps[i]._carry_backward(saved[i], gradient, wanted, dh_ns, dh_0s)
+        for i in reversed(range(0 if input_gradient else self._lowest, len(self._steps))):
+            step, needed = self._steps[i], i > self._lowest
+            dx = step._carry_backward(saved[i], gradient, input_gradient or needed, dh_ns, dh_0s)
+            gradient = passed_down(step, gradient, dx) if needed else dx
         return gradient if input_gradient else None

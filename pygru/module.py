@@ -20,7 +20,7 @@ from pygru import checks
 from pygru.checks import FloatArray, FloatDType, as_buffer, as_real, as_state
 from pygru.locks import give_lock
 from pygru.parameters import Arrays, Parameter, StateDict, check_size, fitting, overwrite
-from pygru.tape import Tape, check_tape
+from pygru.tape import Tape, as_pair, check_tape
 from pygru.widths import ANY
 
 __all__ = ["Config", "Layer", "Module", "State"]
@@ -290,7 +290,7 @@ class Layer(Module):
 
         Parameters and errors are those of `forward`.
         """
-        return self._apply(x, lengths, False)[0]
+        return as_pair(self, self._apply(x, lengths, False))[0]
 
     def forward(
         self, x: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None
@@ -318,7 +318,7 @@ class Layer(Module):
         ValueError
             When a shape or a length does not fit.
         """
-        y, saved = self._apply(x, lengths, True)
+        y, saved = as_pair(self, self._apply(x, lengths, True))
         return y, Tape(self, saved, y.shape, y.dtype, [])
 
     def backward(
@@ -384,7 +384,7 @@ class Layer(Module):
         _h_ns: list[FloatArray],
         /,
     ) -> tuple[FloatArray, Any]:
-        return self._apply(x, lengths, training)
+        return as_pair(self, self._apply(x, lengths, training))
 
     def _carry_backward(
         self,

@@ -223,7 +223,8 @@ class Optimizer:
         if self._like is not None:
             raise ValueError(
                 f"{where}: the state of this optimiser belongs to parameters "
-                f"{self._like[0]} {self._like[1]}, got {params.shape} {params.dtype}"
+                f"{self._like[0]} {self._like[1]}, got {params.shape} {params.dtype}; "
+                "make another for another model"
             )
         _check_floating(where, "flat_params", params)
         self._allocate(params.shape, params.dtype)

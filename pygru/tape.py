@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What passes from ``forward`` to ``backward``."""
+"""What passes from ``forward`` to ``backward``, and what a layer has to hand on in each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from pygru.checks import FloatArray, FloatDType
 
-__all__ = ["Tape", "check_tape"]
+__all__ = ["Tape", "as_pair", "check_tape", "passed_down"]
 
 
 class Tape:
@@ -79,3 +79,21 @@ def check_tape(owner: object, tape: Any) -> None:
         )
     if not tape._saved:
         raise tape._spent()
+
+
+def as_pair(layer: object, made: Any) -> tuple[FloatArray, Any]:
+    """Return the two things that ``_apply`` makes; refuse y alone, which may have two rows."""
+    if isinstance(made, tuple) and len(made) == 2:
+        return made
+    got = f"{len(made)} items" if isinstance(made, tuple) else type(made).__name__
+    raise TypeError(f"{type(layer).__name__}._apply: must return (y, what _pull needs), got {got}")
+
+
+def passed_down(module: Any, dy: FloatArray | None, dx: FloatArray | None) -> FloatArray | None:
+    """Return dx; refuse a module that keeps dy from those below, which would never learn."""
+    if dx is None and dy is not None and getattr(module, "input_classes", None) is None:
+        raise TypeError(
+            f"{type(module).__name__}._pull: must return dx, which the modules below it learn "
+            "from, got None"
+        )
+    return dx

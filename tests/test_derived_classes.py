@@ -94,3 +94,52 @@ def test_what_is_no_model_is_given_to_nobody(give, tmp_path):
     for wrong, got in ((None, "NoneType"), (pygru.GRU, "the class GRU")):
         with pytest.raises(TypeError, match=f"{give.__name__}: model must be a Module, got {got}"):
             give(wrong, *rest)
+
+
+class Doubled(pygru.Layer):
+    """A layer of one's own, of what its two methods return."""
+
+    def __init__(self, apply, pull):
+        super().__init__()
+        self.apply, self.pull = apply, pull
+
+    def config(self):
+        return {}
+
+    def _apply(self, x, _lengths, _training, /):
+        return self.apply(2 * x)
+
+    def _pull(self, _saved, dy, _input_gradient, /):
+        return self.pull(2 * dy)
+
+
+@pytest.mark.parametrize("below", [pygru.Linear, pygru.GRU])
+def test_a_layer_that_keeps_the_gradient_to_itself_is_told_so(below):
+    def train(pull):
+        model = pygru.Sequential(below(3, 4), Doubled(lambda y: (y, None), pull))
+        y, tape = model.forward(np.ones((2, 3), np.float32))
+        model.backward(tape, y, input_gradient=False)
+        return model.flat_grads.any()
+
+    assert train(lambda dx: dx)
+    with pytest.raises(TypeError, match=r"^Doubled\._pull: must return dx, .*, got None$"):
+        train(lambda _: None)
+
+
+def test_a_layer_that_nothing_learns_below_need_not_return_a_gradient():
+    model = pygru.Sequential(Doubled(lambda y: (y, None), lambda _: None), pygru.Linear(3, 2))
+    y, tape = model.forward(np.ones((2, 3), np.float32))
+    assert model.backward(tape, y) is None
+
+
+@pytest.mark.parametrize("apply, got", [
+    (lambda y: y, "ndarray"),
+    (lambda _: None, "NoneType"),
+    (lambda y: (y, y, y), "3 items"),
+])  # fmt: skip
+def test_a_layer_that_returns_no_pair_is_told_so(apply, got):
+    layer, x = Doubled(apply, None), np.ones((2, 3), np.float32)  # two rows unpack as a pair would
+    model = pygru.Sequential(layer)
+    for call in (layer, layer.forward, model, model.forward):
+        with pytest.raises(TypeError, match=rf"^Doubled\._apply: must return \(y, .*, got {got}$"):
+            call(x)

@@ -126,6 +126,10 @@ def test_wrong_initial_values_are_refused_by_name():
 
     with pytest.raises(ValueError, match=r"GRU: init must be one of .*, got 'xavier'"):
         pygru.GRU(3, 8, init="xavier")
+    with pytest.raises(
+        TypeError, match=r"RNN: init must be .* or a mapping such as \{'weight_hh': "
+    ):
+        pygru.RNN(3, 8, init=orthogonal)
     with pytest.raises(TypeError, match=r"Linear: init must be one of"):
         pygru.Linear(3, 8, init=3)
     with pytest.raises(ValueError, match=r"got \['weight_ih_l1'\]"):

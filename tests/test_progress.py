@@ -106,4 +106,7 @@ def test_history_as_a_picture() -> None:
     assert [line.get_label() for line in ax.lines] == ["training", "validation"]
     _, own = plt.subplots()
     assert history.plot(own) is own
+    for wrong, got in (("loss.png", "str"), (plt, "module")):
+        with pytest.raises(TypeError, match=f"^History.plot: ax must be a .* Axes, got {got}; to"):
+            history.plot(wrong)
     plt.close("all")

@@ -123,7 +123,7 @@ def _draw(plt: Any, history: pygru.History, sums: Array, answers: list[str], rig
     a.plot(epochs, whole, color=BLUE, label="whole answers")
     a.set(title="While it learns", xlabel="epoch", ylabel="right, in %", ylim=(0, 103))
     a.xaxis.get_major_locator().set_params(integer=True)
-    a.legend(frameon=False, loc="center right")
+    a.legend(frameon=False)
 
     digits = np.char.str_len(sums.min(1).astype(str))  # of the smaller number
     for k in range(1, DIGITS + 1):
