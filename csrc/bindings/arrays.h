@@ -83,7 +83,9 @@ template <class Real>
 using InOrder = py::array_t<Real, py::array::c_style | kAligned>;
 template <class Real>
 InOrder<Real> in_order(py::handle object, const char* name) {
-  if (py::isinstance<InOrder<Real>>(object)) return py::reinterpret_borrow<InOrder<Real>>(object);
+  // pybind11 asks for the order alone.
+  if (py::isinstance<InOrder<Real>>(object) && aligned(object))
+    return py::reinterpret_borrow<InOrder<Real>>(object);
   if (!py::isinstance<py::array>(object)) throw wrong_kind<Real>(object, name);
   return InOrder<Real>(py::reinterpret_borrow<py::object>(object));
 }
