@@ -82,6 +82,15 @@ def test_wrong_arguments_of_forward_are_named(changes, error, message):
     assert message in str(caught.value)
 
 
+def test_what_an_argument_raises_itself_is_passed_on():
+    class Closed:
+        def __array__(self, dtype=None, copy=None):
+            raise ValueError("the file is closed")
+
+    with pytest.raises(ValueError, match=r"^the file is closed$"):
+        run(x=Closed())
+
+
 def test_an_array_that_could_have_a_mask_and_has_none_is_an_array():
     x = np.ones((T, B, I))
     for same in (np.ma.array(x), np.ma.array(x, mask=False), np.ma.masked_equal(x, 2)):
