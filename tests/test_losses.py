@@ -126,6 +126,8 @@ def test_nothing_valid_is_zero_and_not_nan(name: str) -> None:
     value, dy = LOSSES[name](y[:0], target[:0])
     assert value == 0
     assert dy.shape == (0, 2, 4)
+    if target.shape == y.shape:
+        assert LOSSES[name](y[..., :0], target[..., :0], [1, 2])[0] == 0
 
 
 @pytest.mark.parametrize("name", ["mae", "mse", "huber", "binary_cross_entropy"])
@@ -252,6 +254,8 @@ def test_time_and_batch_taken_for_each_other_are_told():
     message = r"^mse: lengths must have shape \(B,\) = \(4,\) .* got \(7,\): batch_first=True reads"
     with pytest.raises(ValueError, match=message):
         losses.mse(y, y, np.full(7, 4))
+    with pytest.raises(ValueError, match=r"^mse: lengths must .* = \(4,\), got \(7,\)$"):
+        losses.mse(y.swapaxes(0, 1), y.swapaxes(0, 1), np.full(7, 4), batch_first=True)
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)

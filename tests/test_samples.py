@@ -12,7 +12,7 @@ from affine import Affine, fit
 from tolerances import assert_close
 
 import pygru
-from pygru import evaluation
+from pygru import evaluation, samples
 
 
 def last_of(*modules: Any) -> Any:
@@ -279,6 +279,14 @@ def test_an_array_of_sequences_is_told_to_become_a_list(name: str) -> None:
         fit(PER_STEP, X, Y, validation=validation)
     X, Y, *validation = (arrays | {name: list(one)}).values()
     fit(PER_STEP, X, Y, validation=validation, epochs=1)
+    for n, sequence in enumerate(arrays[name]):
+        one[n] = sequence.tolist()
+    X, Y, *validation = (arrays | {name: one}).values()
+    with pytest.raises(TypeError, match=message.replace("of ndarray", "of list")):
+        fit(PER_STEP, X, Y, validation=validation)
+    X, Y, *validation = (arrays | {name: one[:0]}).values()
+    with pytest.raises(TypeError, match=f"fit: {name} must hold real numbers, got dtype object"):
+        fit(PER_STEP, X, Y, validation=validation)
 
 
 @pytest.mark.parametrize(
@@ -371,6 +379,15 @@ def test_padding_may_be_anything_of_any_kind_of_array() -> None:
     assert np.array_equal(y, gru([[[1.0], [0.0]]], lengths=[1])[0])
     with pytest.raises(ValueError, match=r"^predict: lengths must be one array, got nested"):
         pygru.predict(model, X, lengths=[[1, 2], [3]])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"^predict: X must be finite, got nan at index \(1,\)"):
+        pygru.predict(gru, [1.0, np.nan], lengths=[1, 1])
+    for wrong in ([1, 2], ["a"] * 3, [None] * 3):
+        with pytest.raises(ValueError, match=r"^predict: X must be finite"):
+            pygru.predict(gru, np.full((3, 2, 1), np.nan), lengths=wrong)
+    ends = np.array([1])
+    kept, _ = samples.check_inputs("predict", gru, holes, ends)
+    ends[0] = 2  # as a callback of fit may, between batches
+    assert kept[:].tolist() == [[[1.0], [0.0]]]
 
 
 @pytest.mark.parametrize("loss, change, way", [
