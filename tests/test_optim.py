@@ -312,8 +312,9 @@ def test_clipping_by_global_norm_scales_only_what_is_too_long() -> None:
     assert gradients.tolist() == [3.0, 4.0]
     assert clipping.clip_by_global_norm(gradients, 2.5) == 5.0
     assert_close(gradients, [1.5, 2.0], "rounding")
-    with pytest.raises(ValueError, match="max_norm must be above 0, got 0"):
-        clipping.clip_by_global_norm(gradients, 0)
+    for wrong in (0, np.nan):
+        with pytest.raises(ValueError, match=f"max_norm must be above 0, got {wrong}"):
+            clipping.clip_by_global_norm(gradients, wrong)
 
 
 def test_clipping_by_global_norm_survives_what_cannot_be_squared() -> None:
