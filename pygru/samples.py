@@ -123,8 +123,7 @@ def check_samples(
 ) -> Samples:
     """Check data once; `of` is put before the arrays' names."""
     inputs, ends = check_inputs(where, model, X, lengths, of)
-    shared = lengths if keeps_time(model) and not reads_targets(model) else None
-    targets = _finite(where, f"{of}Y", Y, shared, model.dtype)
+    targets = _finite(where, f"{of}Y", Y, lengths if keeps_time(model) else None, model.dtype)
     if not targets.shape or len(targets) != len(inputs):
         raise ValueError(
             f"{where}: {of}Y must have as many samples as {of}X, {len(inputs)}, "
@@ -164,8 +163,7 @@ def check_inputs(
     where: str, model: Any, X: Any, lengths: npt.ArrayLike | None, of: str = ""
 ) -> tuple[Rows | Ragged, Array | None]:
     """Check what goes into a model: return X, and the lengths if there are any."""
-    ends = None if reads_vectors(model) else lengths
-    inputs = _finite(where, f"{of}X", X, ends, model.dtype)
+    inputs = _finite(where, f"{of}X", X, lengths, model.dtype)
     classes = getattr(model, "input_classes", None)
     if classes is not None:
         _check_classes(where, f"{of}X", inputs, classes)

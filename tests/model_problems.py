@@ -28,9 +28,10 @@ def make_model(dtype=np.float64, rng=0, reset="after", H=H):
     )
 
 
-def through_shared_memory(thing):
-    """Pickle with the buffers apart; they come back read-only and at an odd address."""
+def through_shared_memory(thing, *, frozen=True, odd=True):
+    """Pickle with the buffers apart; they come back read-only, at an odd address, or both."""
     buffers = []
     content = pickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
-    shared = [memoryview(b"-" + bytes(buffer))[1:] for buffer in buffers]
+    kind = bytes if frozen else bytearray
+    shared = [memoryview(kind(b"-" * odd + bytes(buffer)))[odd:] for buffer in buffers]
     return pickle.loads(content, buffers=shared)

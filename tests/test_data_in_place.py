@@ -104,6 +104,17 @@ def test_the_results_are_those_of_data_in_the_models_dtype(series: Any, steps: b
         assert np.array_equal(a, b)
 
 
+def test_sequences_become_batches_in_the_models_dtype() -> None:
+    X, seen = [np.zeros((n, 4)) for n in (2, 3)], []
+
+    def loss(y: Any, target: Any, **lengths: Any) -> Any:
+        seen.append(target.dtype)
+        return pygru.losses.mse(y, target, **lengths)
+
+    pygru.evaluate(build(steps=True), X, X, loss=loss)
+    assert seen == [FLOAT32]
+
+
 @pytest.mark.parametrize(
     "shape", [(7,), (7, 5), (5, 40), (3, 4, 5), (2, 30, 3), (4, 0, 2), (1, 9, 2, 2)]
 )
@@ -143,3 +154,12 @@ def test_padding_may_be_a_number_that_the_model_has_no_room_for() -> None:
     assert np.isfinite(pygru.predict(build(steps=False), X, lengths=[5, 3])).all()
     with pytest.raises(ValueError, match=r"X must be finite in float32, got 1.79.* \(1, 3, 0\)"):
         pygru.predict(build(steps=False), X, lengths=[5, 4])
+
+
+def test_padding_is_left_out_of_every_piece(monkeypatch: Any) -> None:
+    monkeypatch.setattr(rows, "_PIECE", 12)
+    X, model = np.zeros((2, 10, 4)), build(steps=False)
+    X[0, 9:] = X[1, 3:] = np.nan
+    assert np.isfinite(pygru.predict(model, X, lengths=[9, 3])).all()
+    with pytest.raises(ValueError, match=r"X must be finite, got nan at index \(0, 9, 0\) \(4"):
+        pygru.predict(model, X, lengths=[10, 3])

@@ -320,13 +320,15 @@ def test_a_list_of_prompts_is_one_whatever_their_lengths(batch_first: bool) -> N
 
     alone = [model.generate(p, 3, temperature=0).tolist() for p in ([0, 1, 2], [4, 3, 1], [3])]
     assert of([[0, 1, 2], [4, 3, 1]]) == of([np.array([0, 1, 2]), (4, 3, 1)]) == alone[:2]
-    assert of([[0, 1, 2], [4, 3, 1], [3]]) == alone
+    assert of([[0, 1, 2], [4, 3, 1], [3]]) == of(([0, 1, 2], [4, 3, 1], [3])) == alone
     assert of([[0, 1, 2]]) == alone[:1]
     array = np.array([[0, 1, 2], [4, 3, 1]])
     array = array if batch_first else array.T
     assert of(array) == of(array.tolist(), lengths=[3, 3]) == alone[:2]
     x = np.random.default_rng(0).standard_normal((2, 4, 1))
     model = pygru.Sequential(pygru.GRU(1, 1, batch_first=batch_first, rng=0))
+    with pytest.raises(ValueError, match="prompt must be one array, got nested sequences"):
+        model.generate([[[0.0], [0.0, 1.0]], [[2.0]]], 3)
     written = model.generate([x[0], x[1]], 3)
     assert np.array_equal(model.generate(x[0], 3), written[0] if batch_first else written[:, 0])
 

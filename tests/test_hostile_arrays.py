@@ -35,6 +35,10 @@ def test_an_array_larger_than_memory_is_refused():
         _core.linear_forward(
             np.empty((0, HUGE), np.float32), np.broadcast_to(one, (1, HUGE)), None, y
         )
+    x, y, h_n = (np.empty(shape, np.float32) for shape in ((0, HUGE, 1), (0, HUGE, 0), (HUGE, 0)))
+    W, U = np.empty((0, 1), np.float32), np.empty((0, 0), np.float32)
+    with pytest.raises(ValueError, match="x must be of a size that memory can have"):
+        _core.forward("rnn_tanh", x, None, [(False, W, U, None, None, None, y, h_n, None)])
 
 
 def test_no_units_of_many_inputs_are_no_crash():

@@ -82,6 +82,22 @@ def test_wrong_arguments_of_forward_are_named(changes, error, message):
     assert message in str(caught.value)
 
 
+def test_what_an_argument_raises_itself_is_passed_on():
+    class Closed:
+        def __array__(self, dtype=None, copy=None):
+            raise ValueError("the file is closed")
+
+    with pytest.raises(ValueError, match=r"^the file is closed$"):
+        run(x=Closed())
+
+
+def test_numbers_of_any_kind_and_layout_are_numbers():
+    gru, x = pygru.GRU(2, H, rng=0), np.ones((T, B, 2))
+    others = [x.astype(dtype) for dtype in (bool, np.uint8, np.float16, ">f4")]
+    for same in (*others, np.repeat(x.astype(np.float32), 2, -1)[..., ::2]):
+        assert np.array_equal(gru(same)[0], gru(x)[0])
+
+
 def test_an_array_that_could_have_a_mask_and_has_none_is_an_array():
     x = np.ones((T, B, I))
     for same in (np.ma.array(x), np.ma.array(x, mask=False), np.ma.masked_equal(x, 2)):

@@ -126,6 +126,8 @@ def test_nothing_valid_is_zero_and_not_nan(name: str) -> None:
     value, dy = LOSSES[name](y[:0], target[:0])
     assert value == 0
     assert dy.shape == (0, 2, 4)
+    if target.shape == y.shape:
+        assert LOSSES[name](y[..., :0], target[..., :0], [1, 2])[0] == 0
 
 
 @pytest.mark.parametrize("name", ["mae", "mse", "huber", "binary_cross_entropy"])
@@ -182,8 +184,9 @@ def test_cross_entropy_says_what_does_not_fit() -> None:
         losses.cross_entropy(y, [0, 1, 2, 3, 0])
     with pytest.raises(ValueError, match=r"0 \.\. 2 .*got -1"):
         losses.cross_entropy(y, [0, 1, 2, -1, 0])
-    with pytest.raises(TypeError, match="integer class indices, got dtype float64"):
-        losses.cross_entropy(y, np.zeros(5))
+    for wrong in (float, bool):
+        with pytest.raises(TypeError, match=f"integer class indices, got dtype {wrong.__name__}"):
+            losses.cross_entropy(y, np.zeros(5, wrong))
     for shape in ((), (0, 0), (2, 0)):
         message = rf"y must have at least one class .* got {re.escape(str(shape))}"
         with pytest.raises(ValueError, match=message):
@@ -221,8 +224,9 @@ def test_other_misfits_are_named() -> None:
         losses.mae(np.zeros(3, complex), np.zeros(3))
     with pytest.raises(TypeError, match="target must hold real numbers, got dtype object"):
         losses.mae(np.zeros(3), np.array([None, 1, 2]))
-    with pytest.raises(ValueError, match=r"target must lie in 0 \.\. 1, got 2"):
-        losses.binary_cross_entropy([0.0], [2.0])
+    for wrong in (2.0, -0.5):
+        with pytest.raises(ValueError, match=rf"target must lie in 0 \.\. 1, got {wrong}"):
+            losses.binary_cross_entropy([0.0, 0.0], [1.0, wrong])
     with pytest.raises(ValueError, match="mae: y must be one array, got nested sequences"):
         losses.mae([[1.0], [2.0, 3.0]], [1.0])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="cross_entropy: target must be one array, got nested"):
@@ -250,6 +254,8 @@ def test_time_and_batch_taken_for_each_other_are_told():
     message = r"^mse: lengths must have shape \(B,\) = \(4,\) .* got \(7,\): batch_first=True reads"
     with pytest.raises(ValueError, match=message):
         losses.mse(y, y, np.full(7, 4))
+    with pytest.raises(ValueError, match=r"^mse: lengths must .* = \(4,\), got \(7,\)$"):
+        losses.mse(y.swapaxes(0, 1), y.swapaxes(0, 1), np.full(7, 4), batch_first=True)
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
@@ -259,10 +265,22 @@ def test_any_layout_and_byte_order_of_y_gives_the_same(name: str, kind: str) -> 
     plain = rng.standard_normal((4, 3)).astype(np.float16).astype(np.dtype(kind).newbyteorder("="))
     target: Any = np.array([0, 2, 1, 1]) if name == "cross_entropy" else np.ones((4, 3))
     expected, gradient = losses.LOSSES[name](plain, target)
+    assert gradient.dtype == plain.dtype
     odd = np.frombuffer(bytearray(plain.nbytes + 1), plain.dtype, 12, 1).reshape(4, 3)
     odd[...] = plain
     for y in (plain.astype(kind), odd, np.asfortranarray(plain), np.repeat(plain, 2, 1)[:, ::2]):
         value, dy = losses.LOSSES[name](y, target)
+        assert value == expected
+        assert np.array_equal(dy, gradient)
+
+
+def test_classes_may_lie_anywhere_in_memory() -> None:
+    y, classes = np.random.default_rng(0).standard_normal((4, 3)), np.array([0, 2, 1, 1])
+    expected, gradient = losses.cross_entropy(y, classes)
+    odd = np.frombuffer(bytearray(classes.nbytes + 1), classes.dtype, 4, 1)
+    odd[...] = classes
+    for target in (classes.astype(">i8"), classes.astype("i1"), odd, np.repeat(classes, 2)[::2]):
+        value, dy = losses.cross_entropy(y, target)
         assert value == expected
         assert np.array_equal(dy, gradient)
 

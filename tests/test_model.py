@@ -192,10 +192,12 @@ def test_a_pickle_holds_the_weights_of_a_model_once():
     assert len(pickle.loads(pickle.dumps(pygru.Sequential())).flat_params) == 0
 
 
+@pytest.mark.parametrize("memory", [{"odd": False}, {"frozen": False}, {}])
 @pytest.mark.parametrize("model", [make_model(), pygru.Linear(I, 4, rng=0)])
-def test_a_model_from_memory_that_processes_share_can_be_trained(model, rng):
+def test_a_model_from_memory_that_processes_share_can_be_trained(model, memory, rng):
     x = rng.standard_normal((B, T, I))
-    other = through_shared_memory(model)
+    other = through_shared_memory(model, **memory)
+    assert other.flat_params.flags.aligned and other.flat_params.flags.writeable
     assert np.array_equal(other(x), model(x))
     other.zero_grad()
     y, tape = other.forward(x)

@@ -312,8 +312,9 @@ def test_clipping_by_global_norm_scales_only_what_is_too_long() -> None:
     assert gradients.tolist() == [3.0, 4.0]
     assert clipping.clip_by_global_norm(gradients, 2.5) == 5.0
     assert_close(gradients, [1.5, 2.0], "rounding")
-    with pytest.raises(ValueError, match="max_norm must be above 0, got 0"):
-        clipping.clip_by_global_norm(gradients, 0)
+    for wrong in (0, np.nan):
+        with pytest.raises(ValueError, match=f"max_norm must be above 0, got {wrong}"):
+            clipping.clip_by_global_norm(gradients, wrong)
 
 
 def test_clipping_by_global_norm_survives_what_cannot_be_squared() -> None:
@@ -323,6 +324,8 @@ def test_clipping_by_global_norm_survives_what_cannot_be_squared() -> None:
     gradients = np.array([3e200, 4e200])
     assert clipping.clip_by_global_norm(gradients, 1.0) == pytest.approx(5e200)
     assert_close(gradients, [0.6, 0.8], "rounding")
+    tiny = np.array([2e-154, 1e-154, 1e-154])  # only the first one's square is no denormal
+    assert clipping.clip_by_global_norm(tiny, 1.0) == pytest.approx(6**0.5 * 1e-154, 1e-9, abs=0)
     for bad in (np.nan, np.inf):
         broken = np.array([bad, 1.0])
         assert np.array_equal(clipping.clip_by_global_norm(broken, 1.0), bad, equal_nan=True)
@@ -373,7 +376,8 @@ def test_a_norm_whose_squares_vanish_is_seen(dtype: Any) -> None:
     grads = np.full(4, small, dtype)
     assert_close(clipping.clip_by_global_norm(grads, small / 10), 2 * small, "rounding")
     assert_close(np.abs(grads / dtype(small)).max(), 0.05, "rounding")
-    assert clipping.clip_by_global_norm(np.zeros(3, dtype), 1.0) == 0.0
+    for size in (3, 0):
+        assert clipping.clip_by_global_norm(np.zeros(size, dtype), 1.0) == 0.0
 
 
 def test_a_type_that_is_no_name_is_told() -> None:

@@ -320,3 +320,16 @@ def test_layer_norm_refuses_arrays_that_do_not_fit():
             _core.layer_norm_backward(**back | {key: wrong})
     with pytest.raises(TypeError, match="_core: w must be an array of float32"):
         _core.layer_norm(**good | {"w": w.astype(float)})
+
+
+def test_an_array_is_left_out_only_where_it_may_be():
+    x, w = np.ones((2, 3), np.float32), np.ones(3, np.float32)
+    for call in (
+        lambda: _core.activation("tanh", x, None),
+        lambda: _core.activation_backward("tanh", x, None, x.copy()),
+        lambda: _core.activation_backward("tanh", x, x, None),
+        lambda: _core.layer_norm(x, w, w, 1e-5, None, None, None),
+        lambda: _core.layer_norm_backward(x, w[:2], w, None, None, w.copy(), w.copy()),
+    ):
+        with pytest.raises(TypeError, match="must be an array of float32, got NoneType"):
+            call()

@@ -12,7 +12,7 @@ from affine import Affine, fit
 from tolerances import assert_close
 
 import pygru
-from pygru import evaluation
+from pygru import evaluation, samples
 
 
 def last_of(*modules: Any) -> Any:
@@ -135,7 +135,9 @@ X_LIST = [np.zeros((n, 2)) for n in (4, 2, 3, 4, 1, 2)]
         (X_STEPS, np.zeros(6), {"lengths": [4] * 6}, r"of y, \(1, 4, 1\), got \(1,\)"),
         (X_LIST, np.zeros(6), {}, r"sequences as .*X is, .* \(6, 4, 2\), .* got shape \(6,\)"),
         (X_LIST, np.zeros((6, 4, 1)), {}, r"sequences as .*X is, .* got shape \(6, 4, 1\)"),
+        (X_STEPS, 1.0, {}, r"Y must have as many samples as .*X, 6, got shape \(\)"),
         (X_STEPS, np.zeros((6, 0)), {}, r"no axis of length 0, got .* \(6, 4, 2\) and \(6, 0\)"),
+        (X_STEPS, np.zeros((6, 4, 0)), {}, r"length 0, got .* \(6, 4, 2\) and \(6, 4, 0\)"),
         (np.zeros((6, 0, 2)), np.zeros((6, 1)), {}, r"length 0, got .* \(6, 0, 2\) and \(6, 1\)"),
     ],
 )
@@ -177,6 +179,43 @@ def test_validation_data_of_another_kind_are_named() -> None:
         fit(Counting(), X, Y, validation=(Y, Y))
     with pytest.raises(TypeError, match=r"^x must hold integers"):
         fit(Counting(), Y, Y)
+
+
+@pytest.mark.parametrize("axes, reads", [((5,), "with I = 2"), ((2, 2), "for a model that reads")])
+def test_sequences_of_another_shape_than_the_model_reads_are_named(axes: Any, reads: str) -> None:
+    shape = re.escape(str((2, 4, *axes)))
+    with pytest.raises(ValueError, match=rf"X must have shape \(N, T, I\) {reads}.*, got {shape}$"):
+        evaluation.predict(PER_STEP, [np.zeros((n, *axes)) for n in (4, 2)])
+
+
+def test_a_class_of_the_users_may_read_another_width_than_its_layers() -> None:
+    class Twice(pygru.Sequential):
+        def __call__(self, x: Any, **given: Any) -> Any:
+            return super().__call__(np.concatenate([x, x], -1), **given)
+
+    model = Twice(pygru.GRU(2, 3, **BATCHED), pygru.LastStep())
+    assert evaluation.predict(model, X_STEPS[..., :1]).shape == (6, 3)
+
+
+def test_no_classes_at_all_are_within_any_range() -> None:
+    model = pygru.Sequential(pygru.Embedding(4, 2), pygru.GRU(2, 3, **BATCHED), pygru.LastStep())
+    assert evaluation.predict(model, np.zeros((0, 4), int)).shape == (0, 3)
+    with pytest.raises(ValueError, match=r"X must have shape \(N, T\) for .*, got \(6, 4, 0\)$"):
+        fit(model, np.zeros((6, 4, 0), int), np.zeros((6, 3)))
+
+
+def test_a_decoder_reads_no_last_target() -> None:
+    encoder = pygru.Sequential(pygru.GRU(2, 4, **BATCHED))
+    decoder = pygru.Sequential(
+        pygru.Embedding(4, 3), pygru.GRU(3, 4, **BATCHED), pygru.Linear(4, 5)
+    )
+    model = pygru.EncoderDecoder(encoder, decoder, start=0)
+    Y = np.array([[1, 2, 4]] * 6)  # 4 is written only
+    for targets in (Y, [row[n % 2 :] for n, row in enumerate(Y)]):
+        assert fit(model, X_STEPS, targets, loss="cross_entropy", epochs=1).loss
+    Y[3, 1] = 4
+    with pytest.raises(ValueError, match=r"Y must hold integers .* = 3, got 4 at index \(3, 1\)"):
+        fit(model, X_STEPS, Y, loss="cross_entropy")
 
 
 @pytest.mark.parametrize("name", ["X", "Y", "validation X", "validation Y"])
@@ -239,6 +278,14 @@ def test_an_array_of_sequences_is_told_to_become_a_list(name: str) -> None:
         fit(PER_STEP, X, Y, validation=validation)
     X, Y, *validation = (arrays | {name: list(one)}).values()
     fit(PER_STEP, X, Y, validation=validation, epochs=1)
+    for n, sequence in enumerate(arrays[name]):
+        one[n] = sequence.tolist()
+    X, Y, *validation = (arrays | {name: one}).values()
+    with pytest.raises(TypeError, match=message.replace("of ndarray", "of list")):
+        fit(PER_STEP, X, Y, validation=validation)
+    X, Y, *validation = (arrays | {name: one[:0]}).values()
+    with pytest.raises(TypeError, match=f"fit: {name} must hold real numbers, got dtype object"):
+        fit(PER_STEP, X, Y, validation=validation)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +323,14 @@ def test_a_hint_about_targets_is_true(
         fitting = Y[..., np.newaxis] if "newaxis" in hint else Y
         model = build(pygru.LastStep()) if "LastStep" in hint else build()
         assert fit(model, X_STEPS, fitting, epochs=1, **changes).loss
+
+
+def test_a_model_that_reads_its_targets_is_not_told_to_answer_one_step_alone() -> None:
+    parts = [pygru.GRU(2, 4, **BATCHED)], [pygru.Embedding(4, 3), pygru.GRU(3, 4, **BATCHED)]
+    model = pygru.EncoderDecoder(*(pygru.Sequential(*part) for part in parts), start=0)
+    message = r"Y must fit the loss: .*, \(1, 4, 4\), got \(1, 4\)$"
+    with pytest.raises(ValueError, match=message):
+        fit(model, X_STEPS, np.zeros((6, 4), int), loss="mse")
 
 
 def test_a_list_of_layers_is_told_to_come_one_by_one():
@@ -323,6 +378,15 @@ def test_padding_may_be_anything_of_any_kind_of_array() -> None:
     assert np.array_equal(y, gru([[[1.0], [0.0]]], lengths=[1])[0])
     with pytest.raises(ValueError, match=r"^predict: lengths must be one array, got nested"):
         pygru.predict(model, X, lengths=[[1, 2], [3]])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"^predict: X must be finite, got nan at index \(1,\)"):
+        pygru.predict(gru, [1.0, np.nan], lengths=[1, 1])
+    for wrong in ([1, 2], ["a"] * 3, [None] * 3):
+        with pytest.raises(ValueError, match=r"^predict: X must be finite"):
+            pygru.predict(gru, np.full((3, 2, 1), np.nan), lengths=wrong)
+    ends = np.array([1])
+    kept, _ = samples.check_inputs("predict", gru, holes, ends)
+    ends[0] = 2  # as a callback of fit may, between batches
+    assert kept[:].tolist() == [[[1.0], [0.0]]]
 
 
 def test_what_makes_targets_fit_is_said_in_words_that_work_for_a_list() -> None:

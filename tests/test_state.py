@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 from tolerances import assert_close, finite_difference
@@ -168,16 +170,19 @@ def test_an_empty_sequence_has_a_state_but_no_last_step(rng):
     assert not model.flat_grads.any()
 
 
-@pytest.mark.parametrize("kind, at", [("MT19937", ("state", "pos")), ("Philox", ("buffer_pos",))])
-def test_a_position_outside_a_generators_numbers_is_refused(kind, at):
+@pytest.mark.parametrize(
+    "kind, at, most", [("MT19937", ("state", "pos"), 624), ("Philox", ("buffer_pos",), 4)]
+)
+def test_a_position_outside_a_generators_numbers_is_refused(kind, at, most):
     dropout = pygru.Dropout(rng=np.random.Generator(getattr(np.random, kind)(0)))
-    for position in (10**8, -(10**8)):
+    for position in (10**8, most + 1, -1, -(10**8)):
         state = dropout.rng_state()
         inner = state[""]["state"] if len(at) > 1 else state[""]
         inner[at[-1]] = position
         with pytest.raises(ValueError, match=rf"state\[''\] must be the state of a {kind}"):
             dropout.load_rng_state(state)
-    dropout.load_rng_state(dropout.rng_state())
+    inner[at[-1]] = most
+    dropout.load_rng_state(state)
 
 
 def make_dropping(kind):
@@ -219,3 +224,22 @@ def test_a_refused_call_draws_nothing(kind, wrong):
     assert model.rng_state() == before
     model.forward(**right)
     assert model.rng_state() != before
+
+
+def test_a_state_dict_is_any_mapping_of_these_names_and_of_numbers_there_is_room_for():
+    linear = pygru.Linear(2, 1, rng=np.random.SeedSequence(0))
+    state = {name: value.astype(np.float64) for name, value in linear.state_dict().items()}
+    adam = pygru.Adam()
+    with pytest.raises(ValueError, match=r"missing \[\], unknown \[1, 'more'\]"):
+        adam.load_state_dict(adam.state_dict() | {"more": 0, 1: 0})
+    state["weight"][0, 0] = np.inf
+    linear.load_state_dict(MappingProxyType(state))
+    assert np.isinf(linear.params["weight"][0, 0])
+    state["weight"][0, 1] = 1e300
+    with pytest.raises(ValueError, match=r"finite in float32, got 1e\+300 at index \(0, 1\)"):
+        linear.load_state_dict(state)
+
+
+def test_a_size_in_bytes_is_what_has_to_fit():
+    with pytest.raises(ValueError, match="must fit in one array of at most"):
+        pygru.Linear(2**30, 2**31)

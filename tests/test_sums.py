@@ -158,4 +158,7 @@ def test_over_time_no_layout_changes_a_bit(shape):
     for order in ((0, 1, 2), (1, 0, 2), (2, 1, 0), (1, 2, 0)):
         laid_out = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
         assert np.array_equal(over_time(laid_out), expected)
+        backwards = np.ascontiguousarray(x[:, ::-1, ::-1].transpose(order))
+        laid_out = backwards.transpose(np.argsort(order))[:, ::-1, ::-1]
+        assert np.array_equal(over_time(laid_out), expected)
     assert np.array_equal(over_time(np.repeat(x, 2, 0)[::2]), expected)

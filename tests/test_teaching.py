@@ -27,7 +27,7 @@ def padded(sequences: list[Any], filler: int) -> Any:
     return array
 
 
-def build(seed: int = 0) -> Any:
+def build(seed: int = 0, kind: Any = EncoderDecoder, end: int | None = END) -> Any:
     options: dict[str, Any] = {"dtype": np.float64, "rng": seed}
     parts = [
         (pygru.Embedding(n, 4, **options), pygru.GRU(4, 12, batch_first=True, **options))
@@ -35,7 +35,7 @@ def build(seed: int = 0) -> Any:
     ]
     encoder = pygru.Sequential(*parts[0])
     decoder = pygru.Sequential(*parts[1], pygru.Linear(12, 5, **options))
-    return EncoderDecoder(encoder, decoder, start=START, end=END)
+    return kind(encoder, decoder, start=START, end=end)
 
 
 def fit(model: Any, X: Any = X, Y: Any = Y, **changes: Any) -> Any:
@@ -153,3 +153,19 @@ def test_a_derived_model_may_say_itself_where_targets_end() -> None:
     cut = [y[:2] for y in Y]
     loss = pygru.evaluate(model, X, Y, loss="cross_entropy")  # without a warning of an end
     assert_close(loss, pygru.evaluate(model, X, cut, loss="cross_entropy"), "rounding")
+
+
+def test_an_end_may_be_missing_in_some_targets() -> None:
+    fit(build(), X, [Y[0][:-1], *Y[1:]], epochs=1)
+
+
+def test_a_class_of_the_users_says_which_targets_count() -> None:
+    class First(EncoderDecoder):
+        def target_lengths(self, target: Any) -> Any:
+            return np.ones(len(target), np.int64)
+
+    model, targets = build(kind=First, end=None), padded(Y, 0)
+    changed = targets.copy()
+    changed[:, 1:] = (changed[:, 1:] + 1) % 5
+    first, other = (pygru.evaluate(model, X, y, loss="cross_entropy") for y in (targets, changed))
+    assert first == other
