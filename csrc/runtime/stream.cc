@@ -171,7 +171,9 @@ void Stream<Real>::look_up(const Layer& layer, const Index* x, Index N, Real* y)
   const Index K = layer.inputs, M = layer.outputs;
   const auto* const rows = static_cast<const Real*>(layer.packed.get());
   for (Index i = 0; i < N; ++i, y += M) {
-    const Index k = std::clamp<Index>(x[i], 0, K - 1);  // somebody may write to x meanwhile
+    // Somebody may write to x meanwhile: read once, which clamp() of a reference need not.
+    const Index given = *static_cast<const volatile Index*>(x + i);
+    const Index k = std::clamp<Index>(given, 0, K - 1);
     if (layer.kind == LayerKind::embedding) {
       std::copy_n(rows + k * M, M, y);
     } else {
