@@ -63,6 +63,7 @@ def test_packing_refuses_layers_that_are_none():
     wrong = [
         [],
         [()],
+        [below, ()],
         [below[:-1]],
         [below, below],
         [no_input],
@@ -72,7 +73,8 @@ def test_packing_refuses_layers_that_are_none():
         [("one_hot", 3), below[:-1]],
         [("one_hot", 4), below],
         [("embedding", W[:, :3]), below],
-        [below, ("embedding", np.zeros((4, 3), np.float32))],
+        [below, ("embedding", W[:4]), ("linear", W, w)],
+        [below, ("one_hot", 4), ("linear", W, w)],
         [("embedding", W[:0]), ("linear", W, w)],
         [("embedding",), ("linear", W, w)],
         [below, ("tanh", 5)],
@@ -92,10 +94,15 @@ def test_packing_refuses_layers_that_are_none():
 
 
 def test_a_stream_refuses_states_that_do_not_fit():
-    stream = _core.Stream(_core.PackedModel([packing()]), 2)
+    second = packing(W=np.zeros((12, 4), np.float32))
+    stream = _core.Stream(_core.PackedModel([packing(), second]), 2)
     state = np.ones((2, 4), np.float32)
     apart = np.repeat(state, 2, axis=0)[::2]
-    for states in ([], [state, state], [state[:1]], [apart]):
-        with pytest.raises(ValueError, match="_core: state"):
+    for states in ([], [state], [state] * 3):
+        with pytest.raises(ValueError, match="_core: states must have one entry per recurrent"):
             stream._set_states(states)
-    assert not stream._states()[0].any()
+    for wrong, told in ((state[:1], "of shape"), (apart, "contiguous")):
+        for states in ([wrong, state], [state, wrong]):
+            with pytest.raises(ValueError, match=f"_core: state must be {told}"):
+                stream._set_states(states)
+    assert not any(h.any() for h in stream._states())

@@ -39,7 +39,7 @@ def test_layers_without_a_state_run_in_a_stream(rng, isa, dtype, B):
     assert stream.state[1].shape == (1, B, 8)
 
 
-@pytest.mark.parametrize("given", [list, np.float64, np.float32, np.float16, np.int64])
+@pytest.mark.parametrize("given", [list, np.float64, np.float32, np.float16, np.int64, np.bool_])
 def test_a_model_computes_in_its_own_dtype_whatever_x_is(given, dtype):
     x = np.array([[1e3, 1e3 + 0.25], [2.0, 3.0]])
     x = x.tolist() if given is list else x.astype(given)
@@ -89,8 +89,11 @@ def test_integers_that_are_no_classes_leave_the_state():
             ValueError, match=rf"^Stream.step: x must hold integers in 0 .. K-1 = 5, got {got}$"
         ):
             stream.step(wrong)
-    with pytest.raises(TypeError, match=r"^Stream.step: x must hold integers, got dtype float64$"):
-        stream.step([0.0, 1.0])
+    for wrong, kind in (([0.0, 1.0], "float64"), ([False, True], "bool")):
+        with pytest.raises(
+            TypeError, match=f"^Stream.step: x must hold integers, got dtype {kind}$"
+        ):
+            stream.step(wrong)
     for wrong in (1, [1], [[1, 2]]):
         with pytest.raises(ValueError, match=r"^Stream.step: x must have shape \(2,\), got"):
             stream.step(wrong)

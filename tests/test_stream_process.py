@@ -188,6 +188,7 @@ def test_arguments_that_do_not_fit_are_named(method):
         ((x,), {first: x}, f"got two values for {first!r}$"),
         ((x, x), {"out": x}, "got two values for 'out'$"),
         ((x,), {"inputs": x}, "takes no argument 'inputs'$"),
+        ((), {"inputs": x}, "takes no argument 'inputs'$"),
         ((x,), {"out\udcff": x}, r"takes no argument 'out\\udcff'$"),
     ):
         with pytest.raises(TypeError, match=f"^Stream.{method}: {message}"):

@@ -106,8 +106,6 @@ AnyModel pack(const py::list& layers) {
       if (next.inputs < 1 || next.outputs < 1 || !follows)
         throw std::invalid_argument("_core: the layers of a stream must fit together");
     }
-    if (reads_classes(all.back().outline.kind))
-      throw std::invalid_argument("_core: a stream must hold more than an embedding");
     return {std::make_shared<const PackedModel<Real>>(all)};
   });
 }

@@ -160,7 +160,7 @@ class AnyStream {
   template <class X, class Real>
   static bool overlap(const X* x, Index x_size, const Real* y, Index y_size) {
     const std::less<const void*> before;
-    return x_size > 0 && y_size > 0 && before(x, y + y_size) && before(y, x + x_size);
+    return before(x, y + y_size) && before(y, x + x_size);
   }
 
   template <class X>
