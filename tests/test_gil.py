@@ -71,8 +71,19 @@ def test_a_brief_call_does_not_wait_for_a_busy_thread(call):
     assert statistics.median(times) < 0.02
 
 
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
 long_x, scores = np.ones((1000, 64), np.float32), np.ones((200_000, 2), np.float32)
 steps, many = np.ones((20_000, 1, 8), np.float32), np.ones(4_000_000, np.float32)
+wide = pygru.Linear(64, 2000, rng=0)
+weights, d_weights, h = wide.params["weight"], zeros(64, 2000).T, zeros(20_000, 1, 4)
+run = (False, zeros(8, 12).T, zeros(4, 12).T, None, h, zeros(20_000, 1, 4, 4), h, None,
+       *(None, None, zeros(8, 12).T, zeros(4, 12).T, None, None))  # fmt: skip
+dy, each, pair = np.ones((1000, 2000), np.float32), np.ones(200_000, np.float32), zeros(2)
+d_many, d_scores, sums, rests = (np.empty_like(a) for a in (many, scores, each, each))
+classes = np.zeros(200_000, np.int64)
 LONG = {
     "GRU": lambda: one(steps),
     "Linear": lambda: wide(long_x),
@@ -80,8 +91,14 @@ LONG = {
     "LayerNorm": lambda: pygru.LayerNorm(2)(scores),
     "Tanh": lambda: pygru.Tanh()(many),
     "process": lambda: stream.process(steps[:, 0]),
+    "GRU, back": lambda: _core.backward("gru_after", steps, None, [run]),
+    "Linear, back": lambda: _core.linear_backward(long_x, weights, dy, None, d_weights, None),
+    "LayerNorm, back": lambda: _core.layer_norm_backward(
+        scores, each, pair, scores, d_scores, zeros(2), zeros(2)
+    ),
+    "Tanh, back": lambda: _core.activation_backward("tanh", many, many, d_many),
+    "cross_entropy": lambda: _core.cross_entropy(scores, classes, each, d_scores, sums, rests),
 }
-wide = pygru.Linear(64, 2000, rng=0)
 
 
 @pytest.mark.parametrize("call", LONG.values(), ids=LONG)
