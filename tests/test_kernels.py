@@ -272,6 +272,7 @@ def wrong_forms(name, array, output):
         yield f"of {np.dtype(dtype)}", array.astype(dtype)
     yield "with an axis too many", array[np.newaxis]
     yield "with an axis too few", array[0]
+    yield "with no axis", array[(0,) * array.ndim + (...,)]
     for axis in range(array.ndim):
         yield f"too short along {axis}", np.delete(array, 0, axis)
         yield f"too long along {axis}", np.concatenate([array, array], axis)
