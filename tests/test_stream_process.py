@@ -14,8 +14,12 @@ import pygru
 from pygru import _core
 
 
-@pytest.mark.parametrize("sizes", [(1, 64, 64), (1, 64, 256), (3, 40, 100), (5, 64, 320)], ids=str)
-def test_a_stream_has_memory_for_its_threads(sizes, threads, rng):
+@pytest.mark.parametrize(
+    "sizes",
+    [(1, 64, 64), (1, 64, 256), (3, 40, 100), (5, 64, 320), (13, 8, 24)],
+    ids=str,
+)
+def test_the_threads_of_a_stream_have_memory_and_leave_no_sequence_out(sizes, threads, rng):
     B, I, H = sizes  # noqa: E741
     model = pygru.Sequential(pygru.GRU(I, H, rng=0), pygru.RNN(H, 8, rng=1))
     x = rng.standard_normal((150, B, I)).astype(np.float32)

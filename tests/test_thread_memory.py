@@ -16,10 +16,16 @@ FAILING = r"""
 #include <stddef.h>
 static long left = -1;
 void fail_after(long n) { left = n; }
+static size_t next(size_t n) { return left >= 0 && left-- == 0 ? (size_t)-1 / 4 : n; }
 void *_Znwm(size_t n) {
   static void *(*real)(size_t);
   if (!real) real = dlsym(RTLD_NEXT, "_Znwm");
-  return real(left >= 0 && left-- == 0 ? (size_t)-1 / 4 : n);
+  return real(next(n));
+}
+void *_ZnwmSt11align_val_t(size_t n, size_t alignment) {
+  static void *(*real)(size_t, size_t);
+  if (!real) real = dlsym(RTLD_NEXT, "_ZnwmSt11align_val_t");
+  return real(next(n), alignment);
 }
 """
 
@@ -32,16 +38,22 @@ warnings.simplefilter("ignore")
 pygru.set_num_threads(1)
 gru = pygru.GRU(8, 64, rng=0)
 x = np.random.default_rng(0).standard_normal((5, 32, 8)).astype(np.float32)
-expected = gru(x)[0]
-pygru.set_num_threads(2)
-failing.fail_after(ctypes.c_long(NUMBER))
-try:
-    assert np.array_equal(gru(x)[0], expected)
-except MemoryError:
-    pass
-failing.fail_after(ctypes.c_long(-1))
-pygru.set_num_threads(2)
-assert np.array_equal(gru(x)[0], expected)
+stream = pygru.Stream(gru, batch=64)
+x, expected = (np.concatenate([a, a], axis=1) for a in (x, gru(x)[0]))  # more than was needed yet
+def process():
+    stream.reset()
+    return stream.process(x)
+for call in (process, lambda: gru(x)[0]):
+    pygru.set_num_threads(2)
+    failing.fail_after(ctypes.c_long(NUMBER))
+    try:
+        assert np.array_equal(call(), expected)
+    except MemoryError:
+        pass
+    failing.fail_after(ctypes.c_long(-1))
+    for threads in (1, 2):  # what was enough before is enough again
+        pygru.set_num_threads(threads)
+        assert np.array_equal(call(), expected)
 """
 
 
