@@ -62,8 +62,9 @@ block = np.zeros(4000, int)
 def disturb():
     while not stop:
         for array, valid in ((lengths, 20), (classes, 0), (block[-400:], 0)):
-            array[:] = 2**40
-            array[:] = valid
+            for wrong in (2**40, -(2**40)):
+                array[:] = wrong
+                array[:] = valid
 
 thread = threading.Thread(target=disturb, daemon=True)
 thread.start()
