@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-CASE_SECONDS = 0.5  # of timing for one mode and shape, where a few rounds take less
+CASE_SECONDS = 0.4  # of timing for one mode and shape, where a few rounds take less
 BLOCK_SECONDS = 0.01  # one sample is the mean over a block of calls at least this long
 FEW = 5  # samples: below this, quartiles mean nothing
 # By the seconds of a round: long calls are less easily disturbed.
