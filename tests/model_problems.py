@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""A model to compose and to save, its sizes, and how it may reach another process."""
+"""Models to compose, to save and to give samples, and how one may reach another process."""
 
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,12 @@ import pygru
 
 T, B, I, H = 7, 5, 3, 8  # noqa: E741
 LENGTHS = [7, 0, 1, 4, 6]
+
+# A model that answers every step, and samples for it.
+BATCHED: dict[str, Any] = {"batch_first": True, "rng": 0}
+PER_STEP = pygru.Sequential(pygru.GRU(2, 3, **BATCHED), pygru.Linear(3, 1, rng=0))
+X_STEPS = np.zeros((6, 4, 2))
+X_LIST = [np.zeros((n, 2)) for n in (4, 2, 3, 4, 1, 2)]
 
 
 def make_model(dtype=np.float64, rng=0, reset="after", H=H):
