@@ -153,7 +153,7 @@ def test_a_step_of_a_few_sequences_has_the_bits_of_a_large_batch(cell, sizes, is
     for options in ({"reset": "after"}, {"reset": "before"}) if cell is pygru.GRUCell else ({},):
         layer = cell(*sizes, rng=0, **options)
         rng = np.random.default_rng(1)
-        x, h = (rng.standard_normal((9, n)).astype(np.float32) for n in sizes)
+        x, h = (rng.standard_normal((64, n)).astype(np.float32) for n in sizes)
         for state in (None, h):
             whole = layer(x, state)
             for B in (1, 2, 3):

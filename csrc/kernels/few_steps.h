@@ -8,7 +8,8 @@
 namespace {
 
 // sums(r)[0..n) += sum_k a(r)[k] W[c, k] for some rows r, k in ascending order. W is read row by
-// row as it lies, once: a few of its rows meet up to three of `a` in each pass over their sums.
+// row as it lies, once: a few of its rows meet up to three of `a` in each pass over their sums. The
+// first of several passes over the same rows of W brings the next ones closer.
 template <class Real, class Sums, class A>
 void add_products(Index rows, Sums sums, Index n, Matrix<const Real> W, A a, Index K) {
   constexpr Index lanes = kLanes<Real>;
@@ -21,22 +22,41 @@ void add_products(Index rows, Sums sums, Index n, Matrix<const Real> W, A a, Ind
       to[i] = sums(r + i);
       for (int d = 0; d < D; ++d) a_k[i][d] = broadcast(a(r + i)[k + d]);
     }
-    const auto add = [&](Index c, auto load_weights) {
-      Vec<Real> sum[R];
+    const auto add = [&]<int count>(Constant<count>, Index c, auto load_weights) {
+      Vec<Real> sum[R][count];
 #pragma GCC unroll 4
-      for (int i = 0; i < R; ++i) sum[i] = load(to[i] + c);
+      for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < count; ++j) sum[i][j] = load(to[i] + c + j * lanes);
 #pragma GCC unroll 8
-      for (int d = 0; d < D; ++d) {
-        const Vec<Real> w = load_weights(from[d] + c);
+      for (int d = 0; d < D; ++d)
 #pragma GCC unroll 4
-        for (int i = 0; i < R; ++i) sum[i] = fma(a_k[i][d], w, sum[i]);
-      }
+        for (int j = 0; j < count; ++j) {
+          const Vec<Real> w = load_weights(from[d] + c + j * lanes);
 #pragma GCC unroll 4
-      for (int i = 0; i < R; ++i) store(to[i] + c, sum[i]);
+          for (int i = 0; i < R; ++i) sum[i][j] = fma(a_k[i][d], w, sum[i][j]);
+        }
+#pragma GCC unroll 4
+      for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < count; ++j) store(to[i] + c + j * lanes, sum[i][j]);
     };
+    constexpr int together = R < 3 ? 2 : 1;  // registers of each row, for chains enough
+    constexpr Index block = max(together, kLineRegisters) * lanes;
+    const auto load_whole = [](const Real* w) { return load(w); };
+    const bool fetches = rows > 1 && r == 0 && k + 2 * D <= K;
+    const Index next = D * W.column_stride;
     Index c = 0;
-    for (; c + lanes <= n; c += lanes) add(c, [](const Real* w) { return load(w); });
-    if (c < n) add(c, [&](const Real* w) { return load_part(w, n - c); });
+    for (; c + block <= n; c += block) {
+      for (Index line = c; fetches && line < c + block; line += kLineRegisters * lanes)
+#pragma GCC unroll 8
+        for (int d = 0; d < D; ++d) fetch_line<For::later>(from[d] + next + line);
+#pragma GCC unroll 4
+      for (Index at = c; at < c + block; at += together * lanes)
+        add(Constant<together>{}, at, load_whole);
+    }
+    for (; c + lanes <= n; c += lanes) add(Constant<1>{}, c, load_whole);
+    if (c < n) add(Constant<1>{}, c, [&](const Real* w) { return load_part(w, n - c); });
   };
   const auto pass_over_rows = [&]<int D>(Constant<D> depth, Index k) {
     Index r = 0;

@@ -67,7 +67,10 @@ struct Product {
   // All tiles of full rows of the panel that `tile` is of; `next` is the one after it.
   template <class AnyTile>
   void down_the_rows(AnyTile tile, Index next) {
-    const bool far = step == 1 && b.panels.vectors * b.depth * kRegisterBytes > kFar;
+    // A panel that passes once is one stream, which the processor itself fetches from L3.
+    const bool once = full - rows.begin <= R;
+    const bool far =
+        step == 1 && b.panels.vectors * b.depth * kRegisterBytes > (once ? kVeryFar : kFar);
     const Index slices = max(1, ceil_div(b.K, kDepth));
     for (tile.i = rows.begin; tile.i < full; tile.i += tile.rows) {
       tile.rows = static_cast<int>(min(full - tile.i, kRowBlock));

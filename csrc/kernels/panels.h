@@ -18,6 +18,12 @@ struct Range {
   Index begin, end;
 };
 
+// A number known when the code is compiled, so that loops over it unroll.
+template <int n>
+struct Constant {
+  constexpr operator int() const { return n; }
+};
+
 // The share of [0, count) that belongs to one member of a team: contiguous, equal to within one.
 inline Range share(Index count, const Team& team) {
   return {count * team.rank / team.size, count * (team.rank + 1) / team.size};
@@ -26,10 +32,10 @@ inline Range share(Index count, const Team& team) {
 constexpr Index ceil_div(Index a, Index b) {
   return (a + b - 1) / b;
 }
-inline Index min(Index a, Index b) {
+constexpr Index min(Index a, Index b) {
   return a < b ? a : b;
 }
-inline Index max(Index a, Index b) {
+constexpr Index max(Index a, Index b) {
   return a > b ? a : b;
 }
 
@@ -114,20 +120,26 @@ void pack_lane(Real* dst, Index stride, Matrix<const Real> source, Lane lane, In
           c < lane.count ? columns[c * source.row_stride + k * source.column_stride] : Real(0);
 }
 
-// `count` panels of three registers with every lane, side by side, from rows of the source that are
-// columns of the matrix: each row passes once, and with it the cache lines that they share.
+// Packs the first `count` panels of `part` if they have three registers with every lane, side by
+// side, from rows of the source that are columns of the matrix: each row passes once, and with it
+// the cache lines that the panels share. Returns how many were packed.
 template <int count, class Real, class Columns>
-void copy_panels(Real* dst, Index first, Index depth, Index K, Matrix<const Real> source,
-                 Columns columns) {
+Index copy_panels(Real* dst, Panels panels, Range part, Index depth, Index K,
+                  Matrix<const Real> source, Columns columns) {
   constexpr int N = count * kTileVectors;
   constexpr Index lanes = kLanes<Real>, stride = kTileVectors * lanes;
+  const Index first = panels.first(part.begin), last = part.begin + count - 1;
+  if (source.row_stride != 1 || last >= part.end || panels.width(last) != kTileVectors ||
+      columns(first + N - 1).count < lanes)
+    return 0;
   const Real* from[N];
   for (int n = 0; n < N; ++n) from[n] = source.at(columns(first + n).first, 0);
   for (Index k = 0; k < K; ++k)
-#pragma GCC unroll 12
+#pragma GCC unroll 24
     for (int n = 0; n < N; ++n)
       store(dst + (n / kTileVectors * depth + k) * stride + n % kTileVectors * lanes,
             load(from[n] + k * source.column_stride));
+  return count;
 }
 
 // The panels [part.begin, part.end) of a packed matrix of depth K; `k` is the slice of it that
@@ -136,19 +148,18 @@ template <class Real, class Columns>
 void pack(Real* dst, Panels panels, Index K, Range k, Matrix<const Real> source, Columns columns,
           Range part) {
   constexpr Index lanes = kLanes<Real>;
-  for (Index p = part.begin; p < part.end;) {
-    const Index first = panels.first(p), stride = panels.width(p) * lanes;
+  while (part.begin < part.end) {
+    const Index p = part.begin, first = panels.first(p), stride = panels.width(p) * lanes;
     Real* const panel = dst + first * lanes * K + k.begin * stride;
-    const Index last = p + kLineRegisters - 1;
-    if (source.row_stride == 1 && last < part.end && panels.width(last) == kTileVectors &&
-        columns(panels.first(last) + kTileVectors - 1).count == lanes) {
-      copy_panels<kLineRegisters>(panel, first, K, k.end - k.begin, source, columns);
-      p += kLineRegisters;
-      continue;
-    }
-    for (int n = 0; n < panels.width(p); ++n)
+    const auto copy = [&]<int count>(Constant<count>) {
+      return copy_panels<count>(panel, panels, part, K, k.end - k.begin, source, columns);
+    };
+    // Two cache lines of each row at once, which an L2 cache fetches in pairs, or one.
+    Index packed = copy(Constant<2 * kLineRegisters>{});
+    if (packed == 0) packed = copy(Constant<kLineRegisters>{});
+    for (int n = 0; packed == 0 && n < panels.width(p); ++n)
       pack_lane(panel + n * lanes, stride, source, columns(first + n), k.end - k.begin);
-    ++p;
+    part.begin += max(1, packed);
   }
 }
 

@@ -7,12 +7,6 @@
 
 namespace {
 
-// A number known when the code is compiled, so that loops over it unroll.
-template <int n>
-struct Constant {
-  constexpr operator int() const { return n; }
-};
-
 // Some rows times a panel, or a few times several, between start and finish. Width and panels are
 // int, or Constant where most tiles have as many.
 template <class Real, class Width = int, class Count = int>
@@ -185,6 +179,7 @@ constexpr Index kRowBlock = kRegisterBytes > 32 ? 32 : 64;
 
 // Bytes that do not stay in a core's own cache (an L2 of 0.5 to 2 MiB), beside all that passes.
 constexpr Index kFar = 1 << 19;
+constexpr Index kVeryFar = 1 << 22;  // nor, beside all else, in its share of L3
 
 template <class Real>
 constexpr Index kAccumulators = kRowBlock * kTileVectors * kLanes<Real>;  // elements a member needs

@@ -70,11 +70,9 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Index mos
 }
 
 // Whether packing weights of so many bytes would cost more than it saves: by measurements of
-// 0.1 to 25 MB. Packed weights serve several sequences better than one.
+// 0.1 to 25 MB.
 bool few_steps(Shape s, Index bytes) {
-  if (s.T == 0 || s.B == 0) return false;
-  const Index saved = s.B == 1 ? 2 : s.B <= 3 ? 3 : 4;  // in each step, of each sequence
-  return s.T * s.B * saved <= std::min<Index>(8 + (3 * bytes >> 18), 160);
+  return s.T > 0 && s.B > 0 && s.T * s.B <= std::min<Index>(8 + (3 * bytes >> 19), 60);
 }
 
 // A few steps of a few sequences of one direction, from the weights as they are; false if it is
