@@ -39,29 +39,41 @@ struct Product {
   // The j-th panel that is taken.
   Index nth(Index j) const { return from == From::begin ? part.begin + j : part.end - 1 - j; }
 
+  // The last rows, too few for a whole tile, come after every panel, or the few panels that they
+  // take at once, while these are in L2.
   void run() {
-    for (Index j = 0; j < count; ++j) {
-      const Index p = nth(j), next = j + 1 < count ? nth(j + 1) : p;
-      const Index v = b.panels.first(p);
-      const int width = b.panels.width(p);
-      if constexpr (sizeof(Real) == sizeof(float)) {  // double is not worth the code
-        if (width == kTileVectors) {
-          down_the_rows(FullTile<Real, kTileVectors>{.R = R, .v = v, .acc = accumulators}, next);
-          continue;
-        }
-        if (width == 2) {
-          down_the_rows(FullTile<Real, 2>{.R = R, .v = v, .acc = accumulators}, next);
-          continue;
-        }
-      }
-      down_the_rows(Tile<Real>{.R = R, .v = v, .width = width, .panels = 1, .acc = accumulators},
-                    next);
+    const int few = static_cast<int>(min(rows.end - full, kRegisterRows));
+    for (Index j = 0; j < count;) {
+      const int panels = few ? equally_wide(j, panels_at_once(few)) : 1;
+      if (full > rows.begin)
+        for (int next = 0; next < panels; ++next) whole_tiles(j + next);
+      for (Index i = full; i < rows.end; i += few)
+        last_rows({i, min(rows.end, i + few)}, j, panels);
+      j += panels;
     }
-    for (Index i = full; i < rows.end;) {
-      const int few = static_cast<int>(min(rows.end - i, kRegisterRows));
-      last_rows(i, few);
-      i += few;
+  }
+
+  // How many panels from the j-th on are as wide as that one: up to `most`, and a power of two.
+  int equally_wide(Index j, int most) const {
+    while (j + most > count || b.panels.width(nth(j + most - 1)) != b.panels.width(nth(j)))
+      most /= 2;
+    return most;
+  }
+
+  // The tiles of all full rows with the j-th panel.
+  void whole_tiles(Index j) {
+    const Index p = nth(j), next = j + 1 < count ? nth(j + 1) : p;
+    const Index v = b.panels.first(p);
+    const int width = b.panels.width(p);
+    if constexpr (sizeof(Real) == sizeof(float)) {  // double is not worth the code
+      if (width == kTileVectors)
+        return down_the_rows(FullTile<Real, kTileVectors>{.R = R, .v = v, .acc = accumulators},
+                             next);
+      if (width == 2)
+        return down_the_rows(FullTile<Real, 2>{.R = R, .v = v, .acc = accumulators}, next);
     }
+    down_the_rows(Tile<Real>{.R = R, .v = v, .width = width, .panels = 1, .acc = accumulators},
+                  next);
   }
 
   // All tiles of full rows of the panel that `tile` is of; `next` is the one after it.
@@ -92,25 +104,19 @@ struct Product {
     }
   }
 
-  // A few rows with every panel, several of which are taken at once.
-  void last_rows(Index i, int few) {
-    const int together = panels_at_once(few);
-    for (Index j = 0; j < count;) {
-      const int width = b.panels.width(nth(j));
-      int panels = together;
-      while (j + panels > count || b.panels.width(nth(j + panels - 1)) != width) panels /= 2;
-      const Index p = min(nth(j), nth(j + panels - 1));
-      const Tile<Real> tile = {.i = i,
-                               .rows = few,
-                               .R = few,
-                               .v = b.panels.first(p),
-                               .width = width,
-                               .panels = panels,
-                               .acc = accumulators};
-      advance<step>(tile, b, row, {0, b.K}, start(tile));
-      finish(tile);
-      j += panels;
-    }
+  // A few rows with several panels at once, from the j-th on.
+  void last_rows(Range few, Index j, int panels) {
+    const Index p = min(nth(j), nth(j + panels - 1));
+    const int count = static_cast<int>(few.end - few.begin);
+    const Tile<Real> tile = {.i = few.begin,
+                             .rows = count,
+                             .R = count,
+                             .v = b.panels.first(p),
+                             .width = b.panels.width(p),
+                             .panels = panels,
+                             .acc = accumulators};
+    advance<step>(tile, b, row, {0, b.K}, start(tile));
+    finish(tile);
   }
 };
 

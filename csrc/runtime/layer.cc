@@ -69,10 +69,15 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Index mos
   });
 }
 
-// Whether packing weights of so many bytes would cost more than it saves: by measurements of
-// 0.1 to 25 MB.
-bool few_steps(Shape s, Index bytes) {
-  return s.T > 0 && s.B > 0 && s.T * s.B <= std::min<Index>(8 + (3 * bytes >> 19), 60);
+// Whether packing a layer's weights would cost more than it saves, by measurements of 0.1 to 25 MB:
+// for as many steps as grow with the root of their size. Several sequences count by threes, as they
+// meet unpacked weights; rows of few units cost more than their size says.
+template <class Real>
+bool few_steps(Shape s, int gates) {
+  const Index sequences = s.B == 1 ? 1 : (s.B + 2) / 3 * 3;
+  const double steps = static_cast<double>(s.T) * static_cast<double>(sequences);
+  const Index bytes = gates * s.H * std::min(s.I + s.H, 4 * s.H) * static_cast<Index>(sizeof(Real));
+  return steps > 0 && (steps <= 3 || steps * steps <= static_cast<double>(bytes) / 3200);
 }
 
 // A few steps of a few sequences of one direction, from the weights as they are; false if it is
@@ -83,12 +88,11 @@ bool run_few_steps(Cell cell, const Index* length, std::vector<ForwardRun<Real>>
   Forward<Real>& args = runs[0].args;
   const Weights<Real>& weights = runs[0].weights;
   const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
-  const auto [T, B, I, H] = args.shape;
-  const Index bytes = kernel.gates * H * (I + H) * static_cast<Index>(sizeof(Real));
   const bool as_they_lie = weights.W.row_stride == 1 && weights.U.row_stride == 1;
-  if (length || runs.size() > 1 || !as_they_lie || !few_steps(args.shape, bytes)) return false;
+  if (length || runs.size() > 1 || !as_they_lie || !few_steps<Real>(args.shape, kernel.gates))
+    return false;
   const Plan plan =
-      plan_layer(kernels(), args.shape, static_cast<double>(T * B), kernel.gates, 1, most);
+      plan_layer(kernels(), args.shape, steps_of(args.shape, nullptr), kernel.gates, 1, most);
   args.scratch = workspace(Purpose::scratch).reserve(kernel.few_steps_scratch_bytes(args));
   run_one_team(plan, [&](Team team) { kernel.few_steps(args, weights, team); });
   return true;
