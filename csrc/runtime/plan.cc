@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Divides sequences where every member of the team gets enough to fill its registers, else units
-// where a step has enough of them to pay for its barriers, else what sequences there are.
+// Divides sequences where they fill the registers of every member of the team, else units where a
+// step has enough of them to pay for its barriers, else what sequences there are.
 #include "plan.h"
 
 #include <algorithm>
@@ -11,8 +11,12 @@
 namespace pygru {
 namespace {
 
-// The least work between two barriers, where units are divided.
-constexpr double kLeastStep = 1e5;
+// The least work between two barriers, where units are divided: where sequences are too few for the
+// team, and where they would only be uneven parts.
+constexpr double kLeastStep = 1e5, kLeastEvenStep = 2.5e5;
+
+// Parts of sequences that fill the registers so many times are even enough.
+constexpr Index kManyTimes = 4;
 
 }  // namespace
 
@@ -27,10 +31,14 @@ Plan plan_layer(const KernelTable& table, Shape s, double steps, int gates, std:
   const auto plan = [&](Index team, Split split) -> Plan {
     return {team, split, together, per_step, together ? 2 * work : work};
   };
-  if (size == 1 || s.B >= rows * size) return plan(size, Split::sequences);
+  const Index filled = rows * size;  // sequences
+  const bool enough = s.B >= filled;
+  const bool evenly = s.B % filled == 0 || s.B >= kManyTimes * filled;
   const Index by_units = std::min<Index>(size, s.H / (4 * lanes));
-  if (by_units > 1 && per_step / static_cast<double>(by_units) >= kLeastStep)
-    return plan(by_units, Split::units);
+  const double step = per_step / static_cast<double>(std::max<Index>(1, by_units));
+  const bool units = enough ? !evenly && by_units == size && step >= kLeastEvenStep
+                            : by_units > 1 && step >= kLeastStep;
+  if (size > 1 && units) return plan(by_units, Split::units);
   return plan(std::max<Index>(1, std::min(size, s.B)), Split::sequences);
 }
 
