@@ -254,16 +254,17 @@ def check_targets(
     if not is_ours(loss):
         return
     target_ends = lengths_of(y, x, target_ends)
+    per_step = steps is None and y.ndim > 2 and answers_steps(model)
     uneven = isinstance(data.X, Ragged) and not isinstance(data.Y, Ragged)
     if uneven and target_ends is not None and not reads_targets(model):
+        hint = _hint(data, loss, y, target, target_ends, per_step)
         raise ValueError(
             f"{where}: {of}Y must be a list of sequences as X is, (N, T, ...) = {data.X.shape}, "
-            f"because the model answers every step, got shape {data.Y.shape}"
+            f"because the model answers every step, got shape {data.Y.shape}{hint}"
         )
     try:
         _compare(data, loss, y, target, target_ends)
     except (TypeError, ValueError) as error:
-        per_step = steps is None and y.ndim > 2 and answers_steps(model)
         hint = _hint(data, loss, y, target, target_ends, per_step)
         raise type(error)(f"{where}: {of}Y must fit the loss: {error}{hint}") from None
 

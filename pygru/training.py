@@ -329,11 +329,13 @@ def _check_kind(name: str, value: object, kind: Any, wanted: str) -> None:
         raise TypeError(f"fit: {name} must be {wanted}, got {value!r}")
 
 
-def _check_callbacks(callbacks: Callback | Iterable[Callback]) -> tuple[Callback, ...]:
+def _check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     """Return one or several callables as a tuple."""
     if callable(callbacks):
         return (callbacks,)
-    _check_kind("callbacks", callbacks, Iterable, "a callable or an iterable of callables")
+    if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
+        wanted = "a callable or an iterable of callables"
+        raise TypeError(f"fit: callbacks must be {wanted}, got {callbacks!r}")
     result = tuple(callbacks)
     for i, callback in enumerate(result):
         _check_kind(f"callbacks[{i}]", callback, Callable, "a callable")

@@ -88,3 +88,14 @@ def test_targets_that_nearly_fit_are_told_how(loss: str, change: Any, way: str) 
     X, Y = np.ones((4, 2)), np.array([0, 1, 2, 1])
     with pytest.raises((TypeError, ValueError), match=rf"; Y of shape .* would fit as {way}$"):
         fit(pygru.Linear(2, 3), X, change(Y), loss=loss, optimizer=pygru.Adam(), epochs=1)
+
+
+def test_one_target_each_of_a_list_is_told_of_the_last_step() -> None:
+    wanted = r"fit: Y must be a list of sequences as X is, .*, got shape \(6, 1\)"
+    way = r"; Y of shape \(6, 1\) would fit a model with a LastStep \(this one answers every step\)"
+    with pytest.raises(ValueError, match=f"^{wanted}{way}$"):
+        fit(PER_STEP, X_LIST, np.zeros((6, 1)))
+    with pytest.raises(ValueError, match=f"^{wanted.replace('6, 1', '6, 3')}$"):
+        fit(PER_STEP, X_LIST, np.zeros((6, 3)))
+    pooled = pygru.GRU(2, 3, **BATCHED), pygru.LastStep(), pygru.Linear(3, 1)
+    assert fit(pygru.Sequential(*pooled), X_LIST, np.zeros((6, 1)), epochs=1).loss

@@ -294,6 +294,7 @@ X_NAN[3, 0], Y_INF[7, 0] = np.nan, -np.inf
         ({"clip_value": True}, TypeError, "fit: clip_value must be a number above 0, got True"),
         ({"validation": 0.1}, TypeError, r"fit: validation must be \(X, Y\) or .* got float"),
         ({"callbacks": 3}, TypeError, "fit: callbacks must be a callable or .* got 3"),
+        ({"callbacks": "print"}, TypeError, "fit: callbacks must be a callable or .* got 'print'"),
         ({"callbacks": [print, 3]}, TypeError, r"fit: callbacks\[1\] must be a callable, got 3"),
         ({"metrics": 3}, TypeError, "metrics must be a name, a callable or .* got int"),
         ({"rng": -1}, ValueError, "fit: rng must be an int of at least 0, got -1"),
