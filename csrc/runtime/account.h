@@ -78,7 +78,7 @@ class Account {
   }
 
   static constexpr int kFirst = 4, kLast = 36;  // pauses, in times of what was lost
-  static constexpr Time kMostWon = std::chrono::milliseconds(10);
+  static constexpr Time kMostWon = std::chrono::milliseconds(30);
   static constexpr Time kMostLost = std::chrono::milliseconds(30);  // at once
   static constexpr unsigned kRarely = 128;                          // calls of a team to one alone
   // A large call hardly waits within: a team is seldom worse, and one alone is felt.
