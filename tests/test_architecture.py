@@ -38,7 +38,7 @@ KERNEL_LEVELS = (
     {"args.h", "cell.h"},
     {"kernel_table.h", "memory.h", "simd.h"},
     {"math.h", "panels.h", "sums.h", "units.h"},
-    {"pass.h", "tile.h"},
+    {"pass.h", "tile.h", "unpacked.h"},
     {"gemm.h"},
     {"gru.h", "rnn.h"},
     {"weights.h"},

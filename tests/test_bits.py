@@ -234,6 +234,19 @@ def test_linear_is_the_same_alone_in_any_batch_and_with_any_threads(isa, dtype, 
             assert_same_bits(own, linear(x[row], W, b, dy[row]), f"in row {i} of {N}")
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_few_rows_that_are_not_packed_for_give_the_same(threads, isa, dtype, keep_threads):
+    _core.set_num_threads(threads)
+    sizes = ((1, 9, 1), (3, 50, 7), (1, 40, 1000), (2, 7, 65), (7, 600, 903), (18, 512, 520))
+    for N, K, M in sizes:
+        x, W, b, _ = draw_linear(N, K, M, dtype)
+        for bias in (b, None):
+            few, packed = (np.full((N, M), np.nan, dtype) for _ in range(2))
+            _core.linear_forward(x, np.asfortranarray(W), bias, few)
+            _core.linear_forward(x, W, bias, packed)
+            assert few.tobytes() == packed.tobytes()
+
+
 def test_linear_with_avx2_is_avx512(dtype, two_widths):
     arrays = draw_linear(700, 40, 200, dtype)
     results = []

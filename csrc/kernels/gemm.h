@@ -107,10 +107,10 @@ struct Product {
   // A few rows with several panels at once, from the j-th on.
   void last_rows(Range few, Index j, int panels) {
     const Index p = min(nth(j), nth(j + panels - 1));
-    const int count = static_cast<int>(few.end - few.begin);
+    const int height = static_cast<int>(few.end - few.begin);
     const Tile<Real> tile = {.i = few.begin,
-                             .rows = count,
-                             .R = count,
+                             .rows = height,
+                             .R = height,
                              .v = b.panels.first(p),
                              .width = b.panels.width(p),
                              .panels = panels,

@@ -75,6 +75,7 @@ constexpr Kernels<Real> all_kernels() {
           .linear = {.packed_bytes = packed_linear_bytes<Real>,
                      .pack = flushed<pack_linear<Real>>,
                      .forward = flushed<linear<Real>>,
+                     .few_rows = flushed<few_rows<Real>>,
                      .backward_scratch_bytes = linear_backward_scratch_bytes<Real>,
                      .backward = flushed<linear_backward<Real>>},
           // Functions of one number: a denormal gives what they have there.

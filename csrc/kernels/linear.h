@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // y = x W^T + b on N rows, and its gradient: dx = dy W, dW += dy^T x, db += sum of dy.
 // The same chains as a recurrent layer's input product, so that a Linear gives the same bits alone,
-// in a batch and in a stream. Depends on gemm.h and memory.h.
+// in a batch and in a stream. Depends on gemm.h, memory.h and unpacked.h.
 #pragma once
 
 #include "gemm.h"
 #include "memory.h"
+#include "unpacked.h"
 
 namespace {
 
@@ -53,6 +54,33 @@ void linear(const Linear<Real>& f, Team team) {
         return begin_at(tile, weights.b + tile.v * kLanes<Real>, kLanes<Real>, 0);
       },
       store_rows<Real>(f.M, [&](Index i) { return f.y.at(i, 0); }));
+}
+
+// linear() on a few rows from W that is not packed but input-major. The team divides its columns.
+template <class Real>
+void few_rows(const Linear<Real>& f, Matrix<const Real> W, const Real* b, Team team) {
+  constexpr Index lanes = kLanes<Real>, block = 16;
+  const Range registers = share(vectors_of<Real>(f.M), team);
+  const Index begin = registers.begin * lanes, end = min(f.M, registers.end * lanes);
+  const Index whole = begin + (end - begin) / lanes * lanes, rest = end - whole;
+  const auto x_from = [&](Index i) { return [=, &f](Index r) { return f.x.at(i + r, 0); }; };
+  const auto W_from = [&](Index c) -> Matrix<const Real> {
+    return {W.at(c, 0), W.row_stride, W.column_stride};
+  };
+  for (Index i = 0; i < f.N; ++i)
+    for (Index c = begin; c < end; ++c) *f.y.at(i, c) = b ? b[c] : Real(0);
+  if (begin < whole)
+    add_products(
+        f.N, [&](Index i) { return f.y.at(i, begin); }, whole - begin, W_from(begin), x_from(0),
+        f.K);
+  for (Index i = 0; rest > 0 && i < f.N; i += block) {
+    Real sums[block * lanes];
+    const auto sums_of = [&](Index r) { return sums + r * lanes; };
+    const Index rows = min(block, f.N - i);
+    for (Index r = 0; r < rows; ++r) store(sums_of(r), load_part(f.y.at(i + r, whole), rest));
+    add_products(rows, sums_of, rest, W_from(whole), x_from(i), f.K);
+    for (Index r = 0; r < rows; ++r) store_part(f.y.at(i + r, whole), load(sums_of(r)), rest);
+  }
 }
 
 template <class Real>

@@ -69,15 +69,19 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Index mos
   });
 }
 
-// Whether packing a layer's weights would cost more than it saves, by measurements of 0.1 to 25 MB:
-// for as many steps as grow with the root of their size. Several sequences count by threes, as they
-// meet unpacked weights; rows of few units cost more than their size says.
+// Whether packing weights of so many bytes would cost more than it saves to `steps` times `rows`
+// that meet them, by measurements of 0.1 to 25 MB: to as many as grow with the root of their size.
+// Several rows count by threes, as they meet unpacked weights.
+bool few(Index steps, Index rows, Index bytes) {
+  const Index threes = rows == 1 ? 1 : (rows + 2) / 3 * 3;
+  const double all = static_cast<double>(steps) * static_cast<double>(threes);
+  return all > 0 && (all <= 3 || all * all <= static_cast<double>(bytes) / 3200);
+}
+
+// Those of `outputs` for each input; a row of few outputs costs more than its size says.
 template <class Real>
-bool few_steps(Shape s, int gates) {
-  const Index sequences = s.B == 1 ? 1 : (s.B + 2) / 3 * 3;
-  const double steps = static_cast<double>(s.T) * static_cast<double>(sequences);
-  const Index bytes = gates * s.H * std::min(s.I + s.H, 4 * s.H) * static_cast<Index>(sizeof(Real));
-  return steps > 0 && (steps <= 3 || steps * steps <= static_cast<double>(bytes) / 3200);
+Index bytes_of(Index inputs, Index outputs) {
+  return outputs * std::min(inputs, 4 * outputs) * static_cast<Index>(sizeof(Real));
 }
 
 // A few steps of a few sequences of one direction, from the weights as they are; false if it is
@@ -88,9 +92,10 @@ bool run_few_steps(Cell cell, const Index* length, std::vector<ForwardRun<Real>>
   Forward<Real>& args = runs[0].args;
   const Weights<Real>& weights = runs[0].weights;
   const CellKernels<Real>& kernel = cell_of<Real>(kernels(), cell);
+  const auto [T, B, I, H] = args.shape;
   const bool as_they_lie = weights.W.row_stride == 1 && weights.U.row_stride == 1;
-  if (length || runs.size() > 1 || !as_they_lie || !few_steps<Real>(args.shape, kernel.gates))
-    return false;
+  if (length || runs.size() > 1 || !as_they_lie) return false;
+  if (!few(T, B, kernel.gates * bytes_of<Real>(I + H, H))) return false;
   const Plan plan =
       plan_layer(kernels(), args.shape, steps_of(args.shape, nullptr), kernel.gates, 1, most);
   args.scratch = workspace(Purpose::scratch).reserve(kernel.few_steps_scratch_bytes(args));
@@ -143,11 +148,13 @@ double operations(Index K, Index M) {
 template <class Real>
 void run_linear(Linear<Real> args, Matrix<const Real> W, const Real* b) {
   const LinearKernels<Real>& kernel = kernels_of<Real>(kernels()).linear;
+  const Plan plan = plan_rows(args.N, operations(args.K, args.M));
+  if (W.row_stride == 1 && few(1, args.N, bytes_of<Real>(args.K, args.M)))
+    return run_one_team(plan, [&](Team team) { kernel.few_rows(args, W, b, team); });
   void* packed = workspace(Purpose::packed).reserve(kernel.packed_bytes(args.K, args.M));
   kernel.pack(packed, args.K, args.M, W, b);
   args.packed = packed;
-  run_one_team(plan_rows(args.N, operations(args.K, args.M)),
-               [&](Team team) { kernel.forward(args, team); });
+  run_one_team(plan, [&](Team team) { kernel.forward(args, team); });
 }
 
 template <class Real>
