@@ -43,7 +43,8 @@ def options(request):
 
 
 def test_thread_count_does_not_change_a_bit(cell, options, isa, dtype, keep_threads):
-    for sizes in SHAPES:
+    by_units_although_sequences_would_do = (6, 21, 40, 130)
+    for sizes in (*SHAPES, by_units_although_sequences_would_do):
         p = draw(cell, *sizes, options, dtype)
         _core.set_num_threads(1)
         expected = solve(p)
@@ -237,7 +238,7 @@ def test_linear_is_the_same_alone_in_any_batch_and_with_any_threads(isa, dtype, 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_few_rows_that_are_not_packed_for_give_the_same(threads, isa, dtype, keep_threads):
     _core.set_num_threads(threads)
-    sizes = ((1, 9, 1), (3, 50, 7), (1, 40, 1000), (2, 7, 65), (7, 600, 903), (18, 512, 520))
+    sizes = ((1, 9, 2), (3, 50, 7), (1, 40, 1000), (2, 7, 65), (7, 600, 903), (18, 512, 523))
     for N, K, M in sizes:
         x, W, b, _ = draw_linear(N, K, M, dtype)
         for bias in (b, None):

@@ -302,6 +302,7 @@ int main() {
       [&] { return layer(Cell::gru_after, short_one, 1, false); },  // from unpacked weights
       [&] { return layer(Cell::gru_before, short_few, 1, false); },
       [&] { return linear(600, 32, 64); },
+      [&] { return linear(9, 256, 1003); },  // from unpacked weights
       [&] { return stream(model, one.T, one.B); },
   };
   constexpr std::size_t n = std::size(jobs);

@@ -39,14 +39,14 @@ struct Product {
   // The j-th panel that is taken.
   Index nth(Index j) const { return from == From::begin ? part.begin + j : part.end - 1 - j; }
 
-  // The last rows, too few for a whole tile, come after every panel, or the few panels that they
-  // take at once, while these are in L2.
+  // The last rows, too few for a full tile, follow each few panels, as many as they take at once,
+  // while these are still in L2.
   void run() {
     const int few = static_cast<int>(min(rows.end - full, kRegisterRows));
     for (Index j = 0; j < count;) {
       const int panels = few ? equally_wide(j, panels_at_once(few)) : 1;
       if (full > rows.begin)
-        for (int next = 0; next < panels; ++next) whole_tiles(j + next);
+        for (int i = 0; i < panels; ++i) full_tiles(j + i);
       for (Index i = full; i < rows.end; i += few)
         last_rows({i, min(rows.end, i + few)}, j, panels);
       j += panels;
@@ -60,8 +60,8 @@ struct Product {
     return most;
   }
 
-  // The tiles of all full rows with the j-th panel.
-  void whole_tiles(Index j) {
+  // All full tiles of the j-th panel.
+  void full_tiles(Index j) {
     const Index p = nth(j), next = j + 1 < count ? nth(j + 1) : p;
     const Index v = b.panels.first(p);
     const int width = b.panels.width(p);
@@ -105,10 +105,10 @@ struct Product {
   }
 
   // A few rows with several panels at once, from the j-th on.
-  void last_rows(Range few, Index j, int panels) {
+  void last_rows(Range these, Index j, int panels) {
     const Index p = min(nth(j), nth(j + panels - 1));
-    const int height = static_cast<int>(few.end - few.begin);
-    const Tile<Real> tile = {.i = few.begin,
+    const int height = static_cast<int>(these.end - these.begin);
+    const Tile<Real> tile = {.i = these.begin,
                              .rows = height,
                              .R = height,
                              .v = b.panels.first(p),

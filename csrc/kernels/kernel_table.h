@@ -42,7 +42,8 @@ struct LinearKernels {
   Index (*packed_bytes)(Index K, Index M);
   void (*pack)(void* packed, Index K, Index M, Matrix<const Real> W, const Real* b);
   void (*forward)(const Linear<Real>&, Team);
-  // forward() from W that is not packed but input-major.
+  // forward() from W that is not packed but input-major (its row_stride is 1); of a team each has
+  // its outputs.
   void (*few_rows)(const Linear<Real>&, Matrix<const Real> W, const Real* b, Team);
   Index (*backward_scratch_bytes)(const LinearBackward<Real>&);
   void (*backward)(const LinearBackward<Real>&, Team);

@@ -56,10 +56,10 @@ void linear(const Linear<Real>& f, Team team) {
       store_rows<Real>(f.M, [&](Index i) { return f.y.at(i, 0); }));
 }
 
-// linear() on a few rows from W that is not packed but input-major. The team divides its columns.
+// linear() on a few rows, from W that is input-major and not packed. The team divides the outputs.
 template <class Real>
 void few_rows(const Linear<Real>& f, Matrix<const Real> W, const Real* b, Team team) {
-  constexpr Index lanes = kLanes<Real>, block = 16;
+  constexpr Index lanes = kLanes<Real>, block = 15;  // rows, which are taken by threes
   const Range registers = share(vectors_of<Real>(f.M), team);
   const Index begin = registers.begin * lanes, end = min(f.M, registers.end * lanes);
   const Index whole = begin + (end - begin) / lanes * lanes, rest = end - whole;
@@ -67,12 +67,15 @@ void few_rows(const Linear<Real>& f, Matrix<const Real> W, const Real* b, Team t
   const auto W_from = [&](Index c) -> Matrix<const Real> {
     return {W.at(c, 0), W.row_stride, W.column_stride};
   };
-  for (Index i = 0; i < f.N; ++i)
-    for (Index c = begin; c < end; ++c) *f.y.at(i, c) = b ? b[c] : Real(0);
+  for (Index i = 0; i < f.N; ++i) {
+    Real* const y = f.y.at(i, 0);
+    for (Index c = begin; c < end; ++c) y[c] = b ? b[c] : Real(0);
+  }
   if (begin < whole)
     add_products(
         f.N, [&](Index i) { return f.y.at(i, begin); }, whole - begin, W_from(begin), x_from(0),
         f.K);
+  // The last ones in a buffer, as y has no room for a whole register of them.
   for (Index i = 0; rest > 0 && i < f.N; i += block) {
     Real sums[block * lanes];
     const auto sums_of = [&](Index r) { return sums + r * lanes; };

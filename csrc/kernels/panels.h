@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How the operands of a product lie in memory.
+// How the operands of a product lie in memory, and the counting that all products share.
 //
 // The right one is packed into panels [panel][K][N][lanes] of N <= 3 registers, so that one
 // broadcast of A[i, k] meets N registers and a panel is one contiguous stream. Which column of a
@@ -127,6 +127,7 @@ template <int count, class Real, class Columns>
 Index copy_panels(Real* dst, Panels panels, Range part, Index depth, Index K,
                   Matrix<const Real> source, Columns columns) {
   constexpr int N = count * kTileVectors;
+  static_assert(N <= 24, "or the pragma below must say more");
   constexpr Index lanes = kLanes<Real>, stride = kTileVectors * lanes;
   const Index first = panels.first(part.begin), last = part.begin + count - 1;
   if (source.row_stride != 1 || last >= part.end || panels.width(last) != kTileVectors ||
@@ -154,12 +155,15 @@ void pack(Real* dst, Panels panels, Index K, Range k, Matrix<const Real> source,
     const auto copy = [&]<int count>(Constant<count>) {
       return copy_panels<count>(panel, panels, part, K, k.end - k.begin, source, columns);
     };
-    // Two cache lines of each row at once, which an L2 cache fetches in pairs, or one.
+    // Two cache lines of each gate's row at once, which an L2 cache fetches in pairs, or one.
     Index packed = copy(Constant<2 * kLineRegisters>{});
     if (packed == 0) packed = copy(Constant<kLineRegisters>{});
-    for (int n = 0; packed == 0 && n < panels.width(p); ++n)
-      pack_lane(panel + n * lanes, stride, source, columns(first + n), k.end - k.begin);
-    part.begin += max(1, packed);
+    if (packed == 0) {
+      for (int n = 0; n < panels.width(p); ++n)
+        pack_lane(panel + n * lanes, stride, source, columns(first + n), k.end - k.begin);
+      packed = 1;
+    }
+    part.begin += packed;
   }
 }
 

@@ -179,7 +179,9 @@ constexpr Index kRowBlock = kRegisterBytes > 32 ? 32 : 64;
 
 // Bytes that do not stay in a core's own cache (an L2 of 0.5 to 2 MiB), beside all that passes.
 constexpr Index kFar = 1 << 19;
-constexpr Index kVeryFar = 1 << 22;  // nor, beside all else, in its share of L3
+// Bytes that do not stay in its share of an L3 either: from here on even a panel that passes once
+// is fetched (csrc/README.md).
+constexpr Index kVeryFar = 1 << 22;
 
 template <class Real>
 constexpr Index kAccumulators = kRowBlock * kTileVectors * kLanes<Real>;  // elements a member needs

@@ -8,9 +8,9 @@
 namespace {
 
 // sums(r)[0..n) += sum_k a(r)[k] W[c, k] for some rows r, k in ascending order; there is room for
-// whole registers of sums. W is input-major and read row by row as it lies, once: a few of its rows
-// meet up to three of `a` in each pass over their sums. The first of several passes over the same
-// rows of W brings the next ones closer.
+// whole registers of sums. W is input-major and read row by row as it lies, once from memory: a few
+// of its rows meet up to three of `a` in each pass over their sums. With several rows, the first
+// pass over some rows of W brings the next ones closer.
 template <class Real, class Sums, class A>
 void add_products(Index rows, Sums sums, Index n, Matrix<const Real> W, A a, Index K) {
   constexpr Index lanes = kLanes<Real>;

@@ -4,9 +4,10 @@
 //
 // A team is slower than one thread where its members must be woken, where other processes use their
 // CPUs, or where two CPUs of a virtual machine are one core. So the account holds what teams have
-// won of late. When they have lost more, calls run alone for four times that long, then a team
-// tries again. Where teams go on to lose before they have won that back, it is twelve times, then
-// 36: a hiccup of the machine costs little, and threads that are no use a 36th.
+// won of late (as much as a few hiccups of a host take). When they have lost more, calls run alone
+// for four times that long, then a team tries again. Where teams go on to lose before they have won
+// that back, it is twelve times, then 36: a hiccup of the machine costs little, and threads that
+// are no use a 36th.
 #pragma once
 
 #include <algorithm>

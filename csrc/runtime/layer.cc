@@ -69,19 +69,21 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Index mos
   });
 }
 
-// Whether packing weights of so many bytes would cost more than it saves to `steps` times `rows`
-// that meet them, by measurements of 0.1 to 25 MB: to as many as grow with the root of their size.
-// Several rows count by threes, as they meet unpacked weights.
+// Whether `steps` times `rows` that meet weights of so many bytes are too few to pack these for.
+// Three always are; otherwise the limit grows with the root of the bytes, up to 44 with 6 MB and 88
+// with 25 (measured: csrc/README.md). Rows count by threes, as they meet unpacked weights.
 bool few(Index steps, Index rows, Index bytes) {
-  const Index threes = rows == 1 ? 1 : (rows + 2) / 3 * 3;
-  const double all = static_cast<double>(steps) * static_cast<double>(threes);
-  return all > 0 && (all <= 3 || all * all <= static_cast<double>(bytes) / 3200);
+  const Index counted = rows == 1 ? 1 : (rows + 2) / 3 * 3;
+  const double met = static_cast<double>(steps) * static_cast<double>(counted);
+  return met > 0 && (met <= 3 || met * met <= std::min(static_cast<double>(bytes), 25e6) / 3200);
 }
 
-// Those of `outputs` for each input; a row of few outputs costs more than its size says.
+// The bytes of weights that count for few(): fewer where rows of memory are short, which are slow
+// to read, or so long that the sums of several do not stay in cache.
 template <class Real>
-Index bytes_of(Index inputs, Index outputs) {
-  return outputs * std::min(inputs, 4 * outputs) * static_cast<Index>(sizeof(Real));
+Index bytes_that_count(Index inputs, Index outputs) {
+  const Index rows = std::min(inputs, 4 * outputs), columns = std::min(outputs, 64 * inputs);
+  return rows * columns * static_cast<Index>(sizeof(Real));
 }
 
 // A few steps of a few sequences of one direction, from the weights as they are; false if it is
@@ -95,7 +97,7 @@ bool run_few_steps(Cell cell, const Index* length, std::vector<ForwardRun<Real>>
   const auto [T, B, I, H] = args.shape;
   const bool as_they_lie = weights.W.row_stride == 1 && weights.U.row_stride == 1;
   if (length || runs.size() > 1 || !as_they_lie) return false;
-  if (!few(T, B, kernel.gates * bytes_of<Real>(I + H, H))) return false;
+  if (!few(T, B, kernel.gates * bytes_that_count<Real>(I + H, H))) return false;
   const Plan plan =
       plan_layer(kernels(), args.shape, steps_of(args.shape, nullptr), kernel.gates, 1, most);
   args.scratch = workspace(Purpose::scratch).reserve(kernel.few_steps_scratch_bytes(args));
@@ -148,9 +150,11 @@ double operations(Index K, Index M) {
 template <class Real>
 void run_linear(Linear<Real> args, Matrix<const Real> W, const Real* b) {
   const LinearKernels<Real>& kernel = kernels_of<Real>(kernels()).linear;
-  const Plan plan = plan_rows(args.N, operations(args.K, args.M));
-  if (W.row_stride == 1 && few(1, args.N, bytes_of<Real>(args.K, args.M)))
+  Plan plan = plan_rows(args.N, operations(args.K, args.M));
+  if (W.row_stride == 1 && few(1, args.N, bytes_that_count<Real>(args.K, args.M))) {
+    plan.size = std::clamp<Index>(args.M / kernels().lanes_f32, 1, plan.size);
     return run_one_team(plan, [&](Team team) { kernel.few_rows(args, W, b, team); });
+  }
   void* packed = workspace(Purpose::packed).reserve(kernel.packed_bytes(args.K, args.M));
   kernel.pack(packed, args.K, args.M, W, b);
   args.packed = packed;

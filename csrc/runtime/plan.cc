@@ -11,9 +11,9 @@
 namespace pygru {
 namespace {
 
-// The least work between two barriers, where units are divided: where sequences are too few for the
-// team, and where they would only be uneven parts.
-constexpr double kLeastStep = 1e5, kLeastEvenStep = 2.5e5;
+// The least work of a member between two barriers, on average, where units are divided: where
+// sequences are too few for the team, and where they would make uneven parts.
+constexpr double kLeastStep = 1e5, kLeastStepIfUneven = 2.5e5;
 
 // Parts of sequences that fill the registers so many times are even enough.
 constexpr Index kManyTimes = 4;
@@ -31,12 +31,12 @@ Plan plan_layer(const KernelTable& table, Shape s, double steps, int gates, std:
   const auto plan = [&](Index team, Split split) -> Plan {
     return {team, split, together, per_step, together ? 2 * work : work};
   };
-  const Index filled = rows * size;  // sequences
-  const bool enough = s.B >= filled;
-  const bool evenly = s.B % filled == 0 || s.B >= kManyTimes * filled;
+  const Index at_once = rows * size;  // sequences in the registers of all members
+  const bool enough = s.B >= at_once;
+  const bool evenly = s.B % at_once == 0 || s.B >= kManyTimes * at_once;
   const Index by_units = std::min<Index>(size, s.H / (4 * lanes));
-  const double step = per_step / static_cast<double>(std::max<Index>(1, by_units));
-  const bool units = enough ? !evenly && by_units == size && step >= kLeastEvenStep
+  const double step = work / static_cast<double>(std::max<Index>(1, s.T * by_units));
+  const bool units = enough ? !evenly && by_units == size && step >= kLeastStepIfUneven
                             : by_units > 1 && step >= kLeastStep;
   if (size > 1 && units) return plan(by_units, Split::units);
   return plan(std::max<Index>(1, std::min(size, s.B)), Split::sequences);
