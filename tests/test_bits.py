@@ -222,7 +222,7 @@ def draw_linear(N, K, M, dtype):
 
 
 def test_linear_is_the_same_alone_in_any_batch_and_with_any_threads(isa, dtype, keep_threads):
-    for N, K, M in ((2, 3, 1), (7, 33, 17), (64, 300, 65), (700, 40, 200)):
+    for N, K, M in ((2, 3, 1), (7, 33, 17), (6, 640, 901), (64, 300, 65), (700, 40, 200)):
         x, W, b, dy = draw_linear(N, K, M, dtype)
         _core.set_num_threads(1)
         expected = linear(x, W, b, dy)

@@ -29,6 +29,17 @@ def test_the_threads_of_a_stream_have_memory_and_leave_no_sequence_out(sizes, th
         np.testing.assert_array_equal(stream.process(x), expected)
 
 
+@pytest.mark.parametrize("B", [1, 9])
+def test_the_threads_of_a_wide_linear_leave_no_output_out(B, threads, rng):
+    model = pygru.Sequential(pygru.GRU(3, 512, rng=0), pygru.Linear(512, 4001, rng=1))
+    x = rng.standard_normal((5, B, 3)).astype(np.float32)
+    expected = model(x)
+    stream = pygru.Stream(model, batch=B)
+    np.testing.assert_array_equal(np.stack([stream.step(x_t) for x_t in x]), expected)
+    stream.reset()
+    np.testing.assert_array_equal(stream.process(x), expected)
+
+
 @glibc
 @pytest.mark.parametrize("call", ["process", "step"])
 def test_a_thread_that_a_stream_cannot_have_costs_one_warning(call, succeed):

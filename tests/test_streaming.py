@@ -346,9 +346,10 @@ import ctypes, os
 import numpy as np, pygru
 counter = ctypes.CDLL(os.environ["LD_PRELOAD"])
 counter.allocations.restype = ctypes.c_long
-model = pygru.Sequential(pygru.GRU(3, 64, 2, rng=0), pygru.Linear(64, 2, rng=0))
-x, out = np.zeros(3, np.float32), np.empty(2, np.float32)
-block, outs = np.zeros((100, 3), np.float32), np.empty((100, 2), np.float32)
+width = int(os.environ["WIDTH"])
+model = pygru.Sequential(pygru.GRU(3, 64, 2, rng=0), pygru.Linear(64, width, rng=0))
+x, out = np.zeros(3, np.float32), np.empty(width, np.float32)
+block, outs = np.zeros((100, 3), np.float32), np.empty((100, width), np.float32)
 stream = pygru.Stream(model)
 def run():
     before = counter.allocations()
@@ -364,10 +365,11 @@ print(min(run() for _ in range(5)))
 @pytest.mark.skipif(
     sys.platform != "linux" or not shutil.which("cc"), reason="needs LD_PRELOAD and a C compiler"
 )
-def test_a_step_into_out_allocates_nothing(tmp_path, python):
+@pytest.mark.parametrize(("threads", "width"), [(1, 2), (2, 20_000)])
+def test_a_step_into_out_allocates_nothing(tmp_path, python, threads, width):
     source, library = tmp_path / "counter.c", tmp_path / "counter.so"
     source.write_text(COUNTER)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
-    run = python(COUNTED, LD_PRELOAD=str(library), PYGRU_NUM_THREADS="1")
+    run = python(COUNTED, LD_PRELOAD=str(library), PYGRU_NUM_THREADS=str(threads), WIDTH=str(width))
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) == 0

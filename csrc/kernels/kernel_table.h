@@ -40,7 +40,7 @@ struct CellKernels {
 template <class Real>
 struct LinearKernels {
   Index (*packed_bytes)(Index K, Index M);
-  void (*pack)(void* packed, Index K, Index M, Matrix<const Real> W, const Real* b);
+  void (*pack)(void* packed, Index K, Index M, Matrix<const Real> W, const Real* b, Team);
   void (*forward)(const Linear<Real>&, Team);
   // forward() from W that is not packed but input-major (its row_stride is 1); of a team each has
   // its outputs.

@@ -32,24 +32,32 @@ Index packed_linear_bytes(Index K, Index M) {
   return arena.used;
 }
 
+// Each member of the team packs some of it.
 template <class Real>
-void pack_linear(void* memory, Index K, Index M, Matrix<const Real> W, const Real* b) {
+void pack_linear(void* memory, Index K, Index M, Matrix<const Real> W, const Real* b, Team team) {
+  constexpr Index lanes = kLanes<Real>;
   Arena arena(memory);
   const PackedLinear<Real> to = packed_linear<Real>(arena, K, M);
   const Panels panels(vectors_of<Real>(M));
-  pack(to.W, panels, K, {0, K}, W, InOrder<Real>{M}, {0, panels.count()});
-  for (Index c = 0; c < panels.vectors * kLanes<Real>; ++c) to.b[c] = b && c < M ? b[c] : Real(0);
+  const Range part = share(panels.count(), team);
+  pack(to.W, panels, K, {0, K}, W, InOrder<Real>{M}, part);
+  for (Index c = panels.first(part.begin) * lanes; c < panels.first(part.end) * lanes; ++c)
+    to.b[c] = b && c < M ? b[c] : Real(0);
 }
 
+// The team divides the rows or, where these would not fill the registers of all, the outputs.
 template <class Real>
 void linear(const Linear<Real>& f, Team team) {
   Arena packed(f.packed);
   const PackedLinear<Real> weights = packed_linear<Real>(packed, f.K, f.M);
   const Panels panels(vectors_of<Real>(f.M));
+  const bool by_rows = f.N >= kRegisterRows * team.size;
+  const Range rows = {0, f.N}, part = {0, panels.count()};
   Real accumulators[kAccumulators<Real>];
   product(
-      PackedMatrix<Real>{weights.W, panels, f.K, f.K}, share(f.N, team), {0, panels.count()},
-      accumulators, [&](Index i) -> const Real* { return f.x.at(i, 0); },
+      PackedMatrix<Real>{weights.W, panels, f.K, f.K}, by_rows ? share(f.N, team) : rows,
+      by_rows ? part : share(panels.count(), team), accumulators,
+      [&](Index i) -> const Real* { return f.x.at(i, 0); },
       [&](const auto& tile) {
         return begin_at(tile, weights.b + tile.v * kLanes<Real>, kLanes<Real>, 0);
       },

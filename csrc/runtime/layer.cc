@@ -156,9 +156,12 @@ void run_linear(Linear<Real> args, Matrix<const Real> W, const Real* b) {
     return run_one_team(plan, [&](Team team) { kernel.few_rows(args, W, b, team); });
   }
   void* packed = workspace(Purpose::packed).reserve(kernel.packed_bytes(args.K, args.M));
-  kernel.pack(packed, args.K, args.M, W, b);
   args.packed = packed;
-  run_one_team(plan, [&](Team team) { kernel.forward(args, team); });
+  run_one_team(plan, [&](Team team) {
+    kernel.pack(packed, args.K, args.M, W, b, team);
+    team.sync();
+    kernel.forward(args, team);
+  });
 }
 
 template <class Real>

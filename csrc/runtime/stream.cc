@@ -34,7 +34,8 @@ PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : 
       }
       case LayerKind::linear: {
         const LinearKernels<Real>& kernel = kernels_of<Real>(table).linear;
-        kernel.pack(to.packed.reserve(kernel.packed_bytes(K, M)), K, M, weights.W, weights.b_x);
+        kernel.pack(to.packed.reserve(kernel.packed_bytes(K, M)), K, M, weights.W, weights.b_x,
+                    Team{});
         break;
       }
       case LayerKind::layer_norm: {  // w, then b
@@ -212,7 +213,8 @@ void Stream<Real>::run_rows(const Layer& layer, const Real* x, Index N, Real* y)
     args.x = {x, K, 1};
     args.y = {y, M, 1};
     args.packed = layer.packed.get();
-    kernels.linear.forward(args, Team{});
+    const double per_row = 2 * static_cast<double>(K) * static_cast<double>(M);
+    run_one_team(plan_rows(N, per_row), [&](Team team) { kernels.linear.forward(args, team); });
   } else if (layer.kind == LayerKind::layer_norm) {
     const auto* const w = static_cast<const Real*>(layer.packed.get());
     kernels.layer_norm(
