@@ -85,7 +85,7 @@ class GRU(Recurrent):
     -----
     ``params`` and ``grads`` hold ``weight_ih_l{k}`` (3H, I; D*H above the first layer),
     ``weight_hh_l{k}`` (3H, H), ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (3H,), gates stacked r, z, n,
-    with ``_reverse`` appended for the second direction. Denormal numbers count as 0 in all kernels.
+    with ``_reverse`` appended for the second direction. Denormal numbers count as 0 in its kernels.
 
     References
     ----------

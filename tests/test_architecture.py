@@ -183,7 +183,7 @@ def test_the_kernels_fetch_ahead():
 
 # --- Python ---------------------------------------------------------------------------------------
 
-# Modules by level: each may import the levels before its own. The layers, and what is below them,
+# Modules by level: each may import the levels before its own. The layers, and what they import,
 # know no files; the specification, which is for tests and learners, is used by nobody.
 LEVELS = (
     {"_core", "checks", "locks", "widths"},

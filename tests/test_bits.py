@@ -161,7 +161,7 @@ def test_avx2_is_avx512(cell, options, dtype, two_widths):
         assert_same_bits(*results, f"at {sizes}")
 
 
-# Digests of what every instruction set with fused multiply-add gives: no machine here has all of
+# Digests of what every instruction set with fused multiply-add gives: no one machine has all of
 # them, so each is held against the record. A change that is meant to change bits takes over what
 # the failing test printed.
 RECORD = {

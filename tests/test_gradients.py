@@ -12,17 +12,12 @@ import itertools
 
 import numpy as np
 import pytest
+from layer_problems import RECURRENT
 from tolerances import assert_close
 
 import pygru
 
 T, B, I, H = 4, 3, 2, 4  # noqa: E741
-CELLS = {
-    "gru_after": lambda *a, **k: pygru.GRU(*a, reset="after", **k),
-    "gru_before": lambda *a, **k: pygru.GRU(*a, reset="before", **k),
-    "rnn_tanh": lambda *a, **k: pygru.RNN(*a, nonlinearity="tanh", **k),
-    "rnn_relu": lambda *a, **k: pygru.RNN(*a, nonlinearity="relu", **k),
-}
 # What reads y (T, B, K)
 READERS = {
     "each step": lambda K: [pygru.LayerNorm(K, dtype=np.float64)],
@@ -64,7 +59,7 @@ def check_directions(model, run, x, rng, count=4):
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", RECURRENT)
 def test_gradients_of_every_combination_are_finite_differences(cell, reader, lengths, rng):
     for layers, bidirectional, first in itertools.product((1, 2), (False, True), (False, True)):
         if reader == "both ends" and not bidirectional:
@@ -75,7 +70,7 @@ def test_gradients_of_every_combination_are_finite_differences(cell, reader, len
         model = pygru.Sequential(
             pygru.Linear(I, I, dtype=np.float64, rng=rng),
             pygru.Dropout(0.2, rng=rng),
-            CELLS[cell](I, H, layers, bidirectional=bidirectional, **dropout, **options),
+            RECURRENT[cell](I, H, layers, bidirectional=bidirectional, **dropout, **options),
             *READERS[reader](K),
             pygru.Linear(K, 2, dtype=np.float64, rng=rng),
         )
@@ -85,13 +80,13 @@ def test_gradients_of_every_combination_are_finite_differences(cell, reader, len
             check_directions(model, lambda m=model, x=x, e=ends: m.forward(x, lengths=e), x, rng)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", RECURRENT)
 def test_gradients_of_pieces_with_carried_state_are_finite_differences(cell, rng):
     for layers, first, pooled in itertools.product((1, 2), (False, True), (False, True)):
         options = {"batch_first": first, "dtype": np.float64, "rng": rng}
         model = pygru.Sequential(
-            CELLS[cell](I, H, layers, **options),
-            pygru.Sequential(CELLS[cell](H, H, **options)),
+            RECURRENT[cell](I, H, layers, **options),
+            pygru.Sequential(RECURRENT[cell](H, H, **options)),
             *([pygru.LastStep()] if pooled else []),
         )
         x = rng.standard_normal((B, T, I) if first else (T, B, I))

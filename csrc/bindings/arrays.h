@@ -39,7 +39,7 @@ inline std::string text_of(const Index* shape, Index axes, bool any_time = false
   return text + (axes == 1 ? ",)" : ")");
 }
 
-// Where memory ends: sizes and strides up to here leave room for padding and scratch in an Index.
+// Where memory ends: sizes up to here leave room for padding and scratch in an Index.
 // An array that repeats its elements may have a larger shape than any memory.
 constexpr Index kMostElements = Index{1} << 44;
 inline bool fits_memory(const py::array& array) {

@@ -47,12 +47,9 @@ std::vector<Index> lengths_of(py::handle lengths, Shape s) {
 
 // The work of a forward pass, if no sequence is shorter than the longest.
 template <class Real, class Run>
-double operations(Cell cell, const std::vector<Run>& runs) {
-  const auto [T, B, I, H] = runs[0].args.shape;
-  const double gates = cell_of<Real>(kernels(), cell).gates;
-  const double unit = gates * (2 * static_cast<double>(I + H) + kFunctionWork);
-  const double step = kStepWork + static_cast<double>(B) * static_cast<double>(H) * unit;
-  return static_cast<double>(T) * step * static_cast<double>(runs.size());
+double work_of(Cell cell, const std::vector<Run>& runs) {
+  const double each = cell_work(cell_of<Real>(kernels(), cell).gates, runs[0].args.shape);
+  return each * static_cast<double>(runs.size());
 }
 
 void check_most(Index most) {
@@ -106,7 +103,7 @@ void forward(const std::string& cell_name, const py::array& x, py::handle length
       a.tape = V(run[at::tape], "tape", "(T, B, S, H)", {T, B, S, H}, out, true).tape(H);
       calls.push_back(call);
     }
-    in_team_without_gil(operations<Real>(cell, calls), [&] {
+    in_team_without_gil(work_of<Real>(cell, calls), [&] {
       run_forward(cell, length.empty() ? nullptr : length.data(), calls, most);
     });
   });
@@ -151,7 +148,7 @@ void backward(const std::string& cell_name, const py::array& x, py::handle lengt
       a.db_h = V(run[at::db_h], "db_h", "(G*H,)", {G * H}, out, true).vector();
       calls.push_back(call);
     }
-    in_team_without_gil(2 * operations<Real>(cell, calls), [&] {
+    in_team_without_gil(2 * work_of<Real>(cell, calls), [&] {
       run_backward(cell, length.empty() ? nullptr : length.data(), calls, most);
     });
   });
@@ -162,12 +159,6 @@ std::array<Index, 3> linear_sizes(const py::array& x, const py::array& W) {
   if (x.ndim() != 2) throw std::invalid_argument("_core: x must be of shape (N, K)");
   if (W.ndim() != 2) throw std::invalid_argument("_core: W must be of shape (M, K)");
   return {x.shape(0), x.shape(1), W.shape(0)};
-}
-
-template <class Args>
-double operations(const Args& linear) {
-  return static_cast<double>(linear.N) *
-         (kLinearRowWork + 2 * static_cast<double>(linear.K) * static_cast<double>(linear.M));
 }
 
 void linear_forward(const py::array& x, const py::array& W, py::handle b, py::handle y) {
@@ -182,7 +173,7 @@ void linear_forward(const py::array& x, const py::array& W, py::handle b, py::ha
     a.y = V(y, "y", "(N, M)", {N, M}, out).rows();
     const auto weight = constant(V(W, "W", "(M, K)", {M, K}, in).matrix());
     const Real* bias = V(b, "b", "(M,)", {M}, in, true).vector();
-    in_team_without_gil(operations(a), [&] { run_linear(a, weight, bias); });
+    in_team_without_gil(linear_work(N, K, M), [&] { run_linear(a, weight, bias); });
   });
 }
 
@@ -201,7 +192,7 @@ void linear_backward(const py::array& x, const py::array& W, py::handle dy, py::
     a.dx = V(dx, "dx", "(N, K)", {N, K}, out, true).rows();
     a.dW = V(dW, "dW", "(M, K)", {M, K}, out).input_major();
     a.db = V(db, "db", "(M,)", {M}, out, true).vector();
-    in_team_without_gil(2 * operations(a), [&] { run_linear_backward(a); });
+    in_team_without_gil(2 * linear_work(N, K, M), [&] { run_linear_backward(a); });
   });
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What is done to each row alone: activations, cross-entropy, layer normalisation.
+#include <utility>
 #include <vector>
 
 #include "../runtime/isa.h"
@@ -10,14 +11,9 @@
 namespace pygru {
 namespace {
 
-// The work of what goes along each row, and of a function of each number.
 template <class Real>
-double along(const RowViews<Real>& rows) {
-  return static_cast<double>(rows.N) * (kRowWork + kFunctionWork * static_cast<double>(rows.K));
-}
-template <class Real>
-double operations(int activation, const RowViews<Real>& rows) {
-  if (activation == static_cast<int>(Activation::softmax)) return along(rows);
+double work_of(int activation, const RowViews<Real>& rows) {
+  if (activation == static_cast<int>(Activation::softmax)) return row_work(rows.N, rows.K);
   return kFunctionWork * static_cast<double>(rows.N) * static_cast<double>(rows.K);
 }
 
@@ -34,7 +30,7 @@ void activation(const std::string& name, const py::array& x, py::handle y) {
                           .K = rows.K,
                           .x = rows.of(x, "x", Access::read),
                           .y = rows.of(y, "y", Access::write)};
-    without_gil_if_long(operations(which, rows),
+    without_gil_if_long(work_of(which, rows),
                         [&] { kernels_of<Real>(kernels()).activation[which].forward(a); });
   });
 }
@@ -50,7 +46,7 @@ void activation_backward(const std::string& name, const py::array& y, py::handle
                                   .y = rows.of(y, "y", Access::read),
                                   .dy = rows.of(dy, "dy", Access::read),
                                   .dx = rows.of(dx, "dx", Access::write)};
-    without_gil_if_long(operations(which, rows),
+    without_gil_if_long(work_of(which, rows),
                         [&] { kernels_of<Real>(kernels()).activation[which].backward(a); });
   });
 }
@@ -76,7 +72,8 @@ bool cross_entropy(const py::array& y, py::handle classes, py::handle weights, p
                                   .rests = V(rests, "rests", "(N,)", {N}, out).vector()};
     for (const Index c : chosen)
       if (c < 0 || c >= K) return false;
-    without_gil_if_long(along(rows), [&] { kernels_of<Real>(kernels()).cross_entropy(a); });
+    without_gil_if_long(row_work(rows.N, rows.K),
+                        [&] { kernels_of<Real>(kernels()).cross_entropy(a); });
     return true;
   });
 }
@@ -97,7 +94,8 @@ void layer_norm(const py::array& x, py::handle w, py::handle b, double eps, py::
                                .y = rows.of(y, "y", out),
                                .n = rows.of(n, "n", out, true),
                                .scale = V(scale, "scale", "(N,)", {rows.N}, out, true).vector()};
-    without_gil_if_long(along(rows), [&] { kernels_of<Real>(kernels()).layer_norm(a); });
+    without_gil_if_long(row_work(rows.N, rows.K),
+                        [&] { kernels_of<Real>(kernels()).layer_norm(a); });
   });
 }
 
@@ -117,7 +115,8 @@ void layer_norm_backward(const py::array& n, py::handle scale, py::handle w, py:
                                        .dx = rows.of(dx, "dx", out, true),
                                        .dw = V(dw, "dw", "(K,)", {rows.K}, out).vector(),
                                        .db = V(db, "db", "(K,)", {rows.K}, out).vector()};
-    without_gil_if_long(along(rows), [&] { kernels_of<Real>(kernels()).layer_norm_backward(a); });
+    without_gil_if_long(row_work(rows.N, rows.K),
+                        [&] { kernels_of<Real>(kernels()).layer_norm_backward(a); });
   });
 }
 

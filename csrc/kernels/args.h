@@ -2,15 +2,15 @@
 // What a kernel is given: sizes, pointers with shape and owner, and the team of threads it runs in.
 // Letters as everywhere: T steps, B batch, I inputs, H hidden units, G gates, S slots of the tape;
 // lower case is the index. Memory belongs to the caller. A kernel neither allocates nor keeps a
-// pointer after it returns.
+// pointer after it returns. Functions here are always inlined: several instruction sets share them.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
 namespace pygru {
 
 using Index = std::ptrdiff_t;
+static_assert(sizeof(Index) == 8, "the bounds of sizes (bindings/arrays.h) are those of 64 bits");
 
 // The threads that run one kernel together. Every member calls the kernel with the same arguments.
 struct Team {
@@ -19,7 +19,7 @@ struct Team {
   void (*wait)(void*) = nullptr;  // returns when every member has called it
   void* barrier = nullptr;
 
-  void sync() const {
+  [[gnu::always_inline]] void sync() const {
     if (size > 1) wait(barrier);
   }
 };
@@ -39,8 +39,10 @@ struct Sequence {
   Index t_stride = 0;
   Index b_stride = 0;
 
-  Real* at(Index t, Index b) const { return data + t * t_stride + b * b_stride; }
-  explicit operator bool() const { return data != nullptr; }
+  [[gnu::always_inline]] Real* at(Index t, Index b) const {
+    return data + t * t_stride + b * b_stride;
+  }
+  [[gnu::always_inline]] explicit operator bool() const { return data != nullptr; }
 };
 
 // A (B, n) array with any stride for the batch; the last axis is contiguous.
@@ -49,8 +51,8 @@ struct Batch {
   Real* data = nullptr;
   Index b_stride = 0;
 
-  Real* at(Index b) const { return data + b * b_stride; }
-  explicit operator bool() const { return data != nullptr; }
+  [[gnu::always_inline]] Real* at(Index b) const { return data + b * b_stride; }
+  [[gnu::always_inline]] explicit operator bool() const { return data != nullptr; }
 };
 
 // A (rows, columns) array with any two strides.
@@ -60,10 +62,10 @@ struct Matrix {
   Index row_stride = 0;
   Index column_stride = 0;
 
-  Real* at(Index row, Index column) const {
+  [[gnu::always_inline]] Real* at(Index row, Index column) const {
     return data + row * row_stride + column * column_stride;
   }
-  explicit operator bool() const { return data != nullptr; }
+  [[gnu::always_inline]] explicit operator bool() const { return data != nullptr; }
 };
 
 // Which sequences are alive at a step. With lengths, `order` lists the sequences from the longest
@@ -74,9 +76,9 @@ struct Lengths {
   const Index* order = nullptr;   // (B,)
   const Index* active = nullptr;  // (T,)
 
-  Index row(Index i) const { return order ? order[i] : i; }
-  Index alive(Index t, Index B) const { return active ? active[t] : B; }
-  Index of(Index b, Index T) const { return length ? length[b] : T; }
+  [[gnu::always_inline]] Index row(Index i) const { return order ? order[i] : i; }
+  [[gnu::always_inline]] Index alive(Index t, Index B) const { return active ? active[t] : B; }
+  [[gnu::always_inline]] Index of(Index b, Index T) const { return length ? length[b] : T; }
 };
 
 // One layer in one direction. W and U may lie in memory either way round.

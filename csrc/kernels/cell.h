@@ -6,14 +6,16 @@
 //   Slot                      the slots by name: what one product reads lies side by side
 //   gate_of_slot[slots]       the gate whose gradient BPTT leaves in a slot
 //
-// Forward, a step is `phases` products, each with U of some gates:
+// Forward, a step is `phases` rounds of products, each with U of some gates. With a second one,
+// slot 0 is what it multiplies with U where the first takes h', and is 0 where h' is: without a
+// state to start from neither is multiplied.
 //
 //   gates_together            a panel is all gates of some units; else each gate has its own panels
 //   first_group[phases + 1]   phase p computes the groups of panels from first_group[p] up to
 //                             first_group[p + 1]: all gates together are one, else each is one
-//   second_operand            the slot that phase 1 multiplies with U, where phase 0 takes h'
 //   apart                     the gate of which the cell gets W x + b_x and U h' + b_h apart from
-//                             each other, or none_apart; of the others it gets the sum
+//                             each other, the last one where gates_together, or none_apart; of the
+//                             others it gets the sum
 //   forward(u, s), or         on pre-activations s of all gates of some units,
 //   forward<gate>(u, s)       or of one gate after the other
 //
@@ -33,9 +35,10 @@ namespace {
 
 constexpr int none_apart = -1;
 
+// What U was multiplied with.
+enum class Operand { none, h_prev, slot_0 };
 // The gradients of `slots` gates, from a slot of the tape on, belong to the weights of the gates
 // from `gate` on, against x (`of_W`) and against what U was multiplied with.
-enum class Operand { none, h_prev, slot_0 };
 struct GradientGroup {
   int slot, slots, gate;
   bool of_W;

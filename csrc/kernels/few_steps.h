@@ -12,8 +12,8 @@ namespace {
 template <class Cell, class Real>
 struct FewSteps {
   static constexpr Index lanes = kLanes<Real>;
-  // Where the chains of W lie that the cell wants apart from those of U: behind all others.
-  static constexpr int chains = Cell::gates + (Cell::apart >= 0 ? 1 : 0);
+  // Of a sequence: one for each gate and, behind them, W x of the one that is apart.
+  static constexpr int chains = Cell::gates + (Cell::apart != none_apart ? 1 : 0);
 
   const Forward<Real>& f;
   const Weights<Real>& w;
@@ -54,7 +54,8 @@ struct FewSteps {
       for (Index b = 0; b < B; ++b)
         for (int g = 0; g < Cell::gates; ++g) start(t, b, g);
     const auto x = [&](Index r) { return f.x.at(r / B, r % B); };
-    const int together = Cell::apart >= 0 ? Cell::apart : Cell::gates;  // that lie side by side
+    const int together =
+        Cell::apart != none_apart ? Cell::apart : Cell::gates;  // that lie side by side
     const auto first = [&](int g) {
       return [this, g](Index r) { return chain(r / B, r % B, chain_of_x(g)); };
     };
@@ -87,10 +88,11 @@ struct FewSteps {
   template <class SumsOf, class A>
   void add(Index rows, SumsOf sums_of, int first, int last, Matrix<const Real> m, A a,
            Index K) const {
+    if (first == last) return;
     const int at_once = team.size == 1 && padded == H ? last - first : 1;
     const Index n = at_once == 1 ? until - from : at_once * H;
     for (int g = first; g < last; g += at_once) {
-      const auto sums_of_g = [&, chains = sums_of(g)](Index r) { return chains(r) + from; };
+      const auto sums_of_g = [&, rows_of = sums_of(g)](Index r) { return rows_of(r) + from; };
       const Matrix<const Real> of_g{m.at(g * H + from, 0), m.row_stride, m.column_stride};
       add_products(rows, sums_of_g, n, of_g, a, K);
     }

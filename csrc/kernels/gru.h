@@ -33,7 +33,7 @@ struct GruAfter {
   static constexpr bool gates_together = true;  // one product: s_r, s_z and q of the same units
   static constexpr int apart = 2;               // q = U_n h' + b_hn, beside W_n x + b_xn
   static constexpr int first_group[phases + 1] = {0, 1};
-  static constexpr int second_operand = 0, second_gradient = 0, second_gate = 0;  // no phase 1
+  static constexpr int second_gradient = 0, second_gate = 0;  // no phase 1
 
   template <class Units, class V>
   [[gnu::always_inline]] static void forward(Units& u, const V (&s)[gates]) {
@@ -83,8 +83,7 @@ struct GruBefore {
   static constexpr int phases = 2;
   static constexpr bool gates_together = false;
   static constexpr int apart = none_apart;
-  static constexpr int first_group[phases + 1] = {0, 2, 3};  // phase 0: r and z; phase 1: n
-  static constexpr int second_operand = Slot::rh;            // what phase 1 multiplies with U_n
+  static constexpr int first_group[phases + 1] = {0, 2, 3};         // phase 0: r and z; phase 1: n
   static constexpr int second_gradient = Slot::n, second_gate = 2;  // g = U_n^T ds_n
 
   template <int gate, class Units, class V>

@@ -18,7 +18,8 @@ enum class Loss { mae, mse, huber };
 constexpr int kLosses = 3;
 
 // Every function that takes a Team is called by each of its members. *_bytes say how much memory
-// the function beside it wants, with a team of that size or alone; all memory is 64-byte aligned.
+// the function beside it wants, with a team of that size or, where it is not asked for, of any; all
+// memory is 64-byte aligned.
 template <class Real>
 struct CellKernels {
   int gates;  // G

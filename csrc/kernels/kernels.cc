@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // One instruction set's table. Compiled once for each, with PYGRU_TABLE naming the table:
-// everything else is in an anonymous namespace, so that the linker can't merge code of two
-// instruction sets.
+// everything else is in an anonymous namespace, or in args.h and always inlined, so that the linker
+// can't merge code of two instruction sets.
 #include "few_steps.h"
 #include "flat.h"
+#include "gru.h"
 #include "kernel_table.h"
 #include "linear.h"
+#include "rnn.h"
 #include "rows.h"
 #include "sequence.h"
 #include "sequence_backward.h"
@@ -46,12 +48,12 @@ constexpr CellKernels<Real> cell_kernels() {
 
 template <class Real>
 double multiply_adds(Index rounds, Real* sink) {
-  constexpr int chains = 12;  // latency 4-5 times two units, on every machine here
+  constexpr int chains = kLatencyRows * kTileVectors;  // enough to hide the latency (simd.h)
   Vec<Real> acc[chains];
   for (int c = 0; c < chains; ++c) acc[c] = broadcast(sink[0]);
   const Vec<Real> a = broadcast(sink[1]), b = broadcast(sink[2]);
   for (Index i = 0; i < rounds; ++i)
-#pragma GCC unroll 12
+#pragma GCC unroll 24
     for (int c = 0; c < chains; ++c) acc[c] = fma(acc[c], a, b);
   for (int c = 0; c < chains; ++c) sink[c % 3] += acc[c][0];
   return 2.0 * static_cast<double>(rounds * chains * kLanes<Real>);

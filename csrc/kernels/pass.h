@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What the pass over a layer's steps and the one back through them share: which of the sequences of
-// a step, and which panels, belong to a member of the team. Depends on panels.h and memory.h.
+// a step, and which panels, belong to a member of the team. Depends on panels.h.
 #pragma once
 
-#include "memory.h"
 #include "panels.h"
 
 namespace {

@@ -21,7 +21,7 @@ struct Elman {
   static constexpr bool gates_together = false;
   static constexpr int apart = none_apart;
   static constexpr int first_group[phases + 1] = {0, 1};
-  static constexpr int second_operand = 0, second_gradient = 0, second_gate = 0;  // no phase 1
+  static constexpr int second_gradient = 0, second_gate = 0;  // no phase 1
 
   template <int gate, class Units, class V>
   [[gnu::always_inline]] static void forward(Units& u, V s_) {

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT
-// The time loop, forward, written once for every cell (gru.h, rnn.h); backward is in
-// sequence_backward.h.
+// The time loop, forward, written once for every cell (cell.h); backward is in sequence_backward.h.
 //
 // A step is a list of phases. A phase is a product of the previous state (or of what an earlier
 // phase made) with the recurrent weights of some gates; the cell finishes each tile while it is in
 // L1. The chains start from x W^T + bias, made for many steps at once while it stays in cache, or,
-// when x has only a few features, panel by panel inside the step. Depends on weights.h, pass.h,
-// units.h and the cells.
+// with few inputs or a single step, panel by panel inside the step. Depends on gemm.h, weights.h,
+// pass.h and units.h.
 #pragma once
 
-#include "gru.h"
+#include "gemm.h"
 #include "pass.h"
-#include "rnn.h"
 #include "units.h"
 #include "weights.h"
 
@@ -194,14 +192,14 @@ struct ForwardPass : Pass<Forward<Real>> {
     const Index v_0 = g * gates.per_gate;
     const auto operand = [&](Index i) -> const Real* {
       if constexpr (phase == 0) return step_rows[i].h_prev;
-      return step_rows[i].tape + Cell::second_operand * s.H;
+      return step_rows[i].tape;  // slot 0
     };
     const Index x_row_0 = row_0 - rows.begin;
     const auto start = [&](const auto& tile) {
       if (g == 0 && fetch_outputs) fetch(tile);
       if (inside) add_inputs(tile, v_0, x_row_0);
       auto begin = from_inputs(tile, v_0, x_row_0);
-      if constexpr (Cell::apart >= 0)  // what there is of it waits for the cell
+      if constexpr (Cell::apart != none_apart)  // what there is of it waits for the cell
         begin.of[Cell::apart] = {weights.bias_apart + tile.v / Cell::gates * lanes, 0, lanes};
       return begin;
     };

@@ -7,6 +7,8 @@
 // Compiled once per instruction set (CMakeLists.txt).
 #pragma once
 
+#include <cstdint>
+
 #include "args.h"
 
 #if defined(__x86_64__)
@@ -67,7 +69,8 @@ constexpr Index kLanes = kRegisterBytes / static_cast<Index>(sizeof(Real));
 
 // While it lives, denormal operands and results count as 0 in this thread: processors are up to a
 // hundred times slower with them, and what is below 1e-38 (float64: 1e-308) moves no weight.
-// Nothing may move across its ends, hence the clobbers of memory.
+// No load or store may move across its ends, hence the clobbers of memory; so neither can what lies
+// between a load and a store.
 class FlushDenormals {
  public:
 #if defined(__x86_64__)

@@ -43,9 +43,10 @@ inline Real sum_by_halves(Index n, Add add) {
   for (; i + chains <= n; i += chains)
 #pragma GCC unroll 4
     for (int r = 0; r < registers; ++r) sum[r] = add(sum[r], i + r * lanes, lanes);
-  // All take part in the rest: lanes of a wide register without any turn a sum of -0 into 0.
+  // All take part in the rest: lanes of a wide register without any turn a sum of -0 into 0. (None
+  // past the end, where no pointer may point.)
   if (i < n)
-    for (int r = 0; r < registers; ++r, i += lanes) sum[r] = add(sum[r], i, n - i);
+    for (int r = 0; r < registers; ++r, i += lanes) sum[r] = add(sum[r], i < n ? i : n, n - i);
   Real chain[chains];
 #pragma GCC unroll 4
   for (int r = 0; r < registers; ++r) store(chain + r * lanes, sum[r]);

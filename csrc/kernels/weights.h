@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // A layer's weights in the order its products read them: for the forward pass panels of gates, of
 // depth I or H; for BPTT panels of what the gradient is of, whose depth runs over the gates.
-// Depends on gemm.h, memory.h and, for how its gates and slots lie, the cells.
+// Depends on panels.h, memory.h and cell.h.
 #pragma once
 
-#include "gemm.h"
+#include "cell.h"
 #include "memory.h"
+#include "panels.h"
 
 namespace {
 
@@ -20,6 +21,9 @@ struct GatePanels {
   Index vectors = Cell::gates * per_gate;  // registers in all
   static constexpr int groups = Cell::gates_together ? 1 : Cell::gates;
   static_assert(!Cell::gates_together || Cell::gates == kTileVectors, "a panel holds all gates");
+  static_assert(Cell::apart == none_apart ||
+                    (Cell::gates_together && Cell::apart == Cell::gates - 1),
+                "its chains lie behind all others");
 
   Panels panels() const { return Panels(vectors / groups); }
   // Calls visit(first register of a group, which column of (G*H) a register holds).
@@ -52,7 +56,7 @@ PackedForward<Real> packed_forward(Arena& arena, Shape s) {
   constexpr Index lanes = kLanes<Real>;
   return {arena.take<Real>(g.vectors * lanes * s.I), arena.take<Real>(g.vectors * lanes * s.H),
           arena.take<Real>(g.vectors * lanes),
-          arena.take<Real>(Cell::apart >= 0 ? g.per_gate * lanes : 0)};
+          arena.take<Real>(Cell::apart != none_apart ? g.per_gate * lanes : 0)};
 }
 
 template <class Cell, class Real>

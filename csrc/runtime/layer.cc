@@ -138,19 +138,10 @@ void run_backward(Cell cell, const Index* length, std::vector<BackwardRun<Real>>
       });
 }
 
-namespace {
-
-// Operations of one row.
-double operations(Index K, Index M) {
-  return 2.0 * static_cast<double>(K) * static_cast<double>(M);
-}
-
-}  // namespace
-
 template <class Real>
 void run_linear(Linear<Real> args, Matrix<const Real> W, const Real* b) {
   const LinearKernels<Real>& kernel = kernels_of<Real>(kernels()).linear;
-  Plan plan = plan_rows(args.N, operations(args.K, args.M));
+  Plan plan = plan_linear(args.N, args.K, args.M);
   if (W.row_stride == 1 && few(1, args.N, bytes_that_count<Real>(args.K, args.M))) {
     plan.size = std::clamp<Index>(args.M / kernels().lanes_f32, 1, plan.size);
     return run_one_team(plan, [&](Team team) { kernel.few_rows(args, W, b, team); });
@@ -168,7 +159,7 @@ template <class Real>
 void run_linear_backward(LinearBackward<Real> args) {
   const LinearKernels<Real>& kernel = kernels_of<Real>(kernels()).linear;
   args.scratch = workspace(Purpose::scratch).reserve(kernel.backward_scratch_bytes(args));
-  run_one_team(plan_rows(args.N, 2 * operations(args.K, args.M)),
+  run_one_team(plan_linear(args.N, args.K, args.M, 2),
                [&](Team team) { kernel.backward(args, team); });
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Divides sequences where they fill the registers of every member of the team, else units where a
-// step has enough of them to pay for its barriers, else what sequences there are.
+// Divides sequences where they fill the registers of every member of the team evenly or many times
+// over, else units where a step has enough work to pay for its barriers, else what sequences there
+// are.
 #include "plan.h"
 
 #include <algorithm>
@@ -19,6 +20,21 @@ constexpr double kLeastStep = 1e5, kLeastStepIfUneven = 2.5e5;
 constexpr Index kManyTimes = 4;
 
 }  // namespace
+
+double cell_work(int gates, Shape s) {
+  const double unit = gates * (2 * static_cast<double>(s.I + s.H) + kFunctionWork);
+  const double units = static_cast<double>(s.B) * static_cast<double>(s.H);
+  return static_cast<double>(s.T) * (kStepWork + units * unit);
+}
+
+double linear_work(Index N, Index K, Index M) {
+  const double products = static_cast<double>(K) * static_cast<double>(M);
+  return static_cast<double>(N) * (kLinearRowWork + 2 * products);
+}
+
+double row_work(Index N, Index K) {
+  return static_cast<double>(N) * (kRowWork + kFunctionWork * static_cast<double>(K));
+}
 
 Plan plan_layer(const KernelTable& table, Shape s, double steps, int gates, std::size_t runs,
                 Index most) {
@@ -66,8 +82,9 @@ void cut_sequences(const KernelTable& table, Shape s, const Lengths& lengths, In
   cuts[team_size] = s.B;
 }
 
-Plan plan_rows(Index rows, double per_row) {
-  const double operations = static_cast<double>(rows) * per_row;
+Plan plan_linear(Index N, Index K, Index M, int products) {
+  const double per_row = 2.0 * products * static_cast<double>(K) * static_cast<double>(M);
+  const double operations = static_cast<double>(N) * per_row;
   const auto worth = static_cast<Index>(operations / kLeastWork);
   return {.size = std::clamp<Index>(worth, 1, num_threads()),
           .per_step = per_row,

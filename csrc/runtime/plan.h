@@ -19,6 +19,12 @@ constexpr double kBriefWork = kLeastWork / 15;
 // what comes with it, a row of a Linear, a row of softmax or LayerNorm, a step of the time loop.
 constexpr double kFunctionWork = 32, kLinearRowWork = 250, kRowWork = 3000, kStepWork = 6000;
 
+// That of all steps of a layer in one direction, of N rows of a Linear, and of N rows of K values
+// each of which meets all others of its row.
+double cell_work(int gates, Shape shape);
+double linear_work(Index N, Index K, Index M);
+double row_work(Index N, Index K);
+
 // How the runs of one call share the threads: each has a team of `size`, and two may work at once.
 struct Plan {
   Index size = 1;
@@ -41,7 +47,7 @@ double steps_of(Shape shape, const Index* length);
 void cut_sequences(const KernelTable& table, Shape shape, const Lengths& lengths, Index team_size,
                    Index* cuts);
 
-// A team for so many rows, of so many operations each, that divide into any number of parts.
-Plan plan_rows(Index rows, double per_row);
+// A team for `products` products of N rows of a Linear, which divide into any number of parts.
+Plan plan_linear(Index N, Index K, Index M, int products = 1);
 
 }  // namespace pygru

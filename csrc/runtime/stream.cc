@@ -54,18 +54,16 @@ PackedModel<Real>::PackedModel(const std::vector<LayerWeights<Real>>& layers) : 
 
 namespace {
 
-// The work of a layer for one step of one sequence, which alone takes a step of the time loop.
-double operations_of(const KernelTable& table, const LayerOutline& layer) {
-  const auto K = static_cast<double>(layer.inputs), M = static_cast<double>(layer.outputs);
+// The work of a layer for one step of so many sequences.
+double work_of(const KernelTable& table, const LayerOutline& layer, Index batch) {
+  const Index K = layer.inputs, M = layer.outputs;
   switch (layer.kind) {
-    case LayerKind::cell: {
-      const double gates = cell_of<float>(table, layer.cell).gates;
-      return kStepWork + gates * M * (2 * (K + M) + kFunctionWork);
-    }
+    case LayerKind::cell:
+      return cell_work(cell_of<float>(table, layer.cell).gates, {1, batch, K, M});
     case LayerKind::linear:
-      return kLinearRowWork + 2 * K * M;
+      return linear_work(batch, K, M);
     default:
-      return kRowWork + kFunctionWork * M;
+      return row_work(batch, M);
   }
 }
 
@@ -81,7 +79,7 @@ Stream<Real>::Stream(std::shared_ptr<const PackedModel<Real>> model, Index batch
     if (i + 1 < layers.size()) widest = std::max(widest, M);
     if (layers[i].kind == LayerKind::cell)
       states_.emplace_back(static_cast<std::size_t>(batch * M));
-    operations_ += operations_of(model_->table, layers[i]) * static_cast<double>(batch);
+    operations_ += work_of(model_->table, layers[i], batch);
   }
   const Index step_bytes = batch * widest * static_cast<Index>(sizeof(Real));
   block_steps_ = std::clamp<Index>(kBlockBytes / std::max<Index>(1, step_bytes), 1, kMostSteps);
@@ -133,6 +131,14 @@ template <class Real>
 void Stream<Real>::reset() {
   for (auto& state : states_) std::fill(state.begin(), state.end(), Real(0));
   fresh_ = true;
+}
+
+template <class Real>
+void Stream<Real>::reset_sequence(Index b) {
+  for (auto& state : states_) {
+    const Index H = static_cast<Index>(state.size()) / batch_;
+    std::fill_n(state.begin() + b * H, H, Real(0));
+  }
 }
 
 template <class Real>
@@ -213,8 +219,7 @@ void Stream<Real>::run_rows(const Layer& layer, const Real* x, Index N, Real* y)
     args.x = {x, K, 1};
     args.y = {y, M, 1};
     args.packed = layer.packed.get();
-    const double per_row = 2 * static_cast<double>(K) * static_cast<double>(M);
-    run_one_team(plan_rows(N, per_row), [&](Team team) { kernels.linear.forward(args, team); });
+    run_one_team(plan_linear(N, K, M), [&](Team team) { kernels.linear.forward(args, team); });
   } else if (layer.kind == LayerKind::layer_norm) {
     const auto* const w = static_cast<const Real*>(layer.packed.get());
     kernels.layer_norm(

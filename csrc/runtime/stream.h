@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A whole model, step by step: packed weights that many streams share, and one stream's state.
-// After construction a step allocates nothing.
+// After construction a step allocates nothing, unless the number of threads has changed or one
+// starts.
 #pragma once
 
 #include <memory>
@@ -77,6 +78,7 @@ class Stream {
   std::size_t states() const { return states_.size(); }
   void set_state(std::size_t layer, const Real* h);
   void reset();
+  void reset_sequence(Index b);
 
  private:
   // A block is cut into so many steps that what passes between two layers has this size, which
