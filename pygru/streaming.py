@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pygru import _core
 from pygru.activations import Activation
-from pygru.checks import FloatArray, as_real, as_size
+from pygru.checks import FloatArray, as_array, as_real, as_size
 from pygru.composite import check_own
 from pygru.layers import Embedding, Linear
 from pygru.model import Sequential
@@ -39,7 +39,8 @@ class Stream(_core.Stream):
 
     The weights are packed once, as they are now: later training does not reach a stream. Streams of
     one model share them. After construction `step` and `process` allocate nothing when ``out`` is
-    given. The result is bit for bit that of ``model(whole_sequence)`` at each step.
+    given, unless the number of threads has changed. The result is bit for bit that of
+    ``model(whole_sequence)`` at each step.
 
     Parameters
     ----------
@@ -82,18 +83,72 @@ class Stream(_core.Stream):
         super().__init__(packed.model, batch)
         self._packed = packed
         self._recurrent = [m for m in modules if isinstance(m, Recurrent)]
-        self._batched, self._dtype = batch >= 0, model.dtype
+        self._batched, self._batch, self._dtype = batch >= 0, batch, model.dtype
         sizes = [described for m in modules if (described := _sizes(m))]
         self._sizes = f"{', '.join(sizes)}, batch={batch if self._batched else None}"
 
+    def reset(self, sequences: npt.ArrayLike | None = None) -> None:
+        """Begin again: set the state of every layer to 0, or that of some sequences of the batch.
+
+        Parameters
+        ----------
+        sequences : int, integer array_like of shape (N,), or boolean array_like of shape (B,)
+            Which of the B sequences, by their numbers or one answer each. Absent: all.
+
+        Raises
+        ------
+        TypeError
+            When they are neither integers nor booleans, or the stream has no batch.
+        ValueError
+            When there is no such sequence; nothing is changed.
+
+        Examples
+        --------
+        >>> stream = pygru.Stream(pygru.GRU(1, 2, rng=0), batch=3)
+        >>> y = stream.step(np.ones((3, 1)))
+        >>> stream.reset([True, False, True])
+        >>> stream.state[0].any(axis=-1)  # (L, B)
+        array([[False,  True, False]])
+        """
+        if sequences is None:
+            return self._reset(None)
+        if not self._batched:
+            raise TypeError("Stream.reset: sequences must be absent in a stream without a batch")
+        B = self._batch
+        given = as_array("Stream.reset", "sequences", sequences)
+        if given.dtype == bool:
+            if given.shape != (B,):
+                raise ValueError(
+                    f"Stream.reset: sequences must have shape (B,) = {(B,)} where they are "
+                    f"booleans, got {given.shape}"
+                )
+            return self._reset(np.flatnonzero(given))
+        if given.ndim > 1:
+            raise ValueError(
+                f"Stream.reset: sequences must be one integer or have shape (N,), got {given.shape}"
+            )
+        if given.dtype.kind not in "iu" and given.size:
+            raise TypeError(
+                f"Stream.reset: sequences must hold integers or booleans, got dtype {given.dtype}"
+            )
+        wrong = given[(given < 0) | (given >= B)]
+        if wrong.size:
+            raise ValueError(
+                f"Stream.reset: sequences must be in 0 .. B-1 = {B - 1}, got {wrong.flat[0]}"
+            )
+        return self._reset(np.array(given, np.int64, ndmin=1))
+
     @property
     def state(self) -> list[FloatArray]:
-        """The state of each recurrent module: (L, H), or (L, B, H) with a batch. A copy.
+        """The state of each recurrent module: (L, H), or (L, B, H) with a batch.
 
-        Assigning a list of such arrays sets it; `reset` sets it to 0.
+        A copy that can't be written to: assigning a list of such arrays sets the state, `reset`
+        sets it to 0.
         """
         states = iter(self._states())
         stacks = [np.stack([next(states) for _ in range(m.num_layers)]) for m in self._recurrent]
+        for stack in stacks:
+            stack.flags.writeable = False  # or whoever writes to it would believe the stream hears
         return stacks if self._batched else [stack[:, 0] for stack in stacks]
 
     @state.setter

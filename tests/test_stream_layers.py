@@ -158,3 +158,65 @@ def test_streams_of_models_that_differ_in_what_is_no_parameter_share_nothing(rng
 def test_what_can_not_be_streamed_is_refused_by_name(model, message):
     with pytest.raises(TypeError, match=message):
         pygru.Stream(model())
+
+
+@pytest.mark.parametrize(
+    "which", [1, [1], np.array([1], np.uint8), [False, True, False], [1, 1]], ids=str
+)
+def test_a_sequence_of_a_batch_begins_again_beside_the_others(which, rng):
+    model = pygru.Sequential(pygru.GRU(2, 5, 2, rng=0), pygru.RNN(5, 3, rng=1))
+    x = rng.standard_normal((6, 3, 2)).astype(np.float32)
+    stream = pygru.Stream(model, batch=3)
+    whole = model(x)
+    np.testing.assert_array_equal(stream.process(x[:4]), whole[:4])
+    stream.reset(which)
+    rest = stream.process(x[4:])
+    np.testing.assert_array_equal(rest[:, [0, 2]], whole[4:, [0, 2]])
+    np.testing.assert_array_equal(rest[:, 1], model(x[4:])[:, 1])
+
+
+def test_nobody_and_everybody_begins_again(rng):
+    stream = pygru.Stream(pygru.GRU(2, 5, rng=0), batch=3)
+    stream.step(rng.standard_normal((3, 2)))
+    before = stream.state[0]
+    for nobody in ([], [False] * 3):
+        stream.reset(nobody)
+        np.testing.assert_array_equal(stream.state[0], before)
+    stream.reset(range(3))
+    assert not stream.state[0].any()
+
+
+@pytest.mark.parametrize(
+    ("which", "error", "told"),
+    [
+        (3, ValueError, r"must be in 0 \.\. B-1 = 2, got 3$"),
+        ([0, -1], ValueError, r"must be in 0 \.\. B-1 = 2, got -1$"),
+        (2**63, ValueError, r"must be in 0 \.\. B-1 = 2, got 9223372036854775808$"),
+        (1.0, TypeError, "must hold integers or booleans, got dtype float64$"),
+        ("1", TypeError, "must hold integers or booleans, got dtype <U1$"),
+        ([True], ValueError, r"must have shape \(B,\) = \(3,\) where .* booleans, got \(1,\)$"),
+        ([[0], [1]], ValueError, r"must be one integer or have shape \(N,\), got \(2, 1\)$"),
+    ],
+    ids=str,
+)
+def test_sequences_that_are_not_there_reset_nothing(which, error, told):
+    stream = pygru.Stream(pygru.GRU(2, 5, rng=0), batch=3)
+    stream.step(np.ones((3, 2)))
+    before = stream.state[0]
+    with pytest.raises(error, match=f"^Stream.reset: sequences {told}"):
+        stream.reset(which)
+    np.testing.assert_array_equal(stream.state[0], before)
+    with pytest.raises(ValueError, match="_core: sequences must be below B"):
+        stream._reset(np.array([0, 3]))
+    np.testing.assert_array_equal(stream.state[0], before)
+
+
+def test_a_stream_without_a_batch_begins_again_as_a_whole():
+    with pytest.raises(TypeError, match="sequences must be absent in a stream without"):
+        pygru.Stream(pygru.GRU(2, 5, rng=0)).reset(0)
+
+
+def test_what_a_stream_gives_of_its_state_can_not_be_written_to():
+    stream = pygru.Stream(pygru.GRU(2, 5, rng=0))
+    with pytest.raises(ValueError, match="read-only"):
+        stream.state[0][0] = 0

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <functional>
 #include <type_traits>
-#include <utility>
 #include <variant>
 
 #include "../runtime/thread_pool.h"
@@ -85,9 +84,21 @@ class AnyStream {
         stream_);
   }
 
-  void reset() {
-    const Busy alone(*this, true);
-    std::visit([](auto& stream) { stream->reset(); }, stream_);
+  // All of them, or those of some sequences (N,), or nothing is changed.
+  void reset(py::handle sequences) {
+    const Busy alone(*this, sequences.is_none());
+    std::visit(
+        [&](auto& stream) {
+          if (sequences.is_none()) return stream->reset();
+          const Index N = static_cast<Index>(py::len(sequences));
+          const Index* const b =
+              View<Index>(sequences, "sequences", "(N,)", {N}, Access::read).vector();
+          for (Index i = 0; i < N; ++i)
+            if (b[i] < 0 || b[i] >= stream->batch())
+              throw std::invalid_argument("_core: sequences must be below B");
+          for (Index i = 0; i < N; ++i) stream->reset_sequence(b[i]);
+        },
+        stream_);
   }
 
  private:
@@ -247,7 +258,7 @@ x : array_like of shape (I,) or (B, I)
     A C-contiguous, aligned array of the model's dtype is read where it lies. Where the model begins
     with an Embedding or OneHot: an integer or (B,) of them; one of int64 is read where it lies.
 out : ndarray of shape (O,) or (B, O), optional
-    Where to write; with it nothing is allocated.
+    Where to write; with it, and x read where it lies, nothing is allocated.
 
 Returns
 -------
@@ -306,7 +317,7 @@ void register_stream(py::module_& m) {
   stream.def(py::init<const AnyModel&, Index>(), arg("model"), arg("batch"))
       .def("_states", &AnyStream::states)
       .def("_set_states", &AnyStream::set_states, arg("states"))
-      .def("reset", &AnyStream::reset, "Set the state of every layer to 0.");
+      .def("_reset", &AnyStream::reset, arg("sequences"));
   static PyMethodDef step = method("step", &call<false>, kStepDoc);
   static PyMethodDef process = method("process", &call<true>, kProcessDoc);
   add_method(stream, step);
