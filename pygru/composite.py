@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
+from weakref import ref
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class Composite(Module):
     def __init__(self, parts: Mapping[str, Module]) -> None:
         modules = list(parts.values())
         for i, (key, module) in enumerate(parts.items()):
-            if module._in_model or any(module is other for other in modules[:i]):
+            owned = module._owner is not None and module._owner() is not None
+            if owned or any(module is other for other in modules[:i]):
                 raise ValueError(
                     f"{self._label(key, module)} must be in one place only, got one that already "
                     "belongs to a model: put that model in its place, or a copy.copy of the module"
@@ -73,7 +75,7 @@ class Composite(Module):
         for module in self._parts.values():
             end = start + module.flat_params.size
             module._bind(flat_params[start:end], flat_grads[start:end])
-            module._in_model = True
+            module._owner = ref(self)
             start = end
 
     def _check_order(self, modules: list[Module]) -> None:

@@ -194,9 +194,11 @@ class History:
             )
         drawn = self[of]
         of_validation = of.startswith("validation")
-        ax.plot(self["epoch"], drawn, label="validation" if of_validation else "training")
+        marker = "o" if len(self.epochs) == 1 else None  # a line of one point is not to be seen
+        label = "validation" if of_validation else "training"
+        ax.plot(self["epoch"], drawn, label=label, marker=marker)
         if validation in measured:
-            ax.plot(self["epoch"], self[validation], label="validation")
+            ax.plot(self["epoch"], self[validation], label="validation", marker=marker)
             drawn = drawn + self[validation]
             ax.legend()
         if of in ("loss", "validation") and all(value and value > 0 for value in drawn):

@@ -167,8 +167,10 @@ def cross_entropy(
     """
     y, target = _floating("cross_entropy", y), checks.as_array("cross_entropy", "target", target)
     if target.dtype.kind not in "iu":
+        hint = "; labels that are whole numbers become integers by astype(int)"
         raise TypeError(
             f"cross_entropy: target must hold integer class indices, got dtype {target.dtype}"
+            + hint * (target.dtype.kind == "f")
         )
     if not y.shape or y.shape[-1] == 0:
         raise ValueError(

@@ -12,6 +12,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
+from weakref import ReferenceType
 
 import numpy as np
 import numpy.typing as npt
@@ -60,10 +61,10 @@ class Module(ABC):
     _axes: tuple[int, int] | None = None
     keeps_time: bool = True
     _widths = ANY  # of the last axis of x and y; a subclass's own `_apply` may give another
-    _in_model = False  # whether a model owns the flat buffer
+    _owner: ReferenceType[Module] | None = None  # the model that owns the flat buffer
     # What copies and pickles leave to `_bind`. They carry the flat buffers; views would be separate
     # arrays that no longer follow the buffer.
-    _made_anew: tuple[str, ...] = ("_params", "_grads", "_adding", "_in_model")
+    _made_anew: tuple[str, ...] = ("_params", "_grads", "_adding", "_owner")
     _adding: threading.Lock  # held while adding to the gradients
     # The argument that says which of several functions of the same parameters this is.
     _variant: str | None = None

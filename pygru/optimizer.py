@@ -10,15 +10,17 @@ Depends on NumPy and `checks`. An optimiser belongs to one model: its state has 
 from __future__ import annotations
 
 import math
+import warnings
 from reprlib import repr as short
 from typing import Any, TypeAlias
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
 
 from pygru import checks
 
-__all__ = ["BLOCK", "Optimizer"]
+__all__ = ["BLOCK", "Optimizer", "begin_with"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -269,3 +271,22 @@ def _check_floating(where: str, name: str, array: Array) -> None:
             f"{where}: {name} must be a float32 or float64 array of shape (P,), "
             f"got {array.shape} {array.dtype}"
         )
+
+
+# optimiser -> the parameters that a training with it was of last
+_trained: WeakKeyDictionary[Optimizer, ReferenceType[Array]] = WeakKeyDictionary()
+
+
+def begin_with(where: str, optimizer: Optimizer, flat_params: Array, resumes: bool) -> None:
+    """Begin to train these parameters; warn the caller's caller where the last ones were others.
+
+    Not where a checkpoint is about to replace the optimiser's state.
+    """
+    last = _trained.get(optimizer)
+    if optimizer.steps and last is not None and last() is not flat_params and not resumes:
+        warnings.warn(
+            f"{where}: optimizer goes on after {optimizer.steps} steps on another model, with what "
+            f"it kept of its gradients: make a new {type(optimizer).__name__} for each model",
+            stacklevel=3,
+        )
+    _trained[optimizer] = ref(flat_params)

@@ -21,6 +21,7 @@ from pygru.history import EpochRecord, History
 from pygru.interrupts import Interrupts
 from pygru.model import Sequential
 from pygru.optim import Optimizer
+from pygru.optimizer import begin_with
 from pygru.probabilities import warn_of_probabilities
 from pygru.progress import Progress
 from pygru.ragged import Ragged
@@ -79,7 +80,8 @@ def fit(
     loss : str or callable
         See `pygru.losses`.
     optimizer : Optimizer
-        Keeps its state: a second `fit` with the same one goes on.
+        Keeps its state: a second `fit` with the same one goes on. On another model, which would
+        begin with what it kept of the first one's gradients, it warns.
     epochs : int
     batch_size : int
     lengths : integer array_like of shape (N,), optional
@@ -208,6 +210,7 @@ def fit(
         check_targets("fit", model, held_out, settings.loss, bptt, "validation ")
 
     rng = checks.as_generator("fit", rng)
+    begin_with("fit", optimizer, model.flat_params, resume)
     trainer = Trainer(model, optimizer, data, held_out, settings, rng)
     file = None
     if checkpoint is not None:

@@ -213,6 +213,7 @@ def test_poolings_are_the_same_function_there(pooling, torch, rng):
 def test_a_whole_model_comes_and_goes(torch, capsys, tmp_path):
     model = everything()
     theirs = to_torch(model)
+    assert not any(module.training for module in theirs.modules())  # as model(x) is
     assert list(theirs.state_dict()) == list(model.state_dict())
     again = from_torch(theirs, check=True)
     assert repr(again) == repr(model)

@@ -46,6 +46,11 @@ def run(**changes):
         ({"x": [["a"]]}, TypeError, "x must hold real numbers, got dtype <U1"),
         ({"x": [[1.0], [1.0, 2.0]]}, ValueError, "x must be one array, got nested sequences"),
         (
+            {"x": (np.ones((5, 3)),) * 2},
+            TypeError,
+            "x must be one array, got a tuple of 2; of what a recurrent layer gives, (y, h_n), ha",
+        ),
+        (
             {"x": np.ma.masked_equal(np.arange(7 * 5 * 3.0).reshape(7, 5, 3), 4)},
             ValueError,
             "x must have no masked elements, got some in (7, 5, 3)",

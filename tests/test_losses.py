@@ -187,6 +187,8 @@ def test_cross_entropy_says_what_does_not_fit() -> None:
     for wrong in (float, bool):
         with pytest.raises(TypeError, match=f"integer class indices, got dtype {wrong.__name__}"):
             losses.cross_entropy(y, np.zeros(5, wrong))
+    with pytest.raises(TypeError, match=r"dtype float32; labels that are .* by astype\(int\)$"):
+        losses.cross_entropy(y, np.zeros(5, np.float32))
     for shape in ((), (0, 0), (2, 0)):
         message = rf"y must have at least one class .* got {re.escape(str(shape))}"
         with pytest.raises(ValueError, match=message):

@@ -220,9 +220,11 @@ def test_what_does_not_fit_together_is_refused_and_nothing_moves():
     with pytest.raises(ValueError, match=r"module 1 \(Linear\) must read what module 0 \(GRU\)"):
         pygru.Sequential(gru, pygru.Linear(H + 1, 1))
     assert gru.flat_params is buffer
-    pygru.Sequential(gru)
+    model = pygru.Sequential(gru)
     with pytest.raises(ValueError, match=r"module 0 \(GRU\) must be in one place only"):
         pygru.Sequential(gru)
+    del model
+    assert pygru.Sequential(gru).flat_params.size == gru.flat_params.size  # of no model any more
 
 
 class Unknown(pygru.Layer):

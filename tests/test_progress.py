@@ -104,6 +104,8 @@ def test_history_as_a_picture() -> None:
     ax = history.plot()
     assert all(tick == round(tick) for tick in ax.get_xticks())
     assert [line.get_label() for line in ax.lines] == ["training", "validation"]
+    history.epochs[1:] = []
+    assert [line.get_marker() for line in history.plot().lines] == ["o", "o"]  # no line of a point
     _, own = plt.subplots()
     assert history.plot(own) is own
     for wrong, got in (("loss.png", "str"), (plt, "module")):

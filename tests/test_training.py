@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import affine
 import numpy as np
 import pytest
 from affine import Affine, fit, make_data
@@ -196,6 +197,19 @@ def test_a_second_fit_with_the_same_optimiser_goes_on() -> None:
     for _ in range(2):
         fit(twice, *make_data(), epochs=2, optimizer=optimizer, sampler=order)
     assert np.array_equal(once.flat_params, twice.flat_params)
+
+
+def test_an_optimiser_that_goes_on_with_another_model_is_warned_of() -> None:
+    optimizer = optim.Adam(0.1)
+    kept, options = Affine(), {"optimizer": optimizer, "epochs": 1}
+    fit(kept, *make_data(), **options)
+    fit(kept, *make_data(), **options)
+    told = "fit: optimizer goes on after 20 steps on another model, .* a new Adam for each model"
+    with pytest.warns(UserWarning, match=told) as caught:
+        fit(Affine(), *make_data(), **options)
+    assert caught[0].filename == affine.__file__  # which calls fit
+    optimizer.load_state_dict(optim.Adam(0.1).state_dict())  # as a new one
+    fit(Affine(), *make_data(), **options)
 
 
 def test_callbacks_see_each_epoch_and_can_end_the_training() -> None:

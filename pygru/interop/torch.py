@@ -220,9 +220,10 @@ def to_torch(model: Module) -> Any:
     Returns
     -------
     torch.nn.Module
-        Of PyTorch's own classes. A Sequential becomes one that hands on y of what gives (y, h_n),
-        and LastStep, BothEnds and MeanOverTime small modules of the same name; parameters have the
-        names they have in ``model.state_dict()``.
+        Of PyTorch's own classes, in evaluation mode: ``train()`` turns its dropout on. A Sequential
+        becomes one that hands on y of what gives (y, h_n), and LastStep, BothEnds and MeanOverTime
+        small modules of the same name; parameters have the names they have in
+        ``model.state_dict()``.
 
     Raises
     ------
@@ -245,7 +246,7 @@ def to_torch(model: Module) -> Any:
 
     weights = {name: torch.from_numpy(w) for name, w in model.state_dict().items()}
     theirs.load_state_dict(weights)
-    return theirs
+    return theirs.eval()  # as model(x) is
 
 
 def _to_torch(module: Module) -> Any:
