@@ -51,7 +51,7 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Index mos
   if (shape.B == 0) return;  // there may be any number of steps
   const Plan p = plan_layer(kernels(), shape, steps_of(shape, length), kernel.gates, runs.size(),
                             std::min(most, num_threads()));
-  std::vector<void*> packed;
+  std::vector<void*> packed;  // args.packed, to write to
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const int run = static_cast<int>(i);
     auto& args = runs[i].args;
@@ -61,7 +61,7 @@ void run_layer(Cell cell, const Index* length, std::vector<Run>& runs, Index mos
     args.split = p.split;
     packed.push_back(workspace(Purpose::packed, run).reserve(packed_bytes(kernel, args)));
     args.packed = packed.back();
-    args.scratch = workspace(Purpose::scratch, run).reserve(scratch_bytes(kernel)(args, p.size));
+    args.scratch = workspace(Purpose::scratch, run).reserve(scratch_bytes(kernel, args, p.size));
   }
   run_teams(p, static_cast<Index>(runs.size()), [&](Index i, Team team) {
     const auto run = static_cast<std::size_t>(i);
@@ -113,7 +113,9 @@ void run_forward(Cell cell, const Index* length, std::vector<ForwardRun<Real>>& 
   run_layer<Real>(
       cell, length, runs, most,
       [](const auto& kernel, const auto& args) { return kernel.packed_forward_bytes(args.shape); },
-      [](const auto& kernel) { return kernel.forward_scratch_bytes; },
+      [](const auto& kernel, const auto& args, Index size) {
+        return kernel.forward_scratch_bytes(args, size);
+      },
       [](const auto& kernel, void* packed, const auto& run, Team team) {
         kernel.pack_forward(packed, run.args.shape, run.weights, team);
         team.sync();
@@ -129,7 +131,9 @@ void run_backward(Cell cell, const Index* length, std::vector<BackwardRun<Real>>
       [](const auto& kernel, const auto& args) {
         return kernel.packed_backward_bytes(args.shape, static_cast<bool>(args.dx));
       },
-      [](const auto& kernel) { return kernel.backward_scratch_bytes; },
+      [](const auto& kernel, const auto& args, Index size) {
+        return kernel.backward_scratch_bytes(args, size);
+      },
       [](const auto& kernel, void* packed, const auto& run, Team team) {
         kernel.pack_backward(packed, run.args.shape, run.weights, static_cast<bool>(run.args.dx),
                              team);

@@ -16,6 +16,9 @@ namespace {
 // sequences are too few for the team, and where they would make uneven parts.
 constexpr double kLeastStep = 1e5, kLeastStepIfUneven = 2.5e5;
 
+// Registers of units that a member has at least where units are divided.
+constexpr Index kLeastRegisters = 4;
+
 // Parts of sequences that fill the registers so many times are even enough.
 constexpr Index kManyTimes = 4;
 
@@ -50,7 +53,7 @@ Plan plan_layer(const KernelTable& table, Shape s, double steps, int gates, std:
   const Index at_once = rows * size;  // sequences in the registers of all members
   const bool enough = s.B >= at_once;
   const bool evenly = s.B % at_once == 0 || s.B >= kManyTimes * at_once;
-  const Index by_units = std::min<Index>(size, s.H / (4 * lanes));
+  const Index by_units = std::min<Index>(size, s.H / (kLeastRegisters * lanes));
   const double step = work / static_cast<double>(std::max<Index>(1, s.T * by_units));
   const bool units = enough ? !evenly && by_units == size && step >= kLeastStepIfUneven
                             : by_units > 1 && step >= kLeastStep;
