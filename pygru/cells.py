@@ -220,7 +220,8 @@ class GRUCell(RecurrentCell):
     Notes
     -----
     ``params`` and ``grads`` hold ``weight_ih`` (3H, I), ``weight_hh`` (3H, H), ``bias_ih`` and
-    ``bias_hh`` (3H,), gates stacked r, z, n.
+    ``bias_hh`` (3H,), gates stacked r, z, n. A tape refers to the x and h it was made from: what is
+    written into them before ``backward``, as into a buffer that every step uses, is what it reads.
 
     Examples
     --------

@@ -180,13 +180,22 @@ class Optimizer:
         >>> second.load_state_dict(first.state_dict())
         >>> second.lr, second.steps
         (0.001, 1)
+
+        In a file: ``np.savez(path, **optimizer.state_dict())``, and back with
+        ``load_state_dict(dict(np.load(path)))``.
         """
         who = f"{type(self).__name__}.load_state_dict"
         theirs = checks.as_state(who, state_dict).get("type")
+        if isinstance(theirs, np.ndarray) and theirs.shape == ():  # as np.savez makes it
+            theirs = theirs.item()
         if not isinstance(theirs, str) or theirs != type(self).__name__:
             raise ValueError(
                 f"{who}: state_dict must be of type {type(self).__name__!r}, got {short(theirs)}"
             )
+        for name in state_dict.keys() & {"steps", *self.settings}:  # as np.savez makes them
+            value, axes = state_dict[name], int(isinstance(getattr(self, name), tuple))
+            if isinstance(value, np.ndarray) and value.ndim == axes:
+                state_dict = state_dict | {name: value.tolist()}
         other = object.__new__(type(self))  # whose slots follow from its settings
         vars(other).update(vars(self) | {"_like": None, "_state": None})
         for name in state_dict.keys() & set(self.settings):

@@ -384,3 +384,17 @@ def test_a_type_that_is_no_name_is_told() -> None:
     state = optim.Adam().state_dict() | {"type": np.array(["Adam", "Adam"])}
     with pytest.raises(ValueError, match=r"state_dict must be of type 'Adam', got array\("):
         optim.Adam().load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [optim.Adam, optim.AdamW, optim.RMSprop, lambda: optim.SGD(0.1, momentum=0.5, nesterov=True)],
+)
+def test_the_state_goes_through_a_file_of_numpys_own(make: Any, tmp_path: Any) -> None:
+    first, second, params = make(), make(), np.ones(3)
+    first.lr = 0.03125
+    first.step(params, np.arange(3.0))
+    np.savez(tmp_path / "state.npz", **first.state_dict())
+    with np.load(tmp_path / "state.npz") as file:
+        second.load_state_dict(dict(file))
+    assert repr(second.state_dict()) == repr(first.state_dict())
