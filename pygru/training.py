@@ -92,6 +92,7 @@ def fit(
         Evaluated after each epoch; with `bptt` and the state carried, in pieces, too.
     metrics : str, callable or iterable of these
         Reported beside the loss, as means over the elements of all batches; see `pygru.metrics`.
+        (What is no such mean, as the recall of a class that batches may lack, takes `predict`.)
     bptt : int, optional
         Truncated BPTT: samples are long series, cut along time into pieces of this many steps (the
         last may be shorter), and a step is taken after every piece. `pygru.fold` makes a batch of
@@ -116,7 +117,9 @@ def fit(
         `pygru.data.BucketedBatches(lengths)`.
     patience : int, optional
         Early stopping: end when the validation loss (without validation the training loss) has not
-        improved for this many epochs. In the end the model holds the parameters of the best epoch.
+        improved for this many epochs. In the end the model holds the parameters of the best epoch,
+        without `patience` those of the last: with ``patience=epochs`` it keeps the best and never
+        ends early.
     checkpoint : path-like, optional
         Write all that is needed to go on into this file after every epoch.
     resume : bool
@@ -128,7 +131,9 @@ def fit(
     callbacks : callable or iterable of callables
         Each called as ``callback(record, model)`` after every epoch, where ``record.loss``,
         ``record.validation``, ``record.metrics`` and more are those of a
-        `pygru.history.EpochRecord`; True ends the training, any other answer does not.
+        `pygru.history.EpochRecord`; True ends the training, any other answer does not. One may set
+        the optimiser's ``lr`` for the next epoch where there is no `schedule`, which would do so
+        after it.
     verbose : int
         0: silent. 1: a progress bar on a terminal, a line after every epoch elsewhere. k > 1: a
         line after every k-th epoch, with the bar below it on a terminal.
