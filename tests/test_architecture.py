@@ -304,6 +304,22 @@ def test_modules_import_only_what_is_below_them(path):
             assert not at_import_time or module == package, f"{module} imports {name} too early"
 
 
+def test_the_layers_and_what_they_import_know_no_files():
+    known, new = set[str](), {"layers", "cells", "recurrent"}
+    while new:
+        known |= new
+        names = {
+            name.split(".")[1]
+            for path in python_files()
+            if module_of(path) in new
+            for name, _ in imports(path)
+            if name.startswith("pygru.")
+        }
+        new = names - known
+    assert "module" in known
+    assert not known & (set().union(*DOORS.values()) - {"locks"})
+
+
 def test_importing_pygru_imports_nothing_heavy(tmp_path):
     command = [sys.executable, "-c", "import sys, pygru; print(*sys.modules)"]
     out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
