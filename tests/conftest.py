@@ -56,6 +56,12 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True)
+def teams() -> None:
+    """Teams work at first, also where the tests before were slower with them."""
+    _core.forget_calls()
+
+
 @pytest.fixture
 def keep_isa() -> Iterator[None]:
     """The instruction set after the test is the one from before."""

@@ -83,6 +83,41 @@ def test_what_nobody_reads_is_not_computed(rng):
     assert model.backward(tape, y).shape == (T, B, I)
 
 
+@pytest.mark.parametrize(
+    "below",
+    [
+        lambda: [pygru.GRU(I, H, 2, batch_first=True)],
+        lambda: [pygru.Dropout(0.1, rng=0), pygru.RNN(I, H, batch_first=True)],
+        lambda: [
+            pygru.Sequential(pygru.Linear(I, I), pygru.Tanh()),
+            pygru.GRU(I, H, batch_first=True),
+        ],
+        lambda: [pygru.Sequential(pygru.GRU(I, H, batch_first=True), pygru.LayerNorm(H))],
+    ],
+)
+def test_fit_lets_nobody_compute_a_gradient_of_the_inputs(below, rng, monkeypatch):
+    asked = []  # the dx of every kernel that gives one, the lowest layer's last
+
+    def backward(cell, x, lengths, runs, most=pygru._core.MOST_THREADS):
+        asked.append((x.shape[-1], [run[-6] for run in runs]))
+        recurrent(cell, x, lengths, runs, most)
+
+    def linear_backward(x, W, dy, dx, dW, db):
+        asked.append((x.shape[-1], [dx]))
+        linear(x, W, dy, dx, dW, db)
+
+    recurrent, linear = pygru._core.backward, pygru._core.linear_backward
+    monkeypatch.setattr(pygru._core, "backward", backward)
+    monkeypatch.setattr(pygru._core, "linear_backward", linear_backward)
+    model = pygru.Sequential(*below(), pygru.Linear(H, 1))
+    X, Y = rng.standard_normal((4, T, I)), rng.standard_normal((4, T, 1))
+    options = {"loss": "mse", "optimizer": pygru.Adam(), "verbose": 0}
+    pygru.fit(model, X, Y, epochs=1, batch_size=4, **options)
+    assert len(asked) >= 2
+    assert asked[-1] == (I, [None] * len(asked[-1][1]))
+    assert all(dx is not None for _, dxs in asked[:-1] for dx in dxs)
+
+
 def test_a_result_and_the_state_after_it_are_two_arrays(rng):
     model = pygru.Sequential(pygru.GRU(I, H, rng=0), pygru.LastStep())
     y, (h_n,) = model.run(rng.standard_normal((T, B, I)))

@@ -290,10 +290,12 @@ int main() {
   at_once(4, [](Index) { call_teams(); });  // the first calls of all
 
   constexpr Shape many = {12, 48, 8, 48}, few = {40, 7, 16, 96}, one = {12, 1, 40, 256};
+  constexpr Index wide = 1001;  // outputs of a stream's Linear: it has a team in blocks
   constexpr Shape short_one = {8, 1, 256, 256}, short_few = {2, 3, 256, 256};
   const auto model = std::make_shared<const PackedModel<float>>(std::vector<LayerWeights<float>>{
       {{.kind = LayerKind::cell, .cell = Cell::gru_after, .inputs = one.I, .outputs = one.H},
-       weights(one.H)}});
+       weights(one.H)},
+      {{.kind = LayerKind::linear, .inputs = one.H, .outputs = wide}, {{&drawn[5], 1, wide}, {}}}});
   const std::function<Floats()> jobs[] = {
       [&] { return layer(Cell::gru_after, many, 1); },              // sequences divided
       [&] { return layer(Cell::gru_after, many, 2); },              // and two teams at once
@@ -302,7 +304,8 @@ int main() {
       [&] { return layer(Cell::gru_after, short_one, 1, false); },  // from unpacked weights
       [&] { return layer(Cell::gru_before, short_few, 1, false); },
       [&] { return linear(600, 32, 64); },
-      [&] { return linear(9, 256, 1003); },  // from unpacked weights
+      [&] { return linear(9, 256, 1003); },   // from unpacked weights
+      [&] { return linear(19, 256, 1003); },  // outputs divided, by five threads
       [&] { return stream(model, one.T, one.B); },
   };
   constexpr std::size_t n = std::size(jobs);

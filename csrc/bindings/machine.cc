@@ -5,6 +5,7 @@
 
 #include "../runtime/isa.h"
 #include "../runtime/thread_count.h"
+#include "../runtime/thread_pool.h"
 #include "arrays.h"
 #include "gil.h"
 #include "register.h"
@@ -47,6 +48,7 @@ void register_machine(py::module_& m) {
   m.attr("MOST_THREADS") = kMostThreads;
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("get_num_threads", &num_threads);
+  m.def("forget_calls", &forget_calls);
   m.def("cpus_of_cgroup", &cpus_of_cgroup, py::arg("root"));
   m.def("build_info", [] {
     py::dict info;

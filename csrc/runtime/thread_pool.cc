@@ -64,6 +64,11 @@ class ThreadPool {
     account.settle_team(call, Clock::now() - start);
   }
 
+  void forget_calls() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    accounts_.fill(Account());
+  }
+
  private:
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -151,6 +156,10 @@ void prepare_for_forks() {
 void run_team(Index wanted, double per_step, double operations, const TeamWork& work) {
   if (wanted <= 1) return work(0, 1);
   pool_of_process()->run(wanted, {work.kind(), per_step, operations}, work);
+}
+
+void forget_calls() {
+  pool_of_process()->forget_calls();
 }
 
 Index take_thread_failure() {

@@ -34,6 +34,10 @@ class TeamWork {
 // from others (account.h).
 void run_team(Index wanted, double per_step, double operations, const TeamWork& work);
 
+// Forgets what calls took so far: teams work in the next ones, whatever came of it before. For
+// tests, which follow each other closer than calls of a program that differ so.
+void forget_calls();
+
 // How many threads there are, the caller included, if the last attempt to start more failed, else
 // 0; num_threads() has become that. Asking resets it.
 Index take_thread_failure();
