@@ -56,12 +56,14 @@ def test_thread_count_does_not_change_a_bit(cell, options, isa, dtype, keep_thre
 def test_directions_that_run_at_the_same_time_give_the_same_bits(cell, isa, threads):
     for T, B, I, H in SHAPES[:2]:  # noqa: E741
         ways = [draw(cell, T, B, I, H, Options(r, lengths=True)) for r in (False, True)]
-        y, h_n = np.empty((T, B, 2 * H), np.float32), np.empty((2, B, H), np.float32)
+        y = np.full((T, B, 2 * H), np.nan, np.float32)
+        h_n = np.full((2, B, H), np.nan, np.float32)
         halves = y[:, :, :H], y[:, :, H:]
         runs = [
             (p.reverse, p.W, p.U, p.b_x, p.b_h, p.h_0, halves[d], h_n[d], None)
             for d, p in enumerate(ways)
         ]
+        _core.set_num_threads(threads)
         _core.forward(cell, ways[0].x, ways[0].lengths, runs)
         _core.set_num_threads(1)
         for d, p in enumerate(ways):

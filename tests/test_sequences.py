@@ -30,9 +30,9 @@ def padded(sequences: list[Any]) -> Any:
     return array
 
 
-def build(per_step: bool, seed: int = 0) -> Any:
-    gru = pygru.GRU(3, 5, batch_first=True, dtype=np.float64, rng=seed)
-    head = pygru.Linear(5, 2, dtype=np.float64, rng=seed)
+def build(per_step: bool, seed: int = 0, hidden: int = 5) -> Any:
+    gru = pygru.GRU(3, hidden, batch_first=True, dtype=np.float64, rng=seed)
+    head = pygru.Linear(hidden, 2, dtype=np.float64, rng=seed)
     return pygru.Sequential(gru, *([] if per_step else [pygru.LastStep()]), head)
 
 
@@ -328,7 +328,7 @@ def test_the_number_of_threads_does_not_change_a_bit_of_training(per_step: bool)
     before, weights = pygru.get_num_threads(), []
     for threads in (1, 2, 3):
         pygru.set_num_threads(threads)
-        model = build(per_step)
+        model = build(per_step, hidden=192)  # large enough for a team
         fit(model, GOOD, targets, clip_norm=1.0)
         weights.append(model.flat_params)
     pygru.set_num_threads(before)
