@@ -35,6 +35,7 @@ def as_array(where: str, name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return ``value`` as an array of whatever it holds; masks within a list are not looked for."""
     if type(value) is np.ndarray:
         return value
+    # What a module reads; of other lists of arrays each may have its own meaning.
     if name == "x" and isinstance(value, tuple) and any(type(v) is np.ndarray for v in value):
         raise TypeError(
             f"{where}: x must be one array, got a tuple of {len(value)}; of what a recurrent layer "

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pygru import _core
 from pygru.activations import Activation
-from pygru.checks import FloatArray, as_array, as_real, as_size
+from pygru.checks import FloatArray, as_array, as_integers, as_real, as_size
 from pygru.composite import check_own
 from pygru.layers import Embedding, Linear
 from pygru.model import Sequential
@@ -83,9 +83,9 @@ class Stream(_core.Stream):
         super().__init__(packed.model, batch)
         self._packed = packed
         self._recurrent = [m for m in modules if isinstance(m, Recurrent)]
-        self._batched, self._batch, self._dtype = batch >= 0, batch, model.dtype
+        self._batch, self._dtype = batch if batch >= 0 else None, model.dtype
         sizes = [described for m in modules if (described := _sizes(m))]
-        self._sizes = f"{', '.join(sizes)}, batch={batch if self._batched else None}"
+        self._sizes = f"{', '.join(sizes)}, batch={self._batch}"
 
     def reset(self, sequences: npt.ArrayLike | None = None) -> None:
         """Begin again: set the state of every layer to 0, or that of some sequences of the batch.
@@ -112,9 +112,9 @@ class Stream(_core.Stream):
         """
         if sequences is None:
             return self._reset(None)
-        if not self._batched:
-            raise TypeError("Stream.reset: sequences must be absent in a stream without a batch")
         B = self._batch
+        if B is None:
+            raise TypeError("Stream.reset: sequences must be absent in a stream without a batch")
         given = as_array("Stream.reset", "sequences", sequences)
         if given.dtype == bool:
             if given.shape != (B,):
@@ -122,14 +122,11 @@ class Stream(_core.Stream):
                     f"Stream.reset: sequences must have shape (B,) = {(B,)} where they are "
                     f"booleans, got {given.shape}"
                 )
-            return self._reset(np.flatnonzero(given))
+            given = np.flatnonzero(given)
+        given = as_integers("Stream.reset", "sequences", given)
         if given.ndim > 1:
             raise ValueError(
                 f"Stream.reset: sequences must be one integer or have shape (N,), got {given.shape}"
-            )
-        if given.dtype.kind not in "iu" and given.size:
-            raise TypeError(
-                f"Stream.reset: sequences must hold integers or booleans, got dtype {given.dtype}"
             )
         wrong = given[(given < 0) | (given >= B)]
         if wrong.size:
@@ -149,7 +146,7 @@ class Stream(_core.Stream):
         stacks = [np.stack([next(states) for _ in range(m.num_layers)]) for m in self._recurrent]
         for stack in stacks:
             stack.flags.writeable = False  # or whoever writes to it would believe the stream hears
-        return stacks if self._batched else [stack[:, 0] for stack in stacks]
+        return stacks if self._batch is not None else [stack[:, 0] for stack in stacks]
 
     @state.setter
     def state(self, state: Sequence[npt.ArrayLike]) -> None:
@@ -169,12 +166,14 @@ class Stream(_core.Stream):
         for k, (given, old) in enumerate(zip(state, now, strict=True)):
             array = as_real("Stream.state", f"state[{k}]", given, self._dtype)
             if array.shape != old.shape:
-                symbols = "(L, B, H)" if self._batched else "(L, H)"
+                symbols = "(L, B, H)" if self._batch is not None else "(L, H)"
                 raise ValueError(
                     f"Stream.state: state[{k}] must have shape {symbols} = {old.shape}, "
                     f"got {array.shape}"
                 )
-            layers.extend(np.ascontiguousarray(h if self._batched else h[None]) for h in array)
+            layers.extend(
+                np.ascontiguousarray(h if self._batch is not None else h[None]) for h in array
+            )
         self._set_states(layers)
 
     def __repr__(self) -> str:

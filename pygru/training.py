@@ -215,7 +215,6 @@ def fit(
         check_targets("fit", model, held_out, settings.loss, bptt, "validation ")
 
     rng = checks.as_generator("fit", rng)
-    begin_with("fit", optimizer, model.flat_params, resume)
     trainer = Trainer(model, optimizer, data, held_out, settings, rng)
     file = None
     if checkpoint is not None:
@@ -228,6 +227,7 @@ def fit(
             settings=_decisive(trainer),
         )
         _start_from(trainer, file, resume)
+    begin_with("fit", optimizer, model.flat_params, resume)
     return _train(trainer, file, epochs, patience, hooks, Progress(epochs, verbose))
 
 

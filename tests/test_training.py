@@ -203,6 +203,8 @@ def test_an_optimiser_that_goes_on_with_another_model_is_warned_of() -> None:
     optimizer = optim.Adam(0.1)
     kept, options = Affine(), {"optimizer": optimizer, "epochs": 1}
     fit(kept, *make_data(), **options)
+    with pytest.raises(TypeError):
+        fit(Affine(), *make_data(), **options, checkpoint="c")  # not savable: trains nothing
     fit(kept, *make_data(), **options)
     told = "fit: optimizer goes on after 20 steps on another model, .* a new Adam for each model"
     with pytest.warns(UserWarning, match=told) as caught:
